@@ -1,0 +1,59 @@
+"""A run's folder, its manifest, and the store it lives in.
+
+The file system for Ray Train is in ``fmnist.artifacts.arrow``, apart from these because importing pyarrow takes time.
+"""
+
+from fmnist.artifacts.folder_store import FolderStore
+from fmnist.artifacts.manifest import Manifest, ManifestFile, sha256_of
+from fmnist.artifacts.run import (
+    CHECKPOINTS,
+    CONFIG,
+    DATA,
+    ENVIRONMENT,
+    HISTORY,
+    MANIFEST,
+    METRICS,
+    MODEL,
+    PLOTS,
+    PREDICTIONS,
+    REPORT,
+    Problem,
+    Pulled,
+    RunFolder,
+    State,
+)
+from fmnist.artifacts.run_id import check_run_id, new_run_id
+from fmnist.artifacts.run_list import RunSummary, list_runs
+from fmnist.artifacts.s3_store import S3Store
+from fmnist.artifacts.store import Entry, MissingKeyError, Store, open_store
+
+__all__ = [
+    "CHECKPOINTS",
+    "CONFIG",
+    "DATA",
+    "ENVIRONMENT",
+    "HISTORY",
+    "MANIFEST",
+    "METRICS",
+    "MODEL",
+    "PLOTS",
+    "PREDICTIONS",
+    "REPORT",
+    "Entry",
+    "FolderStore",
+    "Manifest",
+    "ManifestFile",
+    "MissingKeyError",
+    "Problem",
+    "Pulled",
+    "RunFolder",
+    "RunSummary",
+    "S3Store",
+    "State",
+    "Store",
+    "check_run_id",
+    "list_runs",
+    "new_run_id",
+    "open_store",
+    "sha256_of",
+]

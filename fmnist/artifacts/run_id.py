@@ -1,0 +1,28 @@
+"""Names of runs."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from datetime import UTC, datetime
+
+from fmnist.artifacts.store import PART_SUFFIX
+from fmnist.errors import RunError
+
+
+def new_run_id(job: str) -> str:
+    """Returns an id that no other run has, such as ``train-20261123-184500-a1b2`` (UTC)."""
+    return check_run_id(f"{job}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}")
+
+
+def check_run_id(run_id: str) -> str:
+    """Returns ``run_id`` if it can name a run.
+
+    Raises:
+        RunError: unless it has 1 to 100 letters, digits, ``.``, ``_`` or ``-``, the first a letter or digit.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", run_id) or run_id.endswith(PART_SUFFIX):
+        raise RunError(
+            f"run id {run_id[:120]!r}: expected 1 to 100 letters, digits, '.', '_' or '-', the first a letter or digit"
+        )
+    return run_id

@@ -1,0 +1,38 @@
+"""A checkpoint: everything that the next epoch depends on, in two files of a folder.
+
+``variables.npz`` has the model's variables (weights, statistics, and the state of random layers) and the optimizer's;
+``history.json`` has the epochs so far. The order of an epoch's images follows from seed and epoch, so it needs no state.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from fmnist.history import History
+
+VARIABLES = "variables.npz"
+HISTORY = "history.json"
+
+
+def save(folder: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer, history: History) -> None:
+    """Writes a checkpoint into an existing, empty folder."""
+    arrays = {f"model/{i}": np.asarray(variable) for i, variable in enumerate(model.variables)}
+    arrays |= {f"optimizer/{i}": np.asarray(variable) for i, variable in enumerate(optimizer.variables)}
+    np.savez(folder / VARIABLES, **arrays)
+    (folder / HISTORY).write_text(json.dumps(history.rows))
+
+
+def restore(folder: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None) -> History:
+    """Loads a checkpoint into a model of the same architecture and, if given, an optimizer; returns its history."""
+    with np.load(folder / VARIABLES) as arrays:
+        for i, variable in enumerate(model.variables):
+            variable.assign(arrays[f"model/{i}"])
+        if optimizer is not None:
+            optimizer.build(model.trainable_variables)
+            for i, variable in enumerate(optimizer.variables):
+                variable.assign(arrays[f"optimizer/{i}"])
+    return History(tuple(json.loads((folder / HISTORY).read_text())))

@@ -1,0 +1,176 @@
+"""The command line: ``fmnist COMMAND …``. It parses, calls the function of the same name, and turns errors into lines.
+
+Nothing heavy is imported before a command's arguments are known to be right.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import fmnist
+from fmnist.errors import FmnistError, UserError
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand: one line for ``fmnist --help``, and what runs it with the arguments behind its name."""
+
+    summary: str
+    run: Callable[[list[str]], int]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line.
+
+    Args:
+        arguments: those behind the program's name; of this process if None.
+
+    Returns:
+        The exit code: 0 for success, 1 for a failure, 2 for wrong input or configuration, 130 when interrupted. Errors
+        of those kinds are one line on standard error; an unexpected one keeps its traceback.
+    """
+    name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("--help", "-h"):
+        print(_help())
+        return 0
+    if name == "--version":
+        print(f"fmnist {fmnist.__version__}")
+        return 0
+    try:
+        if name not in COMMANDS:
+            raise UserError(f"{name!r} is not a command, expected one of {', '.join(COMMANDS)}")
+        return COMMANDS[name].run(rest)
+    except FmnistError as error:
+        print(f"fmnist: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("fmnist: interrupted", file=sys.stderr)
+        return 130
+
+
+def _help() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: fmnist COMMAND [OPTION ...]",
+            "",
+            "Batch training for Fashion-MNIST, the same on a laptop and on a Ray cluster.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "fmnist COMMAND --help explains a command's options, --print-config prints a job's settings as YAML.",
+        ]
+    )
+
+
+def _train(arguments: list[str]) -> int:
+    from fmnist.config import TrainConfig
+    from fmnist.options import parse_config
+
+    config = parse_config(TrainConfig, "fmnist train", arguments)
+    if config is None:
+        return 0
+    from fmnist.workflows.train import train
+
+    train(config)
+    return 0
+
+
+def _evaluate(arguments: list[str]) -> int:
+    from fmnist.options import command_parser
+
+    parser = command_parser("fmnist evaluate", "Reloads a run's model.keras and measures it on the raw test images.")
+    _add_run(parser)
+    parser.add_argument("--data", help="test images, as for train; the run's own source if not given")
+    parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
+    options = parser.parse_args(arguments)
+    from fmnist.commands import evaluate
+
+    return evaluate(options.artifacts, options.run, options.data, options.json)
+
+
+def _predict(arguments: list[str]) -> int:
+    from fmnist.options import command_parser
+
+    parser = command_parser("fmnist predict", "Says what pictures show: PNG, JPEG or .npy of any size.")
+    _add_run(parser)
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="a picture, or a .npy array of one or several")
+    parser.add_argument(
+        "--background", choices=("auto", "light", "dark"), default="auto", help="what the clothes lie on (default: auto)"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    options = parser.parse_args(arguments)
+    from fmnist.commands import predict
+
+    return predict(options.artifacts, options.run, options.images, options.background, options.json)
+
+
+def _runs(arguments: list[str]) -> int:
+    from fmnist.options import command_parser
+
+    parser = command_parser("fmnist runs", "Looks at the runs of an artifact store.")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|pull|verify")
+    listing = actions.add_parser("list", help="every run: job, status, test accuracy, when, how long")
+    show = actions.add_parser("show", help="one run's result, settings and files")
+    pull = actions.add_parser("pull", help="fetch a run's files; goes on where it was interrupted, checks every sha256")
+    verify = actions.add_parser("verify", help="compare a run's files with its manifest; exit code 1 if one differs")
+    for action in (listing, show, pull, verify):
+        _add_artifacts(action)
+    for action in (show, pull, verify):
+        action.add_argument("run", metavar="RUN", help="run id")
+    pull.add_argument("--to", default=".", metavar="DIR", help="folder that the run folder is put into (default: .)")
+    options = parser.parse_args(arguments)
+    from fmnist import commands
+
+    if options.action == "list":
+        return commands.list_runs(options.artifacts)
+    if options.action == "pull":
+        return commands.pull_run(options.artifacts, options.run, options.to)
+    return {"show": commands.show_run, "verify": commands.verify_run}[options.action](options.artifacts, options.run)
+
+
+def _data(arguments: list[str]) -> int:
+    from fmnist.options import command_parser
+
+    parser = command_parser("fmnist data", "Looks at the images before any training.")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="info|prepare")
+    info = actions.add_parser("info", help="where the images come from, counts, nulls, duplicates, checksums")
+    prepare = actions.add_parser("prepare", help="obtain and check them now, and draw the study's figures")
+    for action in (info, prepare):
+        action.add_argument("--data", default="auto", help="as for train (default: auto)")
+    info.add_argument("--json", action="store_true", help="print the summary as JSON")
+    prepare.add_argument("--figures", metavar="DIR", help="folder for the figures; none are drawn if not given")
+    options = parser.parse_args(arguments)
+    from fmnist import commands
+
+    if options.action == "info":
+        return commands.data_info(options.data, options.json)
+    return commands.prepare_data(options.data, options.figures)
+
+
+def _add_artifacts(parser) -> None:  # type: ignore[no-untyped-def]
+    from fmnist.config import JobConfig
+
+    parser.add_argument(
+        "--artifacts",
+        default=JobConfig.artifacts,
+        help=f"artifact store, a folder or s3://bucket/prefix (default: {JobConfig.artifacts})",
+    )
+
+
+def _add_run(parser) -> None:  # type: ignore[no-untyped-def]
+    _add_artifacts(parser)
+    parser.add_argument("--run", required=True, help="run id")
+
+
+COMMANDS = {
+    "train": Command("train one model, data-parallel, and leave a finished run folder", _train),
+    "evaluate": Command("measure a run's saved model on the test images again", _evaluate),
+    "predict": Command("say what pictures show, with a run's model", _predict),
+    "runs": Command("list, show, pull and verify the runs of an artifact store", _runs),
+    "data": Command("look at the data set and prepare it", _data),
+}

@@ -1,0 +1,147 @@
+"""Ray: start one or join one, what it has, and what a worker process takes of it."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Literal
+
+import ray
+
+from fmnist.errors import UserError
+
+# One training step of these small models does not feed more threads than this; a big machine takes more workers.
+MOST_CPUS_PER_WORKER = 8
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a Ray cluster has.
+
+    Attributes:
+        cpus: logical processors of all nodes.
+        gpus: GPUs of all nodes.
+        nodes: how many nodes are alive.
+        cpus_of_largest_node: no worker can have more.
+        started_here: whether this process started the cluster, which then ends with it and cannot grow.
+    """
+
+    cpus: float
+    gpus: float
+    nodes: int
+    cpus_of_largest_node: float
+    started_here: bool
+
+    def __str__(self) -> str:
+        gpus = f", {self.gpus:g} GPUs" if self.gpus else ""
+        where = "started here" if self.started_here else f"{self.nodes} nodes, joined"
+        return f"{self.cpus:g} CPUs{gpus} ({where})"
+
+
+@contextmanager
+def connected() -> Iterator[Resources]:
+    """Joins the cluster named by ``RAY_ADDRESS``, as in a job given to ``ray job submit``, else starts a local one.
+
+    Raises:
+        UserError: if the named cluster does not answer.
+    """
+    address = os.environ.get("RAY_ADDRESS", "local")
+    # Ray Train asks its workers for news at this interval; a report waits for it, and so does the end of a run.
+    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    if address == "local":
+        # No telemetry, and no metrics agents, for a cluster that lives as long as one job.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        ray.init(
+            address=address,
+            include_dashboard=False if address == "local" else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except ConnectionError as error:
+        raise UserError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({error})".replace("\n", " ")) from error
+    try:
+        yield _resources(started_here=address == "local")
+    finally:
+        ray.shutdown()
+
+
+def _resources(started_here: bool) -> Resources:
+    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    return Resources(
+        cpus=sum(node.get("CPU", 0) for node in alive),
+        gpus=sum(node.get("GPU", 0) for node in alive),
+        nodes=len(alive),
+        cpus_of_largest_node=max(node.get("CPU", 0) for node in alive),
+        started_here=started_here,
+    )
+
+
+def cpus_per_worker(resources: Resources, workers: int, wanted: float | Literal["auto"], gpus: float) -> float:
+    """Decides how many processors each worker gets.
+
+    Args:
+        resources: of the cluster.
+        workers: how many processes are to run at once, 1 or more.
+        wanted: what the configuration says; ``"auto"`` shares the cluster's processors out evenly.
+        gpus: GPUs a worker, 0-1.
+
+    Returns:
+        Processors, above 0; whole ones where it decides itself.
+
+    Raises:
+        UserError: if a cluster that cannot grow does not have what is asked for.
+    """
+    if gpus > 1:
+        raise UserError(f"gpus_per_worker: found {gpus:g}, expected 0 to 1; several GPUs take several --workers")
+    if wanted == "auto":
+        share = min(resources.cpus / workers, resources.cpus_of_largest_node, MOST_CPUS_PER_WORKER)
+        cpus = float(max(1, math.floor(share)))
+    else:
+        cpus = float(wanted)
+    if resources.started_here:
+        if cpus * workers > resources.cpus:
+            raise UserError(
+                f"workers x cpus_per_worker: found {workers} x {cpus:g}, expected at most the {resources.cpus:g} "
+                "processors of this machine"
+            )
+        if gpus * workers > resources.gpus:
+            raise UserError(
+                f"workers x gpus_per_worker: found {workers} x {gpus:g}, expected at most the {resources.gpus:g} GPUs of "
+                "this machine"
+            )
+    return cpus
+
+
+def configure_tensorflow(cpus: float) -> None:
+    """Gives this process' TensorFlow as many threads as it has processors; call it before the first operation.
+
+    Both pools are set: with the inter-op pool at its default a worker of one CPU quietly uses its neighbour's core.
+    """
+    import tensorflow as tf
+
+    threads = max(1, math.floor(cpus))
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    for gpu in tf.config.list_physical_devices("GPU"):
+        # Else the first process on a GPU takes all of its memory, and fractions of a GPU cannot work.
+        tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def resolve_precision(precision: Literal["float32", "bfloat16", "auto"]) -> Literal["float32", "bfloat16"]:
+    """Decides what ``auto`` means on this process' processor: bfloat16 where there are instructions for it."""
+    if precision != "auto":
+        return precision
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
+        return "bfloat16" if capability >= (8, 0) else "float32"
+    from fmnist.environment import cpu_flags
+
+    return "bfloat16" if cpu_flags() & {"avx512_bf16", "amx_bf16"} else "float32"

@@ -1,0 +1,26 @@
+"""Data: where it comes from, what is refused, how it is cleaned and split."""
+
+from fmnist.data.cleaning import CleaningCounts, clean
+from fmnist.data.describe import SplitSettings, summary
+from fmnist.data.encoding import one_hot
+from fmnist.data.sources import default_cache, load
+from fmnist.data.splits import split, take
+from fmnist.data.types import CLASS_NAMES, OFFICIAL_SHA256, SIDE, Dataset, DataSource, Images
+
+__all__ = [
+    "CLASS_NAMES",
+    "OFFICIAL_SHA256",
+    "SIDE",
+    "CleaningCounts",
+    "DataSource",
+    "Dataset",
+    "Images",
+    "SplitSettings",
+    "clean",
+    "default_cache",
+    "load",
+    "one_hot",
+    "split",
+    "summary",
+    "take",
+]

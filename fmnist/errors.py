@@ -1,0 +1,33 @@
+"""The one family of errors that the edge prints as a single line instead of a traceback."""
+
+
+class FmnistError(Exception):
+    """A failure that a person can act on. Its text says where, what was found, and what was expected."""
+
+    exit_code = 1
+
+
+class UserError(FmnistError):
+    """Wrong input or configuration: nothing has been written, and the same call will fail again."""
+
+    exit_code = 2
+
+
+class DataError(UserError):
+    """A data source that is missing, incomplete or malformed."""
+
+
+class StoreError(UserError):
+    """An artifact store that cannot be reached, read or written."""
+
+
+class RunError(UserError):
+    """A run id that is taken, unknown, unfinished, or started with other settings."""
+
+
+class IntegrityError(FmnistError):
+    """A run folder whose files differ from its manifest."""
+
+
+class TrainingError(FmnistError):
+    """Training that cannot go on, such as a loss that is no longer finite."""

@@ -1,0 +1,75 @@
+"""The models, by name. A model takes raw uint8 images [n, 28, 28] and returns ten probabilities [n, 10]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+
+from fmnist.errors import UserError
+from fmnist.models import lenet
+
+# Engine and loss work on what the softmax is fed with, because a loss of logits does not overflow; a model that the
+# engine can train names that layer so.
+LOGITS = "logits"
+
+Loss = Callable[..., keras.KerasTensor]
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model that a job can name.
+
+    Attributes:
+        title: what a report calls it.
+        build: makes the model, with fresh weights from Keras' global seed.
+        loss: ``loss(labels, logits)``: int labels [n] and float logits [n, 10] to a float loss an image [n].
+    """
+
+    title: str
+    build: Callable[[], keras.Model]
+    loss: Loss
+
+
+def sparse_cross_entropy(labels: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
+    """Cross-entropy of integer labels [n] and logits [n, 10], one value an image [n]."""
+    return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+
+
+MODELS: dict[str, ModelEntry] = {
+    "lenet5": ModelEntry("LeNet-5", lenet.lenet5, sparse_cross_entropy),
+    "lenet5-1998": ModelEntry("LeNet-5 (1998)", lenet.lenet5_1998, lenet.maximum_a_posteriori_loss),
+}
+
+
+def model_entry(name: str) -> ModelEntry:
+    """Returns the model registered as ``name``.
+
+    Raises:
+        UserError: if there is none of that name.
+    """
+    if name not in MODELS:
+        raise UserError(f"model {name!r} is unknown: expected one of {', '.join(MODELS)}")
+    return MODELS[name]
+
+
+def build_model(name: str, *, seed: int, precision: str = "float32") -> keras.Model:
+    """Builds a model with fresh weights.
+
+    Args:
+        name: a key of `MODELS`.
+        seed: of the initial weights and of dropout; 0 or more.
+        precision: ``"float32"``, or ``"bfloat16"`` for products in bfloat16 with float32 weights.
+
+    Raises:
+        UserError: if the name is unknown.
+    """
+    entry = model_entry(name)
+    keras.utils.set_random_seed(seed)
+    policy_before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
+    try:
+        return entry.build()
+    finally:
+        keras.config.set_dtype_policy(policy_before)

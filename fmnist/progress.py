@@ -1,0 +1,63 @@
+"""What a person sees while a job works: a bar in a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from fmnist.history import Row
+
+
+class EpochProgress:
+    """Shows epochs as they end. Use it as a context manager.
+
+    Args:
+        epochs: how many there are at most.
+        console: where to; standard output if None.
+    """
+
+    def __init__(self, epochs: int, console: Console | None = None) -> None:
+        self.epochs = epochs
+        self.console = console or Console(highlight=False, soft_wrap=True)
+        self._bar = Progress(
+            TextColumn("training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("epochs"),
+            TimeElapsedColumn(),
+            TextColumn("elapsed,"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task("training", total=epochs)
+        self._started = time.monotonic()
+
+    def __enter__(self) -> EpochProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def note(self, text: str) -> None:
+        """Shows a line."""
+        self.console.print(text, markup=False)
+
+    def epoch(self, row: Row) -> None:
+        """Shows an epoch's result and moves the bar."""
+        self.console.print(
+            f"epoch {row['epoch']:>{len(str(self.epochs))}}/{self.epochs}"
+            f"  loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}"
+            f"  val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.4f}"
+            f"  {row['seconds']:.1f} s  {row['images_per_second']:,.0f} images/s",
+            markup=False,
+        )
+        self._bar.update(self._task, completed=row["epoch"])

@@ -1,0 +1,164 @@
+"""The study's figures of the data: class balance, pixel correlations, and what the images look like."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colors import Colormap
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from matplotlib.ticker import MaxNLocator, MultipleLocator
+
+from fmnist.data import CLASS_NAMES, SIDE, Images
+from fmnist.report.style import DIVERGING, TEST, TRAIN, UNDEFINED, VAL, new_figure, styled, to_png, without_frame
+
+PIXELS = SIDE * SIDE
+CLASSES = len(CLASS_NAMES)
+GRID_COLUMNS = 10
+GAP = 2
+# 4096 rows of 785 float32 are 13 MB; larger blocks gain nothing.
+BLOCK = 4096
+# Steps of .04: more cannot be told apart, and fewer colours than a PNG's palette keep the file small and exact.
+COLOURS = 51
+
+
+def data_plots(splits: Mapping[str, Images]) -> dict[str, bytes]:
+    """Draws the four figures of the data as PNG: class_balance, image_grid, pixel_correlation and label_correlation.
+
+    Args:
+        splits: the images by split, such as ``{"train": …, "val": …, "test": …}``; images and correlations are of the
+            first, since the others are not to be looked at before the end.
+    """
+    first = next(iter(splits.values()))
+    matrix = correlations(first)
+    return {
+        "class_balance": to_png(class_balance(splits)),
+        "image_grid": to_png(image_grid(first)),
+        "pixel_correlation": to_png(pixel_correlation(matrix)),
+        "label_correlation": to_png(label_correlation(matrix)),
+    }
+
+
+def correlations(images: Images) -> npt.NDArray[np.float32]:
+    """Returns Pearson's correlation of every two pixels, and of each with the label.
+
+    Returns:
+        float32 [785, 785], symmetric, -1 to 1: the 784 pixels row by row, then the label as the number it is. NaN where
+        a pixel (or the label) has the same value in all images.
+    """
+    pixels = images.pixels.reshape(len(images), PIXELS)
+    mean = np.append(pixels.mean(axis=0), images.labels.mean()).astype(np.float32)
+    products = np.zeros((PIXELS + 1, PIXELS + 1))
+    for start in range(0, len(images), BLOCK):
+        block = np.empty((len(pixels[start : start + BLOCK]), PIXELS + 1), np.float32)
+        block[:, :PIXELS] = pixels[start : start + BLOCK]
+        block[:, PIXELS] = images.labels[start : start + BLOCK]
+        block -= mean
+        products += block.T @ block
+    deviation = np.sqrt(np.diag(products))
+    deviation[deviation == 0] = 1
+    return (products / np.outer(deviation, deviation)).clip(-1, 1).astype(np.float32)
+
+
+@styled
+def class_balance(splits: Mapping[str, Images]) -> Figure:
+    """Draws how many images of each class each split holds."""
+    figure = new_figure(6.4)
+    axes = figure.add_subplot()
+    thickness = 0.84 / len(splits)
+    largest = 1
+    for row, ((name, images), colour) in enumerate(zip(splits.items(), (TRAIN, VAL, TEST), strict=False)):
+        counts = np.bincount(images.labels, minlength=CLASSES)
+        largest = max(largest, *counts.tolist())
+        places = np.arange(CLASSES) + (row - (len(splits) - 1) / 2) * thickness
+        bars = axes.barh(places, counts, thickness * 0.9, color=colour, label=f"{name} ({len(images):,})")
+        axes.bar_label(bars, labels=[f"{count:,}" for count in counts], padding=3, fontsize=8.5)
+    axes.set_xlim(0, largest * 1.16)
+    axes.xaxis.set_major_locator(MultipleLocator(_round_step(largest)))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_yticks(range(CLASSES), CLASS_NAMES)
+    axes.set_ylim(CLASSES - 0.5, -0.5)
+    axes.set_xlabel("images")
+    axes.grid(axis="x")
+    axes.tick_params(axis="y", length=0)
+    figure.legend(loc="outside upper center", ncols=3, columnspacing=1.2, handlelength=1.2)
+    return figure
+
+
+@styled
+def image_grid(images: Images) -> Figure:
+    """Draws the first ten images of each class, one row a class; a class with fewer leaves its places empty."""
+    step = SIDE + GAP
+    mosaic = np.full((CLASSES * step - GAP, GRID_COLUMNS * step - GAP), 255, np.uint8)
+    for label in range(CLASSES):
+        for column, index in enumerate(np.flatnonzero(images.labels == label)[:GRID_COLUMNS]):
+            top, left = label * step, column * step
+            mosaic[top : top + SIDE, left : left + SIDE] = images.pixels[index]
+    figure = new_figure(4.3)
+    axes = figure.add_subplot()
+    axes.imshow(mosaic, cmap="gray", vmin=0, vmax=255)
+    axes.set_yticks(np.arange(CLASSES) * step + SIDE / 2, CLASS_NAMES)
+    axes.set_xticks([])
+    without_frame(axes)
+    axes.set_anchor("E")
+    return figure
+
+
+@styled
+def pixel_correlation(matrix: npt.NDArray[np.float32]) -> Figure:
+    """Draws how the 784 pixels go together, from what :func:`correlations` returns."""
+    figure = new_figure(5.9)
+    axes = figure.add_subplot()
+    shown = axes.imshow(
+        _masked(matrix[:PIXELS, :PIXELS]), cmap=_diverging(), vmin=-1, vmax=1, interpolation_stage="data"
+    )
+    for axis in (axes.xaxis, axes.yaxis):
+        # A tick every 28 pixels, which is a row of the image; a label at every fourth keeps them legible.
+        axis.set_major_locator(MultipleLocator(4 * SIDE))
+        axis.set_minor_locator(MultipleLocator(SIDE))
+        axis.set_major_formatter(lambda pixel, _: f"{pixel / SIDE:.0f}")
+    axes.set_xlabel("pixel, by row of the image (28 pixels a row)")
+    axes.set_ylabel("pixel, by row of the image")
+    _colour_bar(figure, axes, shown, "correlation")
+    return figure
+
+
+@styled
+def label_correlation(matrix: npt.NDArray[np.float32]) -> Figure:
+    """Draws each pixel's correlation with the label at its place, from what :func:`correlations` returns."""
+    values = _masked(matrix[PIXELS, :PIXELS].reshape(SIDE, SIDE))
+    figure = new_figure(5.9)
+    axes = figure.add_subplot()
+    limit = max(np.abs(values.compressed()).tolist(), default=1.0)
+    shown = axes.imshow(values, cmap=_diverging(), vmin=-limit, vmax=limit)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MultipleLocator(4))
+    axes.set_xlabel("column")
+    axes.set_ylabel("row")
+    _colour_bar(figure, axes, shown, "correlation with the label")
+    return figure
+
+
+def _masked(values: npt.NDArray[np.float32]) -> np.ma.MaskedArray[tuple[int, ...], np.dtype[np.float32]]:
+    return np.ma.masked_invalid(values)
+
+
+def _diverging() -> Colormap:
+    return matplotlib.colormaps[DIVERGING].resampled(COLOURS).with_extremes(bad=UNDEFINED)
+
+
+def _colour_bar(figure: Figure, axes: Axes, shown: AxesImage, label: str) -> None:
+    bar = figure.colorbar(
+        shown, ax=axes, label=label, location="top", aspect=30, shrink=0.8, pad=0.03, ticks=MaxNLocator(5)
+    )
+    bar.outline.set_visible(False)
+
+
+def _round_step(largest: int) -> float:
+    """Returns a step of 1, 2 or 5 times a power of ten that gives about four ticks up to ``largest``."""
+    power = 10 ** np.floor(np.log10(max(largest / 4, 1)))
+    return float(next(step * power for step in (1, 2, 5, 10) if step * power >= largest / 4))

@@ -1,0 +1,156 @@
+"""From what training brought back to the files of a finished run."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fmnist.artifacts import CHECKPOINTS, ENVIRONMENT, HISTORY, METRICS, MODEL, PLOTS, PREDICTIONS, REPORT, RunFolder
+from fmnist.config import TrainConfig
+from fmnist.evaluation import Evaluation, evaluate, predictions_table
+from fmnist.history import History
+from fmnist.report.page import TrainReport, render
+from fmnist.report.plots import train_plots
+from fmnist.workflows.preparation import PreparedData
+
+JOB = "train"
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """What rank 0 brings back.
+
+    Attributes:
+        history: every epoch of the run, those before a restart included.
+        precision: of the products, float32 or bfloat16.
+        model: the content of ``model.keras``, with the best epoch's weights.
+        parameters: of the model.
+        test_probabilities: float32 [n, 10], from the saved model on the raw test images.
+        evaluation_seconds: that took.
+        devices: what TensorFlow computed on.
+        restarts: how often the workers had to be started again.
+        failure: why training could not go on; the other results are missing then.
+    """
+
+    history: History
+    precision: str
+    model: bytes = b""
+    parameters: int = 0
+    test_probabilities: np.ndarray | None = None
+    evaluation_seconds: float = 0.0
+    devices: tuple[str, ...] = ()
+    restarts: int = 0
+    failure: str | None = None
+
+
+def write_results(
+    config: TrainConfig,
+    run: RunFolder,
+    data: PreparedData,
+    outcome: TrainOutcome,
+    environment: Mapping[str, Any],
+    figures: Mapping[str, bytes],
+    started: float,
+    note: Callable[[str], None],
+) -> Evaluation:
+    """Evaluates, writes every file of the run, the manifest last, and says where they are.
+
+    Args:
+        environment: of the driver, as written at the start.
+        figures: of the data, as PNG by name.
+        started: the job's start, seconds since the epoch.
+        note: shows a line.
+    """
+    reporting = time.time()
+    assert outcome.test_probabilities is not None
+    evaluation = evaluate(data.test.labels, outcome.test_probabilities)
+    history = pd.DataFrame(outcome.history.rows)
+    environment = {**environment, "devices": list(outcome.devices), "precision": outcome.precision}
+    plots = train_plots(
+        history, int(outcome.history.best["epoch"]), evaluation, data.test, outcome.test_probabilities
+    ) | dict(figures)
+
+    run.put_bytes(MODEL, outcome.model)
+    run.put_bytes(HISTORY, history.to_csv(index=False).encode())
+    table = io.StringIO()
+    predictions_table(data.test.labels, outcome.test_probabilities).to_csv(table, index=False, float_format="%.6g")
+    run.put_bytes(PREDICTIONS, table.getvalue().encode())
+    run.put_json(ENVIRONMENT, environment)
+    for name, image in plots.items():
+        run.put_bytes(f"{PLOTS}/{name}.png", image)
+
+    metrics = _metrics(config, run.run_id, data, outcome, evaluation, started, reporting)
+    page = TrainReport(
+        run_id=run.run_id,
+        title=f"Training {config.model}",
+        metrics=metrics,
+        data=data.summary,
+        config=asdict(config),
+        environment=environment,
+        history=history,
+        plots=plots,
+    )
+    run.put_bytes(REPORT, render(page).encode())
+    run.put_json(METRICS, metrics)
+    for path in run.files():
+        # Ray Train's own notes on the checkpoints are of no use once it has ended.
+        if path.startswith(f"{CHECKPOINTS}/") and path.count("/") == 1:
+            run.delete(path)
+    run.finish(JOB)
+    note(
+        f"test accuracy {evaluation.accuracy:.4f} (95 % interval {evaluation.accuracy_low:.4f}-"
+        f"{evaluation.accuracy_high:.4f}), best epoch {metrics['best_epoch']} of {metrics['epochs']}"
+        f" with val_accuracy {metrics['val']['accuracy']:.4f}"
+    )
+    note(f"finished in {metrics['seconds']['total']:.0f} s: {run.location}/{REPORT}")
+    return evaluation
+
+
+def _metrics(
+    config: TrainConfig,
+    run_id: str,
+    data: PreparedData,
+    outcome: TrainOutcome,
+    evaluation: Evaluation,
+    started: float,
+    reporting: float,
+) -> dict[str, Any]:
+    rows, best = outcome.history.rows, outcome.history.best
+    finished = time.time()
+    training = sum(row["seconds"] for row in rows)
+    return {
+        "job": JOB,
+        "run_id": run_id,
+        "model": config.model,
+        "parameters": outcome.parameters,
+        "seed": config.seed,
+        "precision": outcome.precision,
+        "started": _utc(started),
+        "finished": _utc(finished),
+        "epochs": len(rows),
+        "best_epoch": int(best["epoch"]),
+        "stopped_early": len(rows) < config.epochs,
+        "train": {"loss": best["loss"], "accuracy": best["accuracy"], "images": len(data.train)},
+        "val": {"loss": best["val_loss"], "accuracy": best["val_accuracy"], "images": len(data.val)},
+        "test": evaluation.as_dict(),
+        "seconds": {
+            "total": finished - started,
+            "training": training,
+            "evaluation": outcome.evaluation_seconds,
+            "report": finished - reporting,
+        },
+        "images_per_second": float(np.median([row["images_per_second"] for row in rows])),
+        "workers": config.workers,
+        "restarts": outcome.restarts,
+    }
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

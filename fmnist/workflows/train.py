@@ -1,0 +1,265 @@
+"""The train job: one model, data-parallel under Ray Train, from raw images to a finished run folder.
+
+Top to bottom it is the method: `train` prepares the images, puts them into the object store once, lets `_fit` run
+`train_worker` on every worker, and turns what comes back into artifacts. The loop itself is `fmnist.engine`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ray
+import ray.train
+from ray.util.queue import Empty, Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from fmnist import cluster
+from fmnist.artifacts import CHECKPOINTS, RunFolder
+from fmnist.artifacts.arrow import store_filesystem
+from fmnist.config import TrainConfig
+from fmnist.data import Images
+from fmnist.errors import TrainingError
+from fmnist.history import History, Row
+from fmnist.progress import EpochProgress
+from fmnist.quiet import quiet_libraries
+from fmnist.report.data_plots import data_plots
+from fmnist.workflows.preparation import PreparedData, prepare
+from fmnist.workflows.results import JOB, TrainOutcome, write_results
+from fmnist.workflows.runs import begin_run, open_run
+
+with quiet_libraries():
+    # It imports TensorFlow, whatever the driver needs of it.
+    from ray.train.tensorflow import TensorflowTrainer
+
+
+@dataclass(frozen=True)
+class WorkerTask:
+    """What every worker is told. The images are references into the object store, which a worker maps, not copies.
+
+    Attributes:
+        config: of the job.
+        cpus: processors of this worker.
+        train_images, val_images, test_images: references to `Images`.
+        events: where rank 0 says what has happened, for the driver to show.
+    """
+
+    config: TrainConfig
+    cpus: float
+    train_images: ray.ObjectRef
+    val_images: ray.ObjectRef
+    test_images: ray.ObjectRef
+    events: Queue
+
+
+def train(config: TrainConfig) -> RunFolder:
+    """Runs the train job.
+
+    Args:
+        config: the job's settings.
+
+    Returns:
+        The finished run folder.
+
+    Raises:
+        UserError: if data, store, run id or resources are not as they must be; nothing has been trained then.
+        TrainingError: if training cannot go on; the run folder keeps the last good checkpoint.
+    """
+    started = time.time()
+    run = open_run(JOB, config)
+    with ThreadPoolExecutor(1) as beside, EpochProgress(config.epochs) as progress:
+        progress.note(f"run {run.run_id} in {run.store.location}")
+        preparing = beside.submit(prepare, config, progress.note)
+        with cluster.connected() as resources:
+            data = preparing.result()
+            cpus = cluster.cpus_per_worker(resources, config.workers, config.cpus_per_worker, config.gpus_per_worker)
+            progress.note(f"Ray: {resources}; workers: {config.workers} of {cpus:g} CPUs, {config.gpus_per_worker:g} GPUs")
+            environment = begin_run(run, config, data.summary)
+            # Drawn while the workers import TensorFlow, which keeps one core busy for seconds.
+            figures = beside.submit(data_plots, {"train": data.train, "val": data.val, "test": data.test})
+            outcome = _fit(config, run, data, cpus, progress)
+        write_results(config, run, data, outcome, environment, figures.result(), started, progress.note)
+    return run
+
+
+def _fit(config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float, progress: EpochProgress) -> TrainOutcome:
+    """Trains on the cluster and returns what rank 0 brings back."""
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+    filesystem, path = store_filesystem(run.store)
+    task = WorkerTask(config, cpus, *(ray.put(images) for images in (data.train, data.val, data.test)), events)
+    trainer = TensorflowTrainer(
+        train_worker,
+        train_loop_config={"task": task},
+        scaling_config=ray.train.ScalingConfig(
+            num_workers=config.workers,
+            use_gpu=config.gpus_per_worker > 0,
+            resources_per_worker={"CPU": cpus, **({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {})},
+        ),
+        run_config=ray.train.RunConfig(
+            name=CHECKPOINTS,
+            storage_path=f"{path}/{run.run_id}",
+            storage_filesystem=filesystem,
+            failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
+            # The latest checkpoint is kept besides the best one.
+            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="val_accuracy"),
+        ),
+    )
+    with _shown(events, progress) as starts:
+        try:
+            outcome: TrainOutcome = trainer.fit().return_value
+        except ray.train.TrainingFailedError as error:
+            raise TrainingError(f"run {run.run_id}: {_cause(error)}") from error
+    if outcome.failure:
+        raise TrainingError(f"run {run.run_id}: {outcome.failure}; its last good checkpoint is epoch {outcome.history.epochs}")
+    return replace(outcome, restarts=len(starts) - 1)
+
+
+def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
+    """What each worker process runs; rank 0 returns the outcome."""
+    # TensorFlow and Keras are imported here and not above: the driver never needs them.
+    task: WorkerTask = settings["task"]
+    cluster.configure_tensorflow(task.cpus)
+    import keras
+    import tensorflow as tf
+
+    from fmnist import checkpoint, engine
+    from fmnist.models import build_model, model_entry
+
+    config = task.config
+    context = ray.train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    # The strategy has to exist before anything else touches TensorFlow: it starts the server that the workers meet at.
+    strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
+    precision = cluster.resolve_precision(config.precision)
+    model = build_model(config.model, seed=config.seed, precision=precision)
+    optimizer = keras.optimizers.Adam(config.learning_rate)
+
+    history = History()
+    if latest := ray.train.get_checkpoint():
+        with latest.as_directory() as folder:
+            history = checkpoint.restore(Path(folder), model, optimizer)
+    if rank == 0:
+        _tell(task.events, history)
+
+    failure = None
+    if not history.should_stop(config.patience):
+        epochs = engine.train(
+            model,
+            model_entry(config.model).loss,
+            optimizer,
+            _mapped(task.train_images),
+            _mapped(task.val_images),
+            batch_size=config.batch_size,
+            epochs=config.epochs,
+            seed=config.seed,
+            first_epoch=history.epochs + 1,
+            shard=engine.Shard(strategy, rank, workers),
+            xla=config.xla == "on" or (config.xla == "auto" and bool(tf.config.list_physical_devices("GPU"))),
+        )
+        try:
+            for result in epochs:
+                history = history.add(result.row())
+                with tempfile.TemporaryDirectory() as folder:
+                    if rank == 0:
+                        checkpoint.save(Path(folder), model, optimizer, history)
+                    ray.train.report(
+                        result.row(),
+                        checkpoint=ray.train.Checkpoint(folder) if rank == 0 else None,
+                        checkpoint_dir_name=f"epoch-{result.epoch:04d}",
+                    )
+                if rank == 0:
+                    _tell(task.events, result.row())
+                if history.should_stop(config.patience):
+                    break
+        except TrainingError as error:
+            # Not raised: Ray Train would start the workers anew, and they would come to the same point again.
+            failure = str(error)
+    return _outcome(task, history, precision, failure) if rank == 0 else None
+
+
+def _outcome(task: WorkerTask, history: History, precision: str, failure: str | None) -> TrainOutcome:
+    """Takes the best epoch's weights, saves the model as it will be served, and uses the test images, once."""
+    import tensorflow as tf
+
+    from fmnist import checkpoint
+    from fmnist.inference import load_model, probabilities
+    from fmnist.models import build_model
+
+    if failure:
+        return TrainOutcome(history, precision, failure=failure)
+    # Served in float32 whatever it was trained in: the weights are float32, and not every processor knows bfloat16.
+    model = build_model(task.config.model, seed=task.config.seed)
+    reported = ray.train.get_all_reported_checkpoints()
+    best = max(reported, key=lambda known: (known.metrics["val_accuracy"], known.metrics["epoch"]))
+    with best.checkpoint.as_directory() as folder:
+        checkpoint.restore(Path(folder), model)
+    with tempfile.TemporaryDirectory() as temporary:
+        path = Path(temporary) / "model.keras"
+        model.save(path)
+        saved = load_model(path)
+        began = time.perf_counter()
+        return TrainOutcome(
+            history,
+            precision,
+            model=path.read_bytes(),
+            parameters=model.count_params(),
+            test_probabilities=probabilities(saved, _mapped(task.test_images).pixels),
+            evaluation_seconds=time.perf_counter() - began,
+            devices=tuple(device.name for device in tf.config.list_logical_devices()),
+        )
+
+
+@contextmanager
+def _shown(events: Queue, progress: EpochProgress) -> Iterator[list[History]]:
+    """Shows the workers' events while the block runs; yields the histories that they started with, one a start."""
+    starts: list[History] = []
+    ended = threading.Event()
+
+    def show() -> None:
+        while not (ended.is_set() and events.empty()):
+            try:
+                event = events.get(timeout=0.5)
+            except Empty:
+                continue
+            if isinstance(event, History):
+                starts.append(event)
+                if event.epochs:
+                    progress.note(f"resumed after epoch {event.epochs}")
+                elif len(starts) > 1:
+                    progress.note("workers started again")
+            else:
+                progress.epoch(event)
+
+    shower = threading.Thread(target=show, name="progress", daemon=True)
+    shower.start()
+    try:
+        yield starts
+    finally:
+        ended.set()
+        shower.join(timeout=10)
+
+
+def _cause(error: BaseException) -> str:
+    """What went wrong in the workers, as a line; the whole traceback is in Ray's logs."""
+    return str(error).strip().splitlines()[-1]
+
+
+def _mapped(reference: ray.ObjectRef) -> Images:
+    """The images behind a reference: arrays that point into this node's object store."""
+    images: Images = ray.get(reference)
+    return images
+
+
+def _tell(events: Queue, event: History | Row) -> None:
+    """Tells the driver, if it still listens: what it shows must not stop the training."""
+    with suppress(ray.exceptions.RayError):
+        events.put(event)

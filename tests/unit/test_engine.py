@@ -1,0 +1,113 @@
+"""The training loop, on random images and a network small enough to check by hand."""
+
+import keras
+import numpy as np
+import pytest
+
+from fmnist import engine
+from fmnist.data import Images
+from fmnist.errors import TrainingError
+from fmnist.models import sparse_cross_entropy
+
+
+def tiny_model(seed: int = 0) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    images = keras.Input((28, 28), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(keras.layers.Flatten()(images))
+    logits = keras.layers.Dense(10, name="logits")(x)
+    return keras.Model(images, keras.layers.Softmax()(logits))
+
+
+def random_images(count: int, seed: int) -> Images:
+    random = np.random.default_rng(seed)
+    return Images(
+        random.integers(0, 256, (count, 28, 28), dtype=np.uint8), random.integers(0, 10, count, dtype=np.uint8)
+    )
+
+
+TRAIN, VAL = random_images(50, 1), random_images(23, 2)
+
+
+def run(model: keras.Model, epochs: int = 1, **options: object) -> list[engine.EpochResult]:
+    optimizer = options.pop("optimizer", None) or keras.optimizers.SGD(0.01)
+    settings = {"batch_size": 16, "seed": 0, **options}
+    return list(engine.train(model, sparse_cross_entropy, optimizer, TRAIN, VAL, epochs=epochs, **settings))
+
+
+def mean_loss(model: keras.Model, images: Images) -> float:
+    probabilities = model.predict(images.pixels, verbose=0)
+    return float(-np.log(probabilities[np.arange(len(images)), images.labels]).mean())
+
+
+def test_a_step_is_gradient_descent_on_the_mean_loss_of_its_batch() -> None:
+    model = tiny_model()
+    kernel, bias = model.get_weights()
+    run(model, batch_size=50, optimizer=keras.optimizers.SGD(0.1))
+
+    x = TRAIN.pixels.reshape(50, -1) / 255
+    logits = x @ kernel + bias
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    error = (probabilities - np.eye(10)[TRAIN.labels]) / 50
+
+    np.testing.assert_allclose(model.get_weights()[0], kernel - 0.1 * x.T @ error, atol=1e-6)
+    np.testing.assert_allclose(model.get_weights()[1], bias - 0.1 * error.sum(axis=0), atol=1e-6)
+
+
+def test_the_last_incomplete_batch_counts_each_of_its_images_once() -> None:
+    (result,) = run(tiny_model(), optimizer=keras.optimizers.SGD(1e-12))
+
+    assert len(result.step_losses) == 4  # 16 + 16 + 16 + 2
+    assert result.loss == pytest.approx(mean_loss(tiny_model(), TRAIN), rel=1e-5)
+
+
+def test_validation_covers_every_image_once() -> None:
+    model = tiny_model()
+    (result,) = run(model)
+
+    right = model.predict(VAL.pixels, verbose=0).argmax(axis=1) == VAL.labels
+    assert result.val_accuracy == pytest.approx(right.mean(), abs=1e-9)
+    assert result.val_loss == pytest.approx(mean_loss(model, VAL), rel=1e-5)
+
+
+def test_a_run_resumed_at_an_epoch_equals_an_undisturbed_one() -> None:
+    whole = tiny_model()
+    undisturbed = run(whole, epochs=3)
+
+    model, optimizer = tiny_model(), keras.optimizers.SGD(0.01)
+    run(model, epochs=1, optimizer=optimizer)
+    resumed = run(model, epochs=3, first_epoch=2, optimizer=optimizer)
+
+    assert [result.epoch for result in resumed] == [2, 3]
+    assert [result.loss for result in resumed] == [result.loss for result in undisturbed[1:]]
+    np.testing.assert_array_equal(model.get_weights()[0], whole.get_weights()[0])
+
+
+def test_each_epoch_sees_the_images_in_another_order_that_the_seed_decides() -> None:
+    first, same, other = (run(tiny_model(), epochs=2, seed=seed)[1].step_losses for seed in (0, 0, 1))
+
+    np.testing.assert_array_equal(first, same)
+    assert not np.array_equal(first, other)
+
+
+def test_a_loss_that_is_not_finite_names_epoch_and_step() -> None:
+    with pytest.raises(TrainingError, match=r"epoch 1, step \d of 4: the loss is (nan|inf), expected a finite number"):
+        run(tiny_model(), optimizer=keras.optimizers.SGD(1e38))
+
+
+def test_regularisation_of_the_model_reaches_the_gradient() -> None:
+    keras.utils.set_random_seed(0)
+    images = keras.Input((28, 28), dtype="uint8")
+    x = keras.layers.Rescaling(0.0)(keras.layers.Flatten()(images))
+    dense = keras.layers.Dense(10, name="logits", kernel_regularizer=keras.regularizers.L2(1.0))
+    model = keras.Model(images, keras.layers.Softmax()(dense(x)))
+    before = model.get_weights()[0]
+
+    run(model, batch_size=50, optimizer=keras.optimizers.SGD(0.1))
+
+    np.testing.assert_allclose(model.get_weights()[0], before * 0.8, atol=1e-6)
+
+
+def test_xla_computes_the_same() -> None:
+    plain, compiled = run(tiny_model())[0], run(tiny_model(), xla=True)[0]
+
+    np.testing.assert_allclose(compiled.step_losses, plain.step_losses, rtol=1e-5)
