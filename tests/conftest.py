@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
+from data_files import write_idx_folder
+from ray_head import running_head
 from s3_server import S3Server, find_weed
 
 import fmnist.s3
 from fmnist.artifacts.folder_store import FolderStore
 from fmnist.artifacts.s3_store import S3Store
 from fmnist.artifacts.store import Store
+from fmnist.data import OFFICIAL_SHA256, default_cache, load, official
+from fmnist.errors import DataError
+
+
+# Ray reads this once, at its import. Tests that are about tokens start processes of their own with tokens switched on.
+os.environ["RAY_AUTH_MODE"] = "disabled"
 
 
 @pytest.fixture(scope="session")
@@ -52,3 +62,42 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     if request.param == "folder":
         return FolderStore(tmp_path / "artifacts")
     return S3Store(request.getfixturevalue("s3_bucket"), "some/prefix")
+
+
+@pytest.fixture(scope="session")
+def official_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of this session: a copy of what is prepared or what apt fetches, the quickest ways; else as by a user."""
+    cache = tmp_path_factory.mktemp("cache")
+    work = tmp_path_factory.mktemp("apt")
+    prepared = [default_cache(), official.DEBIAN_FOLDER]
+    if not any(folder.is_dir() for folder in prepared):
+        try:
+            prepared.append(official._download_with_apt(work, print))
+        except official._NotObtainedError as error:
+            print(f"apt: {error}")
+    for folder in prepared:
+        if all((folder / f"{name}.gz").exists() for name in OFFICIAL_SHA256):
+            for name in OFFICIAL_SHA256:
+                shutil.copyfile(folder / f"{name}.gz", cache / f"{name}.gz")
+            break
+    try:
+        load("auto", cache=cache)
+    except DataError as error:
+        pytest.skip(f"the data set is neither installed nor to be fetched here: {error}")
+    return cache
+
+
+@pytest.fixture(scope="session")
+def small_data(official_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the first 1,600 training and 500 test images of the published data set, as IDX files."""
+    whole = load("auto", cache=official_cache)
+    train, test = (part.select(np.arange(n)) for part, n in ((whole.train, 1_600), (whole.test, 500)))
+    return write_idx_folder(tmp_path_factory.mktemp("small"), train, test)
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[str]:
+    """A Ray head that runs for the tests of a module, named by RAY_ADDRESS as in a job given to ``ray job submit``."""
+    with running_head() as address, pytest.MonkeyPatch.context() as environment:
+        environment.setenv("RAY_ADDRESS", address)
+        yield address

@@ -60,7 +60,7 @@ def correlations(images: Images) -> npt.NDArray[np.float32]:
         block -= mean
         products += block.T @ block
     deviation = np.sqrt(np.diag(products))
-    deviation[deviation == 0] = 1
+    deviation[deviation == 0] = np.nan
     return (products / np.outer(deviation, deviation)).clip(-1, 1).astype(np.float32)
 
 

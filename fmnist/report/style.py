@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from threading import RLock
 from typing import Any, ParamSpec
 
 import matplotlib
@@ -31,13 +32,16 @@ SETTINGS: Any = {
     "legend": {"frameon": False},
 }
 
+# Matplotlib's settings belong to the process, and figures of the data are drawn in a thread beside the training.
+_settings_lock = RLock()
+
 P = ParamSpec("P")
 
 
 @contextmanager
 def house_style() -> Iterator[None]:
     """Applies these settings inside a ``with``, whatever the process' own Matplotlib settings are."""
-    with matplotlib.rc_context():
+    with _settings_lock, matplotlib.rc_context():
         matplotlib.rcdefaults()
         for group, settings in SETTINGS.items():
             matplotlib.rc(group, **settings)

@@ -9,35 +9,12 @@ import numpy as np
 import pytest
 from data_files import csv_rows, csv_text
 
-from fmnist.data import OFFICIAL_SHA256, Dataset, Images, clean, default_cache, load, official, split
-from fmnist.errors import DataError
-
-
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of this session: a copy of what is prepared or what apt fetches, the quickest ways; else as by a user."""
-    cache = tmp_path_factory.mktemp("cache")
-    work = tmp_path_factory.mktemp("apt")
-    prepared = [default_cache(), official.DEBIAN_FOLDER]
-    try:
-        prepared.append(official._download_with_apt(work, print))
-    except official._NotObtainedError as error:
-        print(f"apt: {error}")
-    for folder in prepared:
-        if all((folder / f"{name}.gz").exists() for name in OFFICIAL_SHA256):
-            for name in OFFICIAL_SHA256:
-                shutil.copyfile(folder / f"{name}.gz", cache / f"{name}.gz")
-            break
-    try:
-        load("auto", cache=cache)
-    except DataError as error:
-        pytest.skip(f"the data set is neither installed nor to be fetched here: {error}")
-    return cache
+from fmnist.data import OFFICIAL_SHA256, Dataset, Images, clean, load, official, split
 
 
 @pytest.fixture(scope="module")
-def dataset(cache: Path) -> Dataset:
-    return load("auto", cache=cache)
+def dataset(official_cache: Path) -> Dataset:
+    return load("auto", cache=official_cache)
 
 
 def test_published_data_has_its_sizes_and_balance(dataset: Dataset) -> None:
@@ -47,10 +24,10 @@ def test_published_data_has_its_sizes_and_balance(dataset: Dataset) -> None:
     assert dataset.test.class_counts() == [1_000] * 10
 
 
-def test_published_data_is_recognised_by_its_sums(cache: Path, dataset: Dataset) -> None:
+def test_published_data_is_recognised_by_its_sums(official_cache: Path, dataset: Dataset) -> None:
     assert dataset.source.official
     assert dataset.source.sha256 == OFFICIAL_SHA256
-    assert load(str(cache), cache=cache, expect_official=True).source.official
+    assert load(str(official_cache), cache=official_cache, expect_official=True).source.official
 
 
 def test_published_data_has_no_duplicates(dataset: Dataset) -> None:
@@ -78,16 +55,18 @@ def test_csv_of_the_published_images_gives_the_same_images(dataset: Dataset, tmp
     assert not read.source.official
 
 
-def test_flipped_byte_in_the_cache_is_found(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    damaged = shutil.copytree(cache, tmp_path / "cache") / "t10k-labels-idx1-ubyte.gz"
+def test_flipped_byte_in_the_cache_is_found(
+    official_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    damaged = shutil.copytree(official_cache, tmp_path / "cache") / "t10k-labels-idx1-ubyte.gz"
     content = bytearray(damaged.read_bytes())
     content[len(content) // 2] ^= 1
     damaged.write_bytes(content)
-    monkeypatch.setattr(official, "DEBIAN_FOLDER", cache)
+    monkeypatch.setattr(official, "DEBIAN_FOLDER", official_cache)
     steps: list[str] = []
     assert load("auto", cache=tmp_path / "cache", progress=steps.append).source.official
     assert str(damaged) in steps[0]
-    assert damaged.read_bytes() == (cache / damaged.name).read_bytes()
+    assert damaged.read_bytes() == (official_cache / damaged.name).read_bytes()
 
 
 def test_apt_route_needs_no_package_lists_of_the_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

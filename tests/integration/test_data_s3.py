@@ -75,6 +75,7 @@ def test_bad_file_in_a_bucket_is_named_by_its_address(s3_bucket: str, tmp_path: 
     ("bucket", "path", "said"),
     [
         (None, "empty", "no data files"),
+        (None, "outer", "no data files"),
         (None, "empty/x_train.csv", "no such file"),
         ("no-such-bucket", "data", "cannot be read: .*NoSuchBucket"),
     ],
@@ -82,6 +83,7 @@ def test_bad_file_in_a_bucket_is_named_by_its_address(s3_bucket: str, tmp_path: 
 def test_address_without_data_is_refused(
     s3_bucket: str, tmp_path: Path, bucket: str | None, path: str, said: str
 ) -> None:
+    upload(write_csv_folder(tmp_path / "data", TRAIN, TEST), s3_bucket, "outer/inner/")
     url = f"s3://{bucket or s3_bucket}/{path}"
     with pytest.raises(DataError, match=f"^{url}: {said}") as raised:
         load(url, cache=tmp_path)

@@ -1,4 +1,5 @@
 import io
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import matplotlib
@@ -181,20 +182,25 @@ def test_model_without_mistakes_is_said_to_have_none():
 def test_all_figures_of_a_run_are_small_pngs_of_one_width():
     train, val, test = random_images(400, 0), random_images(100, 1), random_images(100, 2)
     probabilities = probabilities_for(test)
-    pictures = plots.train_plots(
-        history_of(5), 3, evaluate(test.labels, probabilities), train, val, test, probabilities
-    )  # fmt: skip
-    assert set(pictures) == {
-        "learning_curves", "confusion_matrix", "per_class", "worst_mistakes",
-        "class_balance", "image_grid", "pixel_correlation", "label_correlation",
-    }  # fmt: skip
-    for png in pictures.values():
+    evaluation = evaluate(test.labels, probabilities)
+    of_result = plots.train_plots(history_of(5), 3, evaluation, test, probabilities)
+    of_data = data_plots.data_plots({"train": train, "val": val, "test": test})
+    assert list(of_result) == ["learning_curves", "confusion_matrix", "per_class", "worst_mistakes"]
+    assert list(of_data) == ["class_balance", "image_grid", "pixel_correlation", "label_correlation"]
+    for name, png in (of_result | of_data).items():
         with Image.open(io.BytesIO(png)) as picture:
             assert (picture.format, picture.width) == ("PNG", 572)
-    # Random pixels compress worse than clothing, so these two are bounded with real images only.
-    assert all(
-        len(png) < 150_000 for name, png in pictures.items() if name not in {"image_grid", "pixel_correlation"}
-    )  # fmt: skip
+        if name not in {"image_grid", "pixel_correlation"}:  # random pixels compress worse than clothing
+            assert len(png) < 150_000
+
+
+def test_two_threads_can_draw_at_once():
+    history = history_of(3)
+    expected, settings = to_png(plots.learning_curves(history, 2)), dict(matplotlib.rcParams)
+    with ThreadPoolExecutor(4) as pool:
+        drawings = list(pool.map(lambda _: to_png(plots.learning_curves(history, 2)), range(12)))
+    assert set(drawings) == {expected}
+    assert dict(matplotlib.rcParams) == settings
 
 
 def test_figures_look_the_same_whatever_the_process_settings_are():

@@ -1,0 +1,52 @@
+# Two commands do everything on a fresh machine with Python 3.11-3.13 and make: `make train` and `make test`.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help train test lint format lock bench clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+train: $(VENV)/.runtime  ## train LeNet-5 on the real data set; EPOCHS=2 for the impatient, any flag through ARGS=
+	$(BIN)/fmnist train $(if $(EPOCHS),--epochs $(EPOCHS)) $(ARGS)
+
+test: $(VENV)/.dev  ## run all tests; some of them through ARGS=
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: $(VENV)/.dev  ## check style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.dev  ## rewrite the code in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(VENV)/.dev  ## measure training against its peers, on an otherwise idle machine
+	$(BIN)/python benchmarks/train.py
+	$(BIN)/python benchmarks/workers.py
+	$(BIN)/python benchmarks/overhead.py
+
+lock: $(VENV)/.dev  ## resolve the dependencies of pyproject.toml again and write them down with their hashes
+	$(BIN)/uv pip compile $(LOCK) --extra build pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile $(LOCK) --extra build --extra dev pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile $(LOCK) --extra build --extra gpu pyproject.toml -o requirements-gpu.txt
+
+LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+
+clean:  ## remove the environment and all caches, but no artifacts
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+$(VENV)/.runtime: requirements.txt pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --require-hashes -r requirements.txt
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	touch $@
+
+$(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
+	$(PIP) install --quiet --require-hashes -r requirements-dev.txt
+	touch $@

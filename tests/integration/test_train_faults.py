@@ -1,0 +1,124 @@
+"""What a killed worker, a killed machine and an absent store cost: at most the epoch in flight."""
+
+from __future__ import annotations
+
+import io
+import re
+import threading
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from jobs import fmnist
+from s3_server import S3Server
+
+from fmnist.artifacts import CHECKPOINTS, HISTORY, METRICS, FolderStore, RunFolder, S3Store
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """The history that a run of the settings below has if nothing happens to it."""
+    artifacts = tmp_path_factory.mktemp("undisturbed")
+    with fmnist("train", *settings(small_data, str(artifacts))) as job:
+        assert job.wait() == 0, job.output
+    return history(RunFolder(FolderStore(artifacts), "run"))
+
+
+def settings(data: Path, artifacts: str, epochs: int = 6) -> list[str]:
+    return [
+        *("--data", str(data), "--artifacts", artifacts, "--run-id", "run"),
+        *("--epochs", str(epochs), "--batch-size", "16", "--workers", "1", "--cpus-per-worker", "1"),
+    ]
+
+
+def history(run: RunFolder) -> pd.DataFrame:
+    return pd.read_csv(io.BytesIO(run.get_bytes(HISTORY)))
+
+
+def assert_like(run: RunFolder, undisturbed: pd.DataFrame) -> None:
+    """The run has finished, with each epoch once, and went the way that an undisturbed one goes."""
+    assert run.verify() == []
+    actual = history(run)
+    assert list(actual["epoch"]) == list(undisturbed["epoch"])
+    for column in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        assert actual[column].tolist() == pytest.approx(undisturbed[column].tolist(), rel=1e-5), column
+
+
+def test_killed_worker_resumes_from_last_reported_epoch(
+    small_data: Path, tmp_path: Path, undisturbed: pd.DataFrame
+) -> None:
+    with fmnist("train", *settings(small_data, str(tmp_path))) as job:
+        job.wait_for(r"^epoch 3/6")
+        (worker,) = job.workers()
+        worker.kill()
+        assert job.wait() == 0, job.output
+
+    run = RunFolder(FolderStore(tmp_path), "run")
+    assert_like(run, undisturbed)
+    assert run.get_json(METRICS)["restarts"] == 1
+    resumed = next(int(match[1]) for match in map(re.compile(r"resumed after epoch (\d)").search, job.lines) if match)
+    assert resumed >= 2
+
+
+def test_killed_machine_resumes_with_the_same_command(
+    small_data: Path, tmp_path: Path, undisturbed: pd.DataFrame
+) -> None:
+    run = RunFolder(FolderStore(tmp_path), "run")
+    with fmnist("train", *settings(small_data, str(tmp_path))) as job:
+        job.wait_for(r"^epoch 3/6")
+        job.kill_with_cluster()
+    assert run.state() == "unfinished"
+
+    with fmnist("train", *settings(small_data, str(tmp_path))) as job:
+        assert job.wait() == 0, job.output
+
+    assert_like(run, undisturbed)
+    # The epochs before the kill were not computed again.
+    assert not [line for line in job.lines if re.match(r"epoch [12]/6", line)]
+
+
+def test_resuming_with_other_settings_is_refused(small_data: Path, tmp_path: Path) -> None:
+    with fmnist("train", *settings(small_data, str(tmp_path))) as job:
+        job.wait_for(r"^epoch 1/6")
+        job.kill_with_cluster()
+
+    with fmnist("train", *settings(small_data, str(tmp_path)), "--learning-rate", "0.5") as job:
+        assert job.wait() == 2
+    assert "run run" in job.output and "started with learning_rate 0.001, found 0.5" in job.output
+
+
+def test_store_away_for_twenty_seconds_loses_nothing(
+    small_data: Path, s3_server: S3Server, s3_bucket: str, undisturbed: pd.DataFrame
+) -> None:
+    with fmnist("train", *settings(small_data, f"s3://{s3_bucket}/artifacts")) as job:
+        job.wait_for(r"^epoch 2/6")
+        s3_server.stop()
+        back = threading.Timer(20, s3_server.start)
+        back.start()
+        stopped = time.monotonic()
+        try:
+            assert job.wait() == 0, job.output
+        finally:
+            back.join()
+
+    assert time.monotonic() - stopped > 20
+    run = RunFolder(S3Store(s3_bucket, "artifacts"), "run")
+    assert_like(run, undisturbed)
+    assert run.get_json(METRICS)["restarts"] == 0
+    # Best and last are kept, or one that is both.
+    assert 1 <= len({path.split("/")[1] for path in run.files() if path.startswith(f"{CHECKPOINTS}/")}) <= 2
+
+
+def test_unreachable_store_is_told_before_any_training(small_data: Path) -> None:
+    environment = {
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+        "AWS_ACCESS_KEY_ID": "someone",
+        "AWS_SECRET_ACCESS_KEY": "never-to-be-printed",
+    }
+    with fmnist("train", *settings(small_data, "s3://bucket/artifacts"), environment=environment) as job:
+        assert job.wait(60) == 2
+
+    assert len(job.lines) == 1, job.output
+    assert "s3://bucket/artifacts" in job.output and "127.0.0.1:9" in job.output
+    assert "never-to-be-printed" not in job.output

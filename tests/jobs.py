@@ -1,0 +1,94 @@
+"""Starting jobs as a user does, watching them, and killing them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+import psutil
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+class Job:
+    """A command that runs in a process of its own, with its output read as it comes. Use it as a context manager."""
+
+    def __init__(self, *command: str, environment: dict[str, str] | None = None) -> None:
+        self.process = subprocess.Popen(
+            command,
+            cwd=REPOSITORY,
+            env={**os.environ, **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        self.lines: list[str] = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> Job:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            self.kill_with_cluster()
+
+    def _read(self) -> None:
+        assert self.process.stdout
+        for line in self.process.stdout:
+            self.lines.append(line.rstrip("\n"))
+
+    @property
+    def output(self) -> str:
+        return "\n".join(self.lines)
+
+    def wait_for(self, pattern: str, timeout: float = 120) -> None:
+        """Returns once a line matches; fails with the whole output if none does."""
+        deadline = time.monotonic() + timeout
+        while not any(re.search(pattern, line) for line in self.lines):
+            assert self.process.poll() is None, f"ended without {pattern!r}:\n{self.output}"
+            assert time.monotonic() < deadline, f"no {pattern!r} within {timeout} s:\n{self.output}"
+            time.sleep(0.05)
+
+    def wait(self, timeout: float = 240) -> int:
+        """Returns the exit code."""
+        code = self.process.wait(timeout)
+        self._reader.join(timeout=10)
+        return code
+
+    def workers(self) -> list[psutil.Process]:
+        """The Ray Train workers of the local cluster that the job has started."""
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        return [process for process in family if "RayTrainWorker" in _title(process)]
+
+    def kill_with_cluster(self) -> None:
+        """SIGKILL to the driver and to every process of the local cluster it has started, as when a machine dies."""
+        family = psutil.Process(self.process.pid).children(recursive=True)
+        self.process.kill()
+        for process in family:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        psutil.wait_procs(family, timeout=20)
+        self.process.wait(20)
+
+
+def fmnist(*arguments: str, environment: dict[str, str] | None = None) -> Job:
+    """Starts ``fmnist`` with the given arguments."""
+    return Job(sys.executable, "-m", "fmnist", *arguments, environment=environment)
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
