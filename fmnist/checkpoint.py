@@ -1,7 +1,7 @@
 """A checkpoint: everything that the next epoch depends on, in two files of a folder.
 
-``variables.npz`` has the model's variables (weights, statistics, and the state of random layers) and the optimizer's;
-``history.json`` has the epochs so far. The order of an epoch's images follows from seed and epoch, so it needs no state.
+``variables.npz`` has the variables of the model (weights, statistics, the state of random layers) and the optimizer;
+``history.json`` has the epochs so far. An epoch's order of images follows from seed and epoch and needs no state.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def save(folder: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer
     """Writes a checkpoint into an existing, empty folder."""
     arrays = {f"model/{i}": np.asarray(variable) for i, variable in enumerate(model.variables)}
     arrays |= {f"optimizer/{i}": np.asarray(variable) for i, variable in enumerate(optimizer.variables)}
-    np.savez(folder / VARIABLES, **arrays)
+    np.savez(folder / VARIABLES, allow_pickle=False, **arrays)
     (folder / HISTORY).write_text(json.dumps(history.rows))
 
 

@@ -100,7 +100,10 @@ def _predict(arguments: list[str]) -> int:
     _add_run(parser)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a picture, or a .npy array of one or several")
     parser.add_argument(
-        "--background", choices=("auto", "light", "dark"), default="auto", help="what the clothes lie on (default: auto)"
+        "--background",
+        choices=("auto", "light", "dark"),
+        default="auto",
+        help="of the pictures (default: auto)",
     )
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(arguments)

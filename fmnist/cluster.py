@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -47,27 +48,61 @@ def connected() -> Iterator[Resources]:
     """Joins the cluster named by ``RAY_ADDRESS``, as in a job given to ``ray job submit``, else starts a local one.
 
     Raises:
-        UserError: if the named cluster does not answer.
+        UserError: if the named cluster does not answer, or wants another token.
     """
-    address = os.environ.get("RAY_ADDRESS", "local")
+    address = os.environ.get("RAY_ADDRESS") or "local"
     # Ray Train asks its workers for news at this interval; a report waits for it, and so does the end of a run.
-    os.environ.setdefault("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    settings = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
     if address == "local":
-        # No telemetry, and no metrics agents, for a cluster that lives as long as one job.
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # A cluster that lives as long as one job reports no usage. Its processes must know its address: without it they
+        # guess, and take another cluster on the machine for theirs, or wait for one that is gone.
+        port = _free_port()
+        settings |= {
+            "RAY_USAGE_STATS_ENABLED": "0",
+            # Nobody preempts or scrapes it, and either costs a process.
+            "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+            "RAY_TRAIN_METRICS_ENABLED": "0",
+            "RAY_GCS_SERVER_PORT": str(port),
+            "RAY_ADDRESS": f"127.0.0.1:{port}",
+        }
+    with _environment(settings):
+        try:
+            ray.init(
+                address=address,
+                log_to_driver=False,
+                logging_level=logging.ERROR,
+                # Ray Train asks the dashboard for actors' states; where there is none it waits 12 s for it at its end.
+                include_dashboard=True if address == "local" else None,
+            )
+        except (ConnectionError, ray.exceptions.AuthenticationError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"RAY_ADDRESS={address}: cannot join a Ray cluster there: {reason}") from error
+        try:
+            yield _resources(started_here=address == "local")
+        finally:
+            ray.shutdown()
+
+
+@contextmanager
+def _environment(settings: dict[str, str]) -> Iterator[None]:
+    """Sets variables for the block, but for those of Ray Train that a person has set."""
+    before = {name: os.environ.get(name) for name in settings}
+    os.environ.update({name: value for name, value in settings.items() if not (name in os.environ and "TRAIN" in name)})
     try:
-        ray.init(
-            address=address,
-            include_dashboard=False if address == "local" else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
-    except ConnectionError as error:
-        raise UserError(f"RAY_ADDRESS={address}: no Ray cluster answers there ({error})".replace("\n", " ")) from error
-    try:
-        yield _resources(started_here=address == "local")
+        yield
     finally:
-        ray.shutdown()
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
 
 
 def _resources(started_here: bool) -> Resources:
@@ -111,8 +146,8 @@ def cpus_per_worker(resources: Resources, workers: int, wanted: float | Literal[
             )
         if gpus * workers > resources.gpus:
             raise UserError(
-                f"workers x gpus_per_worker: found {workers} x {gpus:g}, expected at most the {resources.gpus:g} GPUs of "
-                "this machine"
+                f"workers x gpus_per_worker: found {workers} x {gpus:g}, expected at most the {resources.gpus:g} GPUs "
+                "of this machine"
             )
     return cpus
 

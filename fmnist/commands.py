@@ -58,7 +58,9 @@ def show_run(location: str, run_id: str) -> int:
     manifest = run.manifest()
     metrics = run.get_json(METRICS)
     test = metrics["test"]
-    print(f"run {run.location}: {manifest.job}, finished {metrics['finished']} after {metrics['seconds']['total']:.0f} s")
+    print(
+        f"run {run.location}: {manifest.job}, finished {metrics['finished']} after {metrics['seconds']['total']:.0f} s"
+    )
     print(
         f"test accuracy {test['accuracy']:.4f} (95 % interval {test['accuracy_low']:.4f}-{test['accuracy_high']:.4f}), "
         f"best epoch {metrics['best_epoch']} of {metrics['epochs']} with val_accuracy {metrics['val']['accuracy']:.4f}"
@@ -109,7 +111,8 @@ def evaluate(location: str, run_id: str, source: str | None, as_json: bool) -> i
     from fmnist.inference import probabilities
 
     run = RunFolder(open_store(location), run_id)
-    recorded = run.get_json(METRICS)["test"]["accuracy"] if run.manifest() else None
+    run.manifest()  # An unfinished run has nothing to compare with.
+    recorded = run.get_json(METRICS)["test"]["accuracy"]
     wanted = source or yaml.safe_load(run.get_bytes(CONFIG))["data"]
     test = data.load(wanted, cache=data.default_cache()).test
     measured = evaluate_probabilities(test.labels, probabilities(_model(run), test.pixels))

@@ -17,6 +17,8 @@ from jsonargparse.typing import (
     PositiveInt,
 )
 
+TRAIN = "train"
+
 
 @dataclass(frozen=True)
 class JobConfig:
@@ -52,7 +54,8 @@ class TrainConfig(JobConfig):
         batch_size: Images a step, over all workers together.
         learning_rate: Step size of the Adam optimizer.
         patience: Stop after this many epochs without a lower validation loss; 0 never stops early.
-        precision: Of the products; weights stay float32. auto takes bfloat16 where the processor has instructions for it.
+        precision: Of the products; weights stay float32. auto takes bfloat16 where the processor has instructions for
+            it.
         xla: Compile the training step with XLA; auto does so on GPUs only, for on a CPU it is slower.
         workers: Data-parallel processes.
         cpus_per_worker: Processors of a worker, and so TensorFlow's threads; auto shares out what the cluster has.

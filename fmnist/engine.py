@@ -1,8 +1,8 @@
 """The training loop: how an image becomes a gradient, a metric and an epoch's result.
 
 It knows nothing of Ray, files or stores. `train` is a generator of epochs; whoever calls it decides when to stop and
-what to keep. An epoch is one call into TensorFlow: the images stay on the device as uint8, the order of an epoch and the
-weight of each image go in, sums come out.
+what to keep. An epoch is one call into TensorFlow: the images stay on the device as uint8; their order in the epoch
+goes in, sums come out.
 
 Keras' own ``fit`` does not run under ``MultiWorkerMirroredStrategy`` with Keras 3, and on a CPU it is the slower one of
 the two; docs/decisions/ has the measurements.
@@ -24,7 +24,7 @@ from fmnist.errors import TrainingError
 from fmnist.models import LOGITS, Loss
 
 # Gradients travel in buckets of about this many bytes, last layer first, so that the sum over workers of one bucket
-# overlaps with the computation of the next. One message a variable costs more, one for all of them overlaps with nothing.
+# overlaps with the computation of the next. One message a variable costs more, and a single one overlaps with nothing.
 BUCKET_BYTES = 2**20
 
 # Images a validation step, over all workers. Large enough that dispatch costs nothing, small enough for any GPU.
@@ -145,8 +145,8 @@ def train(
         if not np.isfinite(step_losses).all():
             step = int(np.flatnonzero(~np.isfinite(step_losses))[0])
             raise TrainingError(
-                f"epoch {epoch}, step {step + 1} of {len(step_losses)}: the loss is {step_losses[step]}, expected a finite "
-                f"number; try a learning rate below {float(optimizer.learning_rate):g}"
+                f"epoch {epoch}, step {step + 1} of {len(step_losses)}: the loss is {step_losses[step]}, expected a "
+                f"finite number; try a learning rate below {float(optimizer.learning_rate):g}"
             )
         val_loss, val_hits = (float(total) for total in validate(val_batches, val_weights))
         images_a_step = np.minimum(batch_size, len(order) - batch_size * np.arange(len(step_losses)))
@@ -204,7 +204,9 @@ def _compile(
     train_pixels, train_labels = tf.constant(train_images.pixels), tf.constant(train_images.labels)
     val_pixels, val_labels = tf.constant(val_images.pixels), tf.constant(val_images.labels)
 
-    def forward(pixels: tf.Tensor, labels: tf.Tensor, present: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    def forward(
+        pixels: tf.Tensor, labels: tf.Tensor, present: tf.Tensor, training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """The summed loss and the number of right answers of the images that count."""
         labels = tf.cast(labels, tf.int32)
         logits = network(pixels, training=training)

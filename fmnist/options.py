@@ -26,12 +26,12 @@ EXPECTED = {
 
 
 class JobParser(ArgumentParser):
-    """jsonargparse's parser with ``--batch-size`` for ``batch_size``, ``--overwrite`` without a value, one-line errors."""
+    """jsonargparse's parser with ``--batch-size`` for ``batch_size``, a bare ``--overwrite``, and one-line errors."""
 
     def add_argument(self, *names: str, **options: Any) -> Any:
         if options.get("type") is bool:
             del options["type"]
-            options["action"] = ActionYesNo(no_prefix=None)
+            options["action"] = ActionYesNo(no_prefix=None)  # type: ignore[arg-type]
         dashed = [name.replace("_", "-") if name.startswith("--") else name for name in names]
         return super().add_argument(*dashed, **options)
 
@@ -108,8 +108,8 @@ def _readable(message: str) -> str:
     if not known:
         return text
     reason = known["reason"]
-    value = re.search(r"Given value: (.+)$|Got value: (.+)$|(?:to float|base 10): (\S+)$|: (\S+) does not conform", reason)
-    kinds = re.findall(r"Literal\[.*?\]|" + "|".join(kind for kind in EXPECTED), reason)
+    value = re.search(r"(?:Given|Got) value: (.+)$|(?:to float|base 10): (\S+)$|: (\S+) does not conform", reason)
+    kinds = re.findall(r"Literal\[.*?\]|" + "|".join(EXPECTED), reason)
     if not (value and kinds):
         return f"{known['field']}: {reason}"
     found = next(group for group in value.groups() if group)
@@ -119,7 +119,7 @@ def _readable(message: str) -> str:
 
 def _expected(kind: str) -> str:
     if kind.startswith("Literal"):
-        return "one of " + ", ".join(re.findall(r"'([^']*)'", kind)) if "," in kind else re.findall(r"'([^']*)'", kind)[0]
+        return (
+            "one of " + ", ".join(re.findall(r"'([^']*)'", kind)) if "," in kind else re.findall(r"'([^']*)'", kind)[0]
+        )
     return EXPECTED[kind]
-
-

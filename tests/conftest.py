@@ -22,7 +22,6 @@ from fmnist.artifacts.store import Store
 from fmnist.data import OFFICIAL_SHA256, default_cache, load, official
 from fmnist.errors import DataError
 
-
 # Ray reads this once, at its import. Tests that are about tokens start processes of their own with tokens switched on.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 

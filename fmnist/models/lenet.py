@@ -120,7 +120,7 @@ class PartiallyConnectedConv2D(layers.Layer):
         size = self.kernel_size
         # Only existing connections are parameters. A kernel of zeros is added at the end, and each absent connection
         # of the full [size, size, inputs, outputs] kernel reads that one.
-        slots = np.full((input_shape[-1], len(self.connections)), count, dtype="int32")
+        slots = np.full((int(input_shape[-1] or 0), len(self.connections)), count, dtype="int32")
         bounds = np.empty((size, size, count), dtype="float32")
         slot = 0
         for output, inputs in enumerate(self.connections):
@@ -212,5 +212,5 @@ def class_codes(classes: int = 10) -> np.ndarray:
 
 
 def _uniform(fan_in: int) -> keras.initializers.Initializer:
-    """Uniform in +-2.4 / fan-in, which keeps the weighted sums in the squashing function's linear range (section III.B)."""
+    """Uniform in +-2.4 / fan-in: sums of weighted inputs stay where the squashing is linear (section III.B)."""
     return keras.initializers.RandomUniform(-2.4 / fan_in, 2.4 / fan_in)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,41 +13,12 @@ import numpy as np
 import pandas as pd
 
 from fmnist.artifacts import CHECKPOINTS, ENVIRONMENT, HISTORY, METRICS, MODEL, PLOTS, PREDICTIONS, REPORT, RunFolder
-from fmnist.config import TrainConfig
+from fmnist.config import TRAIN, TrainConfig
 from fmnist.evaluation import Evaluation, evaluate, predictions_table
-from fmnist.history import History
 from fmnist.report.page import TrainReport, render
 from fmnist.report.plots import train_plots
+from fmnist.workflows.outcome import TrainOutcome
 from fmnist.workflows.preparation import PreparedData
-
-JOB = "train"
-
-
-@dataclass(frozen=True)
-class TrainOutcome:
-    """What rank 0 brings back.
-
-    Attributes:
-        history: every epoch of the run, those before a restart included.
-        precision: of the products, float32 or bfloat16.
-        model: the content of ``model.keras``, with the best epoch's weights.
-        parameters: of the model.
-        test_probabilities: float32 [n, 10], from the saved model on the raw test images.
-        evaluation_seconds: that took.
-        devices: what TensorFlow computed on.
-        restarts: how often the workers had to be started again.
-        failure: why training could not go on; the other results are missing then.
-    """
-
-    history: History
-    precision: str
-    model: bytes = b""
-    parameters: int = 0
-    test_probabilities: np.ndarray | None = None
-    evaluation_seconds: float = 0.0
-    devices: tuple[str, ...] = ()
-    restarts: int = 0
-    failure: str | None = None
 
 
 def write_results(
@@ -103,7 +74,7 @@ def write_results(
         # Ray Train's own notes on the checkpoints are of no use once it has ended.
         if path.startswith(f"{CHECKPOINTS}/") and path.count("/") == 1:
             run.delete(path)
-    run.finish(JOB)
+    run.finish(TRAIN)
     note(
         f"test accuracy {evaluation.accuracy:.4f} (95 % interval {evaluation.accuracy_low:.4f}-"
         f"{evaluation.accuracy_high:.4f}), best epoch {metrics['best_epoch']} of {metrics['epochs']}"
@@ -126,7 +97,7 @@ def _metrics(
     finished = time.time()
     training = sum(row["seconds"] for row in rows)
     return {
-        "job": JOB,
+        "job": TRAIN,
         "run_id": run_id,
         "model": config.model,
         "parameters": outcome.parameters,

@@ -38,7 +38,9 @@ def open_run(job: str, config: JobConfig) -> RunFolder:
     state = run.state()
     if state == "finished":
         if not config.overwrite:
-            raise RunError(f"run {run.run_id} in {store.location}: finished already; take another --run-id, or --overwrite")
+            raise RunError(
+                f"run {run.run_id} in {store.location}: finished already; take another --run-id, or --overwrite"
+            )
         run.remove()
     elif state == "unfinished" and run.exists(CONFIG):
         before = yaml.safe_load(run.get_bytes(CONFIG))

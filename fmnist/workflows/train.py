@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import ray
 import ray.train
 from ray.util.queue import Empty, Queue
@@ -25,20 +24,15 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from fmnist import cluster
 from fmnist.artifacts import CHECKPOINTS, RunFolder
 from fmnist.artifacts.arrow import store_filesystem
-from fmnist.config import TrainConfig
+from fmnist.config import TRAIN, TrainConfig
 from fmnist.data import Images
 from fmnist.errors import TrainingError
 from fmnist.history import History, Row
 from fmnist.progress import EpochProgress
-from fmnist.quiet import quiet_libraries
-from fmnist.report.data_plots import data_plots
+from fmnist.workflows.outcome import TrainOutcome
 from fmnist.workflows.preparation import PreparedData, prepare
-from fmnist.workflows.results import JOB, TrainOutcome, write_results
 from fmnist.workflows.runs import begin_run, open_run
-
-with quiet_libraries():
-    # It imports TensorFlow, whatever the driver needs of it.
-    from ray.train.tensorflow import TensorflowTrainer
+from fmnist.workflows.tensorflow_trainer import StrategyTrainer
 
 
 @dataclass(frozen=True)
@@ -74,20 +68,35 @@ def train(config: TrainConfig) -> RunFolder:
         TrainingError: if training cannot go on; the run folder keeps the last good checkpoint.
     """
     started = time.time()
-    run = open_run(JOB, config)
-    with ThreadPoolExecutor(1) as beside, EpochProgress(config.epochs) as progress:
+    run = open_run(TRAIN, config)
+    with ThreadPoolExecutor() as beside, EpochProgress(config.epochs) as progress:
         progress.note(f"run {run.run_id} in {run.store.location}")
         preparing = beside.submit(prepare, config, progress.note)
         with cluster.connected() as resources:
             data = preparing.result()
             cpus = cluster.cpus_per_worker(resources, config.workers, config.cpus_per_worker, config.gpus_per_worker)
-            progress.note(f"Ray: {resources}; workers: {config.workers} of {cpus:g} CPUs, {config.gpus_per_worker:g} GPUs")
+            progress.note(
+                f"Ray: {resources}; workers: {config.workers} of {cpus:g} CPUs, {config.gpus_per_worker:g} GPUs"
+            )
             environment = begin_run(run, config, data.summary)
-            # Drawn while the workers import TensorFlow, which keeps one core busy for seconds.
-            figures = beside.submit(data_plots, {"train": data.train, "val": data.val, "test": data.test})
+            figures = beside.submit(_draw_data, data)
             outcome = _fit(config, run, data, cpus, progress)
-        write_results(config, run, data, outcome, environment, figures.result(), started, progress.note)
+
+            from fmnist.workflows.results import write_results
+
+            # Written while Ray ends.
+            arguments = (config, run, data, outcome, environment, figures.result(), started, progress.note)
+            writing = beside.submit(write_results, *arguments)
+        writing.result()
     return run
+
+
+def _draw_data(data: PreparedData) -> dict[str, bytes]:
+    """Draws the data's figures, and imports what results are written with, while the workers start."""
+    import fmnist.workflows.results  # noqa: F401
+    from fmnist.report.data_plots import data_plots
+
+    return data_plots({"train": data.train, "val": data.val, "test": data.test})
 
 
 def _fit(config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float, progress: EpochProgress) -> TrainOutcome:
@@ -95,8 +104,8 @@ def _fit(config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float, p
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
     filesystem, path = store_filesystem(run.store)
-    task = WorkerTask(config, cpus, *(ray.put(images) for images in (data.train, data.val, data.test)), events)
-    trainer = TensorflowTrainer(
+    task = WorkerTask(config, cpus, ray.put(data.train), ray.put(data.val), ray.put(data.test), events)
+    trainer = StrategyTrainer(
         train_worker,
         train_loop_config={"task": task},
         scaling_config=ray.train.ScalingConfig(
@@ -119,7 +128,9 @@ def _fit(config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float, p
         except ray.train.TrainingFailedError as error:
             raise TrainingError(f"run {run.run_id}: {_cause(error)}") from error
     if outcome.failure:
-        raise TrainingError(f"run {run.run_id}: {outcome.failure}; its last good checkpoint is epoch {outcome.history.epochs}")
+        raise TrainingError(
+            f"run {run.run_id}: {outcome.failure}; its last good checkpoint is epoch {outcome.history.epochs}"
+        )
     return replace(outcome, restarts=len(starts) - 1)
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from jobs import fmnist
 from s3_server import S3Server
 
 from fmnist.artifacts import CHECKPOINTS, HISTORY, METRICS, FolderStore, RunFolder, S3Store
+from jobs import fmnist
 
 
 @pytest.fixture(scope="module")

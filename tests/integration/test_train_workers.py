@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-
 import ray.train
 from ray import cloudpickle
 
@@ -16,7 +15,8 @@ from fmnist import cluster
 from fmnist.artifacts import HISTORY, METRICS, RunFolder
 from fmnist.config import TrainConfig
 from fmnist.data import Images, load
-from fmnist.workflows.train import TensorflowTrainer, train
+from fmnist.workflows.tensorflow_trainer import StrategyTrainer
+from fmnist.workflows.train import train
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 # Rounding differs with the number of workers, and once in a few seeds it turns a ReLU on or off within the first twenty
-# steps, after which the losses part by more than rounding. This seed has no such event; docs/decisions/ tells the story.
+# steps, after which the losses part by more than rounding. This seed has no such event; docs/decisions/ has the story.
 SEED = 3
 
 
@@ -57,7 +57,7 @@ def losses_of_steps(settings: dict[str, Any]) -> list[list[float]]:
 
 def run_engine(workers: int, train_images: Images, val_images: Images, batch_size: int = 64) -> list[np.ndarray]:
     with cluster.connected():
-        trainer = TensorflowTrainer(
+        trainer = StrategyTrainer(
             losses_of_steps,
             train_loop_config={"train": train_images, "val": val_images, "batch_size": batch_size},
             scaling_config=ray.train.ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),

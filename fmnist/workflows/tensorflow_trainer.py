@@ -1,0 +1,67 @@
+"""Ray Train's `TensorflowTrainer` without TensorFlow in the processes that never compute.
+
+Ray's module `ray.train.tensorflow` imports TensorFlow into the driver and into the controller, 4 s and 500 MB each, and
+switches the workers' ``tf.keras`` to Keras 2. All that training needs of it is ``TF_CONFIG`` in each worker.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.train import RunConfig, ScalingConfig
+from ray.train._internal.utils import get_address_and_port
+from ray.train.backend import Backend, BackendConfig
+from ray.train.v2.tensorflow.tensorflow_trainer import TensorflowTrainer
+
+
+class StrategyTrainer(TensorflowTrainer):
+    """Runs a function on workers that ``tf.distribute.MultiWorkerMirroredStrategy`` connects.
+
+    Args:
+        train_loop_per_worker: gets ``train_loop_config``; what it returns on rank 0 is the result's ``return_value``.
+        train_loop_config: its argument.
+        scaling_config: how many workers, and what each takes.
+        run_config: name, storage, failures and checkpoints.
+    """
+
+    def __init__(
+        self,
+        train_loop_per_worker: Callable[[dict[str, Any]], Any],
+        *,
+        train_loop_config: dict[str, Any],
+        scaling_config: ScalingConfig,
+        run_config: RunConfig | None = None,
+    ) -> None:
+        # Past TensorflowTrainer's own __init__, which only picks Ray's backend, and imports it.
+        super(TensorflowTrainer, self).__init__(
+            train_loop_per_worker=train_loop_per_worker,
+            train_loop_config=train_loop_config,
+            backend_config=StrategyConfig(),
+            scaling_config=scaling_config,
+            run_config=run_config,
+        )
+
+
+@dataclass
+class StrategyConfig(BackendConfig):
+    """Tells each worker who and where all of them are."""
+
+    @property
+    def backend_cls(self) -> type[Backend]:
+        return _StrategyBackend
+
+
+class _StrategyBackend(Backend):
+    def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
+        addresses = [f"{host}:{port}" for host, port in worker_group.execute(get_address_and_port)]
+        ranks = range(len(worker_group))
+        ray.get([worker_group.execute_single_async(rank, _set_tf_config, addresses, rank) for rank in ranks])
+
+
+def _set_tf_config(addresses: list[str], rank: int) -> None:
+    os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}})

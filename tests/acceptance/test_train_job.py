@@ -1,0 +1,158 @@
+"""A whole life of a run, as its user lives it: submit, list, verify, pull, evaluate, predict."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from ray_head import RAY, free_port, running_head
+
+from fmnist.data import CLASS_NAMES, load
+from jobs import REPOSITORY, fmnist
+
+
+def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fmnist", *arguments], capture_output=True, text=True, cwd=REPOSITORY, timeout=180
+    )
+
+
+@pytest.fixture(scope="module")
+def submitted(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """Artifacts and output of a run that was given to a Ray head by ``ray job submit``, with token authentication."""
+    artifacts = tmp_path_factory.mktemp("artifacts")
+    port = free_port()
+    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex}
+    with running_head("--include-dashboard=true", f"--dashboard-port={port}", environment=token):
+        ended = subprocess.run(
+            [
+                *(RAY, "job", "submit", f"--address=http://127.0.0.1:{port}", "--working-dir", "."),
+                *("--", sys.executable, "jobs/train.py", "--data", str(small_data), "--artifacts", str(artifacts)),
+                *("--run-id", "submitted", "--epochs", "3", "--batch-size", "32", "--cpus-per-worker", "1"),
+            ],
+            capture_output=True,
+            text=True,
+            cwd=REPOSITORY,
+            env={**os.environ, **token},
+            timeout=240,
+        )
+    output = ended.stdout + ended.stderr
+    assert ended.returncode == 0, output
+    yield artifacts, output
+
+
+def test_submitted_job_succeeds_and_shows_its_epochs(submitted: tuple[Path, str]) -> None:
+    _, output = submitted
+
+    assert "succeeded" in output
+    assert [int(epoch) for epoch in re.findall(r"^epoch (\d)/3", output, re.MULTILINE)] == [1, 2, 3]
+    assert "nodes, joined" in output
+
+
+def test_run_folder_is_complete(submitted: tuple[Path, str]) -> None:
+    folder = submitted[0] / "submitted"
+
+    names = {path.name for path in folder.iterdir()}
+    assert names == {
+        *("config.yaml", "environment.json", "data.json", "metrics.json", "history.csv", "predictions.csv"),
+        *("model.keras", "plots", "report.html", "checkpoints", "manifest.json"),
+    }
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["epochs"] == 3 and metrics["parameters"] == 504_342 and metrics["seed"] == 0
+    assert metrics["test"]["accuracy"] > 0.5
+
+
+def test_run_is_listed_shown_and_verified(submitted: tuple[Path, str]) -> None:
+    artifacts = str(submitted[0])
+
+    assert re.search(
+        r"^submitted\ttrain\tfinished\t0\.\d{4}\t", command("runs", "list", "--artifacts", artifacts).stdout, re.M
+    )
+    assert "epochs: 3" in command("runs", "show", "submitted", "--artifacts", artifacts).stdout
+    verified = command("runs", "verify", "submitted", "--artifacts", artifacts)
+    assert verified.returncode == 0 and "files intact" in verified.stdout
+
+
+def test_flipped_byte_is_found_in_a_pulled_run(submitted: tuple[Path, str], tmp_path: Path) -> None:
+    pulled = command("runs", "pull", "submitted", "--artifacts", str(submitted[0]), "--to", str(tmp_path))
+    assert pulled.returncode == 0, pulled.stderr
+    assert command("runs", "verify", "submitted", "--artifacts", str(tmp_path)).returncode == 0
+
+    model = tmp_path / "submitted" / "model.keras"
+    content = bytearray(model.read_bytes())
+    content[len(content) // 2] ^= 1
+    model.write_bytes(content)
+
+    verified = command("runs", "verify", "submitted", "--artifacts", str(tmp_path))
+    assert verified.returncode == 1
+    assert "damaged: model.keras: sha256" in verified.stdout
+
+
+def test_evaluate_reproduces_the_test_accuracy(submitted: tuple[Path, str]) -> None:
+    metrics = json.loads((submitted[0] / "submitted" / "metrics.json").read_text())
+
+    ended = command("evaluate", "--run", "submitted", "--artifacts", str(submitted[0]), "--json")
+
+    assert ended.returncode == 0, ended.stderr
+    measured = json.loads(ended.stdout)
+    assert measured["accuracy"] == pytest.approx(metrics["test"]["accuracy"], abs=1e-6)
+    assert measured["confusion_matrix"] == metrics["test"]["confusion_matrix"]
+
+
+def test_predict_reads_pictures_of_any_kind(submitted: tuple[Path, str], small_data: Path, tmp_path: Path) -> None:
+    images = load(str(small_data), cache=tmp_path).test
+    trouser = images.pixels[int(np.flatnonzero(images.labels == 1)[0])]
+    Image.fromarray(trouser).resize((200, 200)).save(tmp_path / "dark.png")
+    Image.fromarray(255 - trouser).convert("RGB").resize((300, 300)).save(tmp_path / "light.jpg")
+    np.save(tmp_path / "raw.npy", trouser)
+    pictures = [str(tmp_path / name) for name in ("dark.png", "light.jpg", "raw.npy")]
+
+    ended = command("predict", "--run", "submitted", "--artifacts", str(submitted[0]), "--json", *pictures)
+
+    assert ended.returncode == 0, ended.stderr
+    predictions = json.loads(ended.stdout)["predictions"]
+    assert [p["background"] for p in predictions] == ["dark", "light", "dark"]
+    for prediction in predictions:
+        assert prediction["class"] == "Trouser"
+        assert list(prediction["probabilities"]) == list(CLASS_NAMES)
+        assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-4)
+
+
+def test_finished_run_id_is_refused_unless_overwritten(small_data: Path, tmp_path: Path) -> None:
+    arguments = ["train", "--data", str(small_data), "--artifacts", str(tmp_path), "--run-id", "again", "--epochs", "1"]
+    for extra, code in (([], 0), ([], 2), (["--overwrite", "--seed", "5"], 0)):
+        with fmnist(*arguments, *extra) as job:
+            assert job.wait() == code, job.output
+        if code == 2:
+            assert "run again" in job.output and "finished already" in job.output and "--overwrite" in job.output
+
+    assert json.loads((tmp_path / "again" / "metrics.json").read_text())["seed"] == 5
+
+
+def test_loss_that_is_not_finite_ends_the_run_with_a_line(small_data: Path, tmp_path: Path) -> None:
+    arguments = ["--data", str(small_data), "--artifacts", str(tmp_path), "--run-id", "wild"]
+    with fmnist("train", *arguments, "--learning-rate", "1e30", "--epochs", "2") as job:
+        assert job.wait() == 1
+
+    assert re.search(r"fmnist: run wild: epoch 1, step \d+ of \d+: the loss is (nan|inf)", job.output), job.output
+    assert "Traceback" not in job.output
+    assert not (tmp_path / "wild" / "manifest.json").exists()
+
+
+def test_1998_model_learns(small_data: Path, tmp_path: Path) -> None:
+    arguments = ["--data", str(small_data), "--artifacts", str(tmp_path), "--run-id", "old", "--model", "lenet5-1998"]
+    with fmnist("train", *arguments, "--epochs", "8", "--batch-size", "16", "--patience", "0") as job:
+        assert job.wait() == 0, job.output
+
+    metrics = json.loads((tmp_path / "old" / "metrics.json").read_text())
+    assert metrics["parameters"] == 60_000
+    assert metrics["test"]["accuracy"] > 0.6
