@@ -48,13 +48,13 @@ class CommandParser(argparse.ArgumentParser):
 
 def command_parser(program: str, description: str) -> CommandParser:
     """Returns a parser for a command that is not a job."""
-    return CommandParser(prog=program, description=description)
+    return CommandParser(prog=program, description=description, allow_abbrev=False)
 
 
 def job_parser(config_class: type[Config], program: str) -> JobParser:
     """Returns the parser of a job: every field of its configuration is a flag and a key of its YAML."""
     description = (config_class.__doc__ or "").split("\n\n")[0]
-    parser = JobParser(prog=program, description=description, print_config=None, exit_on_error=True)
+    parser = JobParser(prog=program, description=description, print_config=None, allow_abbrev=False)
     parser.add_argument("--config", action="config", metavar="FILE.yaml", help="Settings as YAML; flags win over them.")
     parser.add_argument("--print-config", action="store_true", help="Print the settings as YAML and exit.")
     parser.add_class_arguments(config_class, as_group=False)
