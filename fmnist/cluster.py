@@ -152,19 +152,26 @@ def cpus_per_worker(resources: Resources, workers: int, wanted: float | Literal[
     return cpus
 
 
-def configure_tensorflow(cpus: float) -> None:
+def configure_tensorflow(cpus: float) -> int:
     """Gives this process' TensorFlow as many threads as it has processors; call it before the first operation.
 
-    Both pools are set: with the inter-op pool at its default a worker of one CPU quietly uses its neighbour's core.
+    Without a GPU each operation gets one thread and as many operations run at once as there are processors, which is
+    what the engine's lanes want. With the other pool at its default a worker of one CPU quietly uses its neighbour's
+    core.
+
+    Returns:
+        How many lanes the engine should compute in: the threads, or one on a GPU.
     """
     import tensorflow as tf
 
     threads = max(1, math.floor(cpus))
-    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    gpus = tf.config.list_physical_devices("GPU")
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    for gpu in tf.config.list_physical_devices("GPU"):
+    tf.config.threading.set_intra_op_parallelism_threads(threads if gpus else 1)
+    for gpu in gpus:
         # Else the first process on a GPU takes all of its memory, and fractions of a GPU cannot work.
         tf.config.experimental.set_memory_growth(gpu, True)
+    return 1 if gpus else threads
 
 
 def resolve_precision(precision: Literal["float32", "bfloat16", "auto"]) -> Literal["float32", "bfloat16"]:

@@ -64,17 +64,23 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class Shard:
-    """Which share of each global batch this process computes.
+    """Which share of each global batch this process computes, and in how many lanes.
+
+    A lane is a slice of the batch whose gradient is computed apart from the others'. On a CPU, as many lanes as threads
+    with operations of one thread each are faster than one lane whose every operation waits for all threads; and two
+    workers of one lane compute the very numbers of one worker of two.
 
     Attributes:
         strategy: sums tensors over the workers; None when there is one worker.
         rank: of this worker, from 0.
         workers: how many there are.
+        lanes: of this worker.
     """
 
     strategy: tf.distribute.Strategy | None = None
     rank: int = 0
     workers: int = 1
+    lanes: int = 1
 
     @tf.autograph.experimental.do_not_convert
     def sum(self, value: tf.Tensor) -> tf.Tensor:
@@ -135,11 +141,11 @@ def train(
     if shard.strategy is not None:
         _copy_from_rank_zero([*model.variables, *optimizer.variables], shard)
 
-    val_batches, val_weights = batches(np.arange(len(val_images)), VALIDATION_BATCH_SIZE, shard.rank, shard.workers)
+    val_batches = _of_lanes(np.arange(len(val_images)), VALIDATION_BATCH_SIZE, shard)
     for epoch in range(first_epoch, epochs + 1):
         started = time.perf_counter()
         order = np.random.default_rng([seed, epoch]).permutation(len(train_images))
-        step_losses, hits = train_epoch(*batches(order, batch_size, shard.rank, shard.workers))
+        step_losses, hits = train_epoch(*_of_lanes(order, batch_size, shard))
         step_losses = step_losses.numpy()
         trained = time.perf_counter()
         if not np.isfinite(step_losses).all():
@@ -148,7 +154,7 @@ def train(
                 f"epoch {epoch}, step {step + 1} of {len(step_losses)}: the loss is {step_losses[step]}, expected a "
                 f"finite number; try a learning rate below {float(optimizer.learning_rate):g}"
             )
-        val_loss, val_hits = (float(total) for total in validate(val_batches, val_weights))
+        val_loss, val_hits = (float(total) for total in validate(*val_batches))
         images_a_step = np.minimum(batch_size, len(order) - batch_size * np.arange(len(step_losses)))
         yield EpochResult(
             epoch=epoch,
@@ -163,17 +169,17 @@ def train(
         )
 
 
-def batches(order: np.ndarray, batch_size: int, rank: int, workers: int) -> tuple[np.ndarray, np.ndarray]:
-    """Deals an epoch's images to the steps and workers.
+def batches(order: np.ndarray, batch_size: int, part: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
+    """Deals an epoch's images to the steps, and a step's to the lanes of all workers.
 
-    Step ``s`` of all workers together uses ``order[s * batch_size : (s + 1) * batch_size]``, each image once. All
+    Step ``s`` of all parts together uses ``order[s * batch_size : (s + 1) * batch_size]``, each image once. All
     shapes are equal, which a compiled step wants; places left over at the end repeat images of the epoch and weigh 0.
 
     Args:
         order: int [n], the images of the epoch in the order of their use.
-        batch_size: images a step over all workers.
-        rank: this worker, from 0.
-        workers: how many there are.
+        batch_size: images a step over all parts.
+        part: this lane, counted from 0 over all workers.
+        parts: how many there are.
 
     Returns:
         ``(indices, present)``: int32 and float32 [steps, share]; ``present`` is 1 for an image that counts, else 0.
@@ -181,11 +187,18 @@ def batches(order: np.ndarray, batch_size: int, rank: int, workers: int) -> tupl
     count = len(order)
     batch_size = min(batch_size, count)
     steps = -(-count // batch_size)
-    share = -(-batch_size // workers)
-    place = rank * share + np.arange(share)
+    share = -(-batch_size // parts)
+    place = part * share + np.arange(share)
     position = np.arange(steps)[:, None] * batch_size + place
     present = (place < batch_size) & (position < count)
     return order[position % count].astype(np.int32), present.astype(np.float32)
+
+
+def _of_lanes(order: np.ndarray, batch_size: int, shard: Shard) -> tuple[np.ndarray, np.ndarray]:
+    """`batches` of this worker's lanes, stacked: both [steps, lanes, share]."""
+    parts = range(shard.rank * shard.lanes, (shard.rank + 1) * shard.lanes)
+    dealt = [batches(order, batch_size, part, shard.workers * shard.lanes) for part in parts]
+    return np.stack([indices for indices, _ in dealt], axis=1), np.stack([present for _, present in dealt], axis=1)
 
 
 def _compile(
@@ -213,30 +226,38 @@ def _compile(
         right = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32) == labels, tf.float32)
         return tf.reduce_sum(loss(labels, logits) * present), tf.reduce_sum(right * present)
 
-    @tf.function(jit_compile=xla)
     def gradients_of(
         pixels: tf.Tensor, labels: tf.Tensor, present: tf.Tensor, count: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape() as tape:
             total, hits = forward(pixels, labels, present, training=True)
-            # Divided by the global batch, each worker's share sums to the gradient of the global mean. Regularisation
-            # belongs to the model, not to an image, so every worker brings its part of it.
-            objective = total / count + tf.add_n([0.0, *network.losses]) / shard.workers
+            # Divided by the global batch, the lanes' shares sum to the gradient of the global mean. Regularisation
+            # belongs to the model, not to an image, so every lane brings its part of it.
+            mean = total / count
+            objective = mean + tf.add_n([0.0, *network.losses]) / (shard.workers * shard.lanes)
         gradients = tape.gradient(
             objective, [v.value for v in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        return total / count, hits, gradients
+        return mean, hits, gradients
+
+    gradients_of = tf.function(gradients_of, jit_compile=True) if xla else gradients_of
 
     @tf.function
     def train_epoch(indices: tf.Tensor, present: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         steps = tf.shape(indices)[0]
-        counts = shard.sum(tf.reduce_sum(present, axis=1))
+        counts = shard.sum(tf.reduce_sum(present, axis=[1, 2]))
         losses, hits = tf.TensorArray(tf.float32, steps), 0.0
         for step in tf.range(steps):
             pixels, labels = tf.gather(train_pixels, indices[step]), tf.gather(train_labels, indices[step])
-            step_loss, step_hits, gradients = gradients_of(pixels, labels, present[step], counts[step])
+            # A Python loop: TensorFlow sees lanes that do not depend on each other, and runs them at once.
+            lanes = [
+                gradients_of(pixels[lane], labels[lane], present[step, lane], counts[step])
+                for lane in range(shard.lanes)
+            ]
+            lane_losses, lane_hits, lane_gradients = zip(*lanes, strict=True)
+            gradients = [tf.add_n(list(of_variable)) for of_variable in zip(*lane_gradients, strict=True)]
             optimizer.apply(_sum_gradients(gradients, shard), variables)
-            losses, hits = losses.write(step, step_loss), hits + step_hits
+            losses, hits = losses.write(step, tf.add_n(list(lane_losses))), hits + tf.add_n(list(lane_hits))
         for variable in averaged if shard.workers > 1 else []:
             variable.assign(shard.sum(variable.value) / shard.workers)
         return shard.sum(losses.stack()), shard.sum(hits)
@@ -244,12 +265,14 @@ def _compile(
     @tf.function
     def validate(indices: tf.Tensor, present: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         # In float64 the sums are exact to the float32 losses that enter them, however they are sharded.
-        loss_sum, hits = tf.constant(0.0, tf.float64), tf.constant(0.0, tf.float64)
+        sums = tf.zeros((2,), tf.float64)
         for step in tf.range(tf.shape(indices)[0]):
             pixels, labels = tf.gather(val_pixels, indices[step]), tf.gather(val_labels, indices[step])
-            step_loss, step_hits = forward(pixels, labels, present[step], training=False)
-            loss_sum, hits = loss_sum + tf.cast(step_loss, tf.float64), hits + tf.cast(step_hits, tf.float64)
-        return shard.sum(loss_sum), shard.sum(hits)
+            for lane in range(shard.lanes):
+                loss_and_hits = forward(pixels[lane], labels[lane], present[step, lane], training=False)
+                sums += tf.cast(tf.stack(loss_and_hits), tf.float64)
+        sums = shard.sum(sums)
+        return sums[0], sums[1]
 
     return train_epoch, validate
 

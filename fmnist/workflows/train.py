@@ -138,12 +138,12 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
     """What each worker process runs; rank 0 returns the outcome."""
     # TensorFlow and Keras are imported here and not above: the driver never needs them.
     task: WorkerTask = settings["task"]
-    cluster.configure_tensorflow(task.cpus)
-    import keras
+    lanes = cluster.configure_tensorflow(task.cpus)
     import tensorflow as tf
 
     from fmnist import checkpoint, engine
     from fmnist.models import build_model, model_entry
+    from fmnist.optimizers import FusedAdam
 
     config = task.config
     context = ray.train.get_context()
@@ -152,7 +152,7 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
     strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
     precision = cluster.resolve_precision(config.precision)
     model = build_model(config.model, seed=config.seed, precision=precision)
-    optimizer = keras.optimizers.Adam(config.learning_rate)
+    optimizer = FusedAdam(config.learning_rate)
 
     history = History()
     if latest := ray.train.get_checkpoint():
@@ -173,7 +173,7 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
             epochs=config.epochs,
             seed=config.seed,
             first_epoch=history.epochs + 1,
-            shard=engine.Shard(strategy, rank, workers),
+            shard=engine.Shard(strategy, rank, workers, lanes),
             xla=config.xla == "on" or (config.xla == "auto" and bool(tf.config.list_physical_devices("GPU"))),
         )
         try:

@@ -32,7 +32,7 @@ def test_all_workers_take_equally_many_steps_of_one_shape(count: int, batch_size
 
 
 def test_left_over_places_repeat_images_and_weigh_nothing() -> None:
-    indices, present = batches(np.array([4, 2, 0, 1, 3]), 4, rank=0, workers=1)
+    indices, present = batches(np.array([4, 2, 0, 1, 3]), 4, part=0, parts=1)
 
     np.testing.assert_array_equal(indices, [[4, 2, 0, 1], [3, 4, 2, 0]])
     np.testing.assert_array_equal(present, [[1, 1, 1, 1], [1, 0, 0, 0]])
