@@ -19,6 +19,8 @@ from fmnist.artifacts import CONFIG, METRICS, MODEL, RunFolder, open_store
 from fmnist.data import CLASS_NAMES
 
 console = Console(highlight=False, soft_wrap=True)
+# Progress goes to standard error: what a command prints can be piped.
+aside = Console(highlight=False, soft_wrap=True, stderr=True)
 
 # Between machines the same model's probabilities differ by rounding, which can turn an image on the border of two
 # classes; on one machine they are equal.
@@ -90,7 +92,7 @@ def pull_run(location: str, run_id: str, destination: str) -> int:
     """Fetches a run's files into ``destination/run_id`` and checks each."""
     run = RunFolder(open_store(location), run_id)
     target = Path(destination) / run_id
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
+    with Progress(console=aside, disable=not aside.is_terminal, transient=True) as bar:
         task = bar.add_task("pulling", total=sum(file.size for file in run.manifest().files))
         pulled = run.pull(target, lambda file, _fetched: bar.advance(task, file.size))
     print(f"{target}: {pulled.fetched} files fetched ({pulled.bytes:,} bytes), {pulled.kept} were there; all verified")
@@ -114,7 +116,7 @@ def evaluate(location: str, run_id: str, source: str | None, as_json: bool) -> i
     run.manifest()  # An unfinished run has nothing to compare with.
     recorded = run.get_json(METRICS)["test"]["accuracy"]
     wanted = source or yaml.safe_load(run.get_bytes(CONFIG))["data"]
-    test = data.load(wanted, cache=data.default_cache()).test
+    test = data.load(wanted, cache=data.default_cache(), progress=aside.print).test
     measured = evaluate_probabilities(test.labels, probabilities(_model(run), test.pixels))
     difference = measured.accuracy - recorded
     if as_json:
@@ -164,7 +166,7 @@ def data_info(source: str, as_json: bool) -> int:
     """Prints where images come from, their counts and checksums, and what cleaning finds."""
     from fmnist import data
 
-    dataset = data.load(source, cache=data.default_cache(), progress=console.print)
+    dataset = data.load(source, cache=data.default_cache(), progress=aside.print)
     counts = {"train": data.clean(dataset.train)[1], "test": data.clean(dataset.test)[1]}
     if as_json:
         print(
@@ -197,7 +199,7 @@ def prepare_data(source: str, figures: str | None) -> int:
     """Obtains and checks the data, so that later jobs find it, and draws the study's figures of it."""
     from fmnist import data
 
-    dataset = data.load(source, cache=data.default_cache(), progress=console.print)
+    dataset = data.load(source, cache=data.default_cache(), progress=aside.print)
     print(f"{dataset.source.location}: {len(dataset.train):,} training and {len(dataset.test):,} test images, checked")
     if figures:
         from fmnist.report.data_plots import data_plots

@@ -63,7 +63,7 @@ def client(attempts: int = PATIENT_ATTEMPTS) -> S3Client:
     if endpoint and "://" not in endpoint:
         raise StoreError("AWS_ENDPOINT_URL: not an address, expected http://host:port or https://host:port")
     patient = attempts > QUICK_ATTEMPTS
-    created = boto3.client(
+    created = boto3.session.Session().client(
         "s3",
         region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
         config=Config(

@@ -22,12 +22,10 @@ class ModelEntry:
     """A model that a job can name.
 
     Attributes:
-        title: what a report calls it.
         build: makes the model, with fresh weights from Keras' global seed.
         loss: ``loss(labels, logits)``: int labels [n] and float logits [n, 10] to a float loss an image [n].
     """
 
-    title: str
     build: Callable[[], keras.Model]
     loss: Loss
 
@@ -38,8 +36,8 @@ def sparse_cross_entropy(labels: keras.KerasTensor, logits: keras.KerasTensor) -
 
 
 MODELS: dict[str, ModelEntry] = {
-    "lenet5": ModelEntry("LeNet-5", lenet.lenet5, sparse_cross_entropy),
-    "lenet5-1998": ModelEntry("LeNet-5 (1998)", lenet.lenet5_1998, lenet.maximum_a_posteriori_loss),
+    "lenet5": ModelEntry(lenet.lenet5, sparse_cross_entropy),
+    "lenet5-1998": ModelEntry(lenet.lenet5_1998, lenet.maximum_a_posteriori_loss),
 }
 
 

@@ -9,7 +9,6 @@ import threading
 import time
 from pathlib import Path
 
-import boto3
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -245,7 +244,6 @@ def test_wrong_credentials_are_access_denied(
     s3_bucket: str, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, cause: str
 ) -> None:
     monkeypatch.setenv(variable, value)
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     fmnist.s3.client.cache_clear()
     with pytest.raises(StoreError, match=f"{cause}$"):
         S3Store(s3_bucket).check()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import boto3
 import numpy as np
 import pytest
 from data_files import some_images, write_csv_folder, write_idx_folder
@@ -94,7 +93,6 @@ def test_wrong_keys_are_refused_without_printing_them(
     s3_bucket: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # boto3's default session keeps the first keys that it saw.
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
     s3.client.cache_clear()
     with pytest.raises(DataError, match=f"^s3://{s3_bucket}/data: cannot be read: ") as raised:

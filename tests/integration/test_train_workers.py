@@ -30,37 +30,40 @@ SEED = 3
 
 def losses_of_steps(settings: dict[str, Any]) -> list[list[float]]:
     """A worker's training function: the engine alone, under the strategy of the train job."""
-    cluster.configure_tensorflow(1)
-    import keras
+    cluster.configure_tensorflow(settings["lanes"])
     import tensorflow as tf
 
     from fmnist import engine
     from fmnist.models import build_model, model_entry
+    from fmnist.optimizers import FusedAdam
 
     rank, workers = ray.train.get_context().get_world_rank(), ray.train.get_context().get_world_size()
     strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
     # Other weights on rank 1: it has to take rank 0's before the first step.
-    model = build_model("lenet5", seed=SEED + rank)
+    model = build_model("lenet5", seed=settings["seed"] + rank)
     epochs = engine.train(
         model,
         model_entry("lenet5").loss,
-        keras.optimizers.Adam(1e-3),
+        FusedAdam(1e-3),
         settings["train"],
         settings["val"],
         batch_size=settings["batch_size"],
         epochs=2,
-        seed=SEED,
-        shard=engine.Shard(strategy, rank, workers),
+        seed=settings["seed"],
+        shard=engine.Shard(strategy, rank, workers, settings["lanes"]),
     )
     return [[*map(float, epoch.step_losses), epoch.loss, epoch.val_loss, epoch.val_accuracy] for epoch in epochs]
 
 
-def run_engine(workers: int, train_images: Images, val_images: Images, batch_size: int = 64) -> list[np.ndarray]:
+def run_engine(
+    workers: int, train_images: Images, val_images: Images, batch_size: int = 64, lanes: int = 1, seed: int = SEED
+) -> list[np.ndarray]:
+    settings = {"train": train_images, "val": val_images, "batch_size": batch_size, "lanes": lanes, "seed": seed}
     with cluster.connected():
         trainer = StrategyTrainer(
             losses_of_steps,
-            train_loop_config={"train": train_images, "val": val_images, "batch_size": batch_size},
-            scaling_config=ray.train.ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
+            train_loop_config=settings,
+            scaling_config=ray.train.ScalingConfig(num_workers=workers, resources_per_worker={"CPU": lanes}),
         )
         return [np.array(epoch) for epoch in trainer.fit().return_value]
 
@@ -87,6 +90,20 @@ def test_a_batch_that_does_not_divide_by_the_workers_is_shared_all_the_same(smal
 
     assert len(one[0]) == 5 + 3
     np.testing.assert_allclose(two[0], one[0], rtol=1e-4)
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_two_workers_of_one_lane_compute_what_one_worker_of_two_lanes_does(
+    small_data: Path, tmp_path: Path, seed: int
+) -> None:
+    images = load(str(small_data), cache=tmp_path)
+    train_images, val_images = images.train.select(np.arange(1_599)), images.test.select(np.arange(499))
+
+    one = run_engine(1, train_images, val_images, lanes=2, seed=seed)
+    two = run_engine(2, train_images, val_images, lanes=1, seed=seed)
+
+    np.testing.assert_allclose(two[0][:20], one[0][:20], rtol=1e-6)
+    np.testing.assert_allclose(two, one, rtol=1e-4)
 
 
 def test_two_workers_leave_a_finished_run_like_one_workers(small_data: Path, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import gzip
 import struct
 from pathlib import Path
 
-import boto3
 import pytest
 from data_files import (
     CSV_HEADER,
@@ -221,7 +220,6 @@ def test_s3_address_that_is_none_is_refused_without_repeating_credentials(
 
 def test_unreachable_s3_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # boto3's default session keeps the first keys that it saw.
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "some-key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "some-secret")

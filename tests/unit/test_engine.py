@@ -8,6 +8,7 @@ from fmnist import engine
 from fmnist.data import Images
 from fmnist.errors import TrainingError
 from fmnist.models import sparse_cross_entropy
+from fmnist.optimizers import FusedAdam
 
 
 def tiny_model(seed: int = 0) -> keras.Model:
@@ -111,3 +112,27 @@ def test_xla_computes_the_same() -> None:
     plain, compiled = run(tiny_model())[0], run(tiny_model(), xla=True)[0]
 
     np.testing.assert_allclose(compiled.step_losses, plain.step_losses, rtol=1e-5)
+
+
+@pytest.mark.parametrize("lanes", [2, 3])
+def test_lanes_change_nothing_but_rounding(lanes: int) -> None:
+    whole, split = tiny_model(), tiny_model()
+    expected = run(whole, epochs=2)
+    actual = run(split, epochs=2, shard=engine.Shard(lanes=lanes))
+
+    for one, other in zip(expected, actual, strict=True):
+        np.testing.assert_allclose(other.step_losses, one.step_losses, rtol=1e-5)
+        assert other.accuracy == one.accuracy
+        assert other.val_loss == pytest.approx(one.val_loss, rel=1e-5)
+    np.testing.assert_allclose(split.get_weights()[0], whole.get_weights()[0], atol=1e-6)
+
+
+def test_fused_adam_takes_the_steps_of_adam() -> None:
+    weights = []
+    for optimizer in (keras.optimizers.Adam(0.01, beta_1=0.8, epsilon=1e-5), FusedAdam(0.01, beta_1=0.8, epsilon=1e-5)):
+        model = tiny_model()
+        run(model, epochs=3, optimizer=optimizer)
+        weights.append([*model.get_weights(), *(np.asarray(variable) for variable in optimizer.variables)])
+
+    for plain, fused in zip(*weights, strict=True):
+        np.testing.assert_allclose(fused, plain, rtol=1e-4, atol=1e-6)
