@@ -22,10 +22,7 @@ import tensorflow as tf
 from fmnist.data import Images
 from fmnist.errors import TrainingError
 from fmnist.models import LOGITS, Loss
-
-# Gradients travel in buckets of about this many bytes, last layer first, so that the sum over workers of one bucket
-# overlaps with the computation of the next. One message a variable costs more, and a single one overlaps with nothing.
-BUCKET_BYTES = 2**20
+from fmnist.sharding import Shard
 
 # Images a validation step, over all workers. Large enough that dispatch costs nothing, small enough for any GPU.
 VALIDATION_BATCH_SIZE = 1000
@@ -60,40 +57,6 @@ class EpochResult:
     def row(self) -> dict[str, float]:
         """The scalars, as a row of ``history.csv``."""
         return {name: value for name, value in asdict(self).items() if name != "step_losses"}
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Which share of each global batch this process computes, and in how many lanes.
-
-    A lane is a slice of the batch whose gradient is computed apart from the others'. On a CPU, as many lanes as threads
-    with operations of one thread each are faster than one lane whose every operation waits for all threads; and two
-    workers of one lane compute the very numbers of one worker of two.
-
-    Attributes:
-        strategy: sums tensors over the workers; None when there is one worker.
-        rank: of this worker, from 0.
-        workers: how many there are.
-        lanes: of this worker.
-    """
-
-    strategy: tf.distribute.Strategy | None = None
-    rank: int = 0
-    workers: int = 1
-    lanes: int = 1
-
-    @tf.autograph.experimental.do_not_convert
-    def sum(self, value: tf.Tensor) -> tf.Tensor:
-        """Returns the sum of ``value`` over all workers; each has to call it at the same point."""
-        if self.strategy is None:
-            return value
-
-        def reduce(local: tf.Tensor) -> tf.Tensor:
-            # The collective wants to know the tensor's device, which only an operation of the replica itself has.
-            local = tf.identity(local)
-            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, local)
-
-        return self.strategy.run(reduce, args=(value,))
 
 
 def train(
@@ -139,13 +102,13 @@ def train(
     optimizer.build(model.trainable_variables)
     train_epoch, validate = _compile(model, loss, optimizer, train_images, val_images, shard, xla)
     if shard.strategy is not None:
-        _copy_from_rank_zero([*model.variables, *optimizer.variables], shard)
+        shard.copy_from_rank_zero([*model.variables, *optimizer.variables])
 
-    val_batches = _of_lanes(np.arange(len(val_images)), VALIDATION_BATCH_SIZE, shard)
+    val_batches = shard.deal(np.arange(len(val_images)), VALIDATION_BATCH_SIZE)
     for epoch in range(first_epoch, epochs + 1):
         started = time.perf_counter()
         order = np.random.default_rng([seed, epoch]).permutation(len(train_images))
-        step_losses, hits = train_epoch(*_of_lanes(order, batch_size, shard))
+        step_losses, hits = train_epoch(*shard.deal(order, batch_size))
         step_losses = step_losses.numpy()
         trained = time.perf_counter()
         if not np.isfinite(step_losses).all():
@@ -167,38 +130,6 @@ def train(
             images_per_second=len(order) / (trained - started),
             step_losses=step_losses,
         )
-
-
-def batches(order: np.ndarray, batch_size: int, part: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
-    """Deals an epoch's images to the steps, and a step's to the lanes of all workers.
-
-    Step ``s`` of all parts together uses ``order[s * batch_size : (s + 1) * batch_size]``, each image once. All
-    shapes are equal, which a compiled step wants; places left over at the end repeat images of the epoch and weigh 0.
-
-    Args:
-        order: int [n], the images of the epoch in the order of their use.
-        batch_size: images a step over all parts.
-        part: this lane, counted from 0 over all workers.
-        parts: how many there are.
-
-    Returns:
-        ``(indices, present)``: int32 and float32 [steps, share]; ``present`` is 1 for an image that counts, else 0.
-    """
-    count = len(order)
-    batch_size = min(batch_size, count)
-    steps = -(-count // batch_size)
-    share = -(-batch_size // parts)
-    place = part * share + np.arange(share)
-    position = np.arange(steps)[:, None] * batch_size + place
-    present = (place < batch_size) & (position < count)
-    return order[position % count].astype(np.int32), present.astype(np.float32)
-
-
-def _of_lanes(order: np.ndarray, batch_size: int, shard: Shard) -> tuple[np.ndarray, np.ndarray]:
-    """`batches` of this worker's lanes, stacked: both [steps, lanes, share]."""
-    parts = range(shard.rank * shard.lanes, (shard.rank + 1) * shard.lanes)
-    dealt = [batches(order, batch_size, part, shard.workers * shard.lanes) for part in parts]
-    return np.stack([indices for indices, _ in dealt], axis=1), np.stack([present for _, present in dealt], axis=1)
 
 
 def _compile(
@@ -256,7 +187,7 @@ def _compile(
             ]
             lane_losses, lane_hits, lane_gradients = zip(*lanes, strict=True)
             gradients = [tf.add_n(list(of_variable)) for of_variable in zip(*lane_gradients, strict=True)]
-            optimizer.apply(_sum_gradients(gradients, shard), variables)
+            optimizer.apply(shard.sum_gradients(gradients), variables)
             losses, hits = losses.write(step, tf.add_n(list(lane_losses))), hits + tf.add_n(list(lane_hits))
         for variable in averaged if shard.workers > 1 else []:
             variable.assign(shard.sum(variable.value) / shard.workers)
@@ -275,32 +206,3 @@ def _compile(
         return sums[0], sums[1]
 
     return train_epoch, validate
-
-
-@tf.autograph.experimental.do_not_convert
-def _sum_gradients(gradients: list[tf.Tensor], shard: Shard) -> list[tf.Tensor]:
-    """Sums gradients over the workers, packed into a few buffers."""
-    if shard.strategy is None:
-        return gradients
-    summed: list[tf.Tensor] = []
-    bucket: list[tf.Tensor] = []
-    for position, gradient in enumerate(reversed(gradients), start=1):
-        bucket.append(gradient)
-        if position == len(gradients) or sum(g.shape.num_elements() * g.dtype.size for g in bucket) >= BUCKET_BYTES:
-            buffer = shard.sum(tf.concat([tf.reshape(g, [-1]) for g in bucket], axis=0))
-            parts = tf.split(buffer, [g.shape.num_elements() for g in bucket])
-            summed += [tf.reshape(part, g.shape) for part, g in zip(parts, bucket, strict=True)]
-            bucket = []
-    return summed[::-1]
-
-
-def _copy_from_rank_zero(variables: list[keras.Variable], shard: Shard) -> None:
-    """Makes every worker start from the first one's state, whatever its own random numbers were."""
-
-    @tf.function
-    def copy() -> None:
-        for variable in variables:
-            value = variable.value if shard.rank == 0 else tf.zeros_like(variable.value)
-            variable.assign(shard.sum(value))
-
-    copy()

@@ -22,7 +22,8 @@ MAY_CHANGE = frozenset(
 def open_run(job: str, config: JobConfig) -> RunFolder:
     """Finds the folder of a run, without writing into it.
 
-    An unfinished run of the same id and settings is resumed, so the same command after a crash goes on where it was.
+    An unfinished run of the same id and settings is resumed, so the same command after a crash goes on where it was,
+    with ``overwrite`` too.
 
     Args:
         job: name of the job, for the id of a new run.
@@ -30,33 +31,38 @@ def open_run(job: str, config: JobConfig) -> RunFolder:
 
     Raises:
         StoreError: if the artifact store cannot be used.
-        RunError: if the id is taken by a finished run and ``overwrite`` is off, or by a run of other settings.
+        RunError: if the id is taken by a finished run or one of other settings, and ``overwrite`` is off.
     """
     store = open_store(config.artifacts)
     store.check()
     run = RunFolder(store, config.run_id or new_run_id(job))
-    state = run.state()
-    if state == "finished":
-        if not config.overwrite:
-            raise RunError(
-                f"run {run.run_id} in {store.location}: finished already; take another --run-id, or --overwrite"
-            )
-        run.remove()
-    elif state == "unfinished" and run.exists(CONFIG):
-        before = yaml.safe_load(run.get_bytes(CONFIG))
-        for name, now in asdict(config).items():
-            if name not in MAY_CHANGE and before.get(name) != now:
-                raise RunError(
-                    f"run {run.run_id} in {store.location}: started with {name} {before.get(name)}, found {now}; "
-                    "resume it with the settings it was started with, or take another --run-id"
-                )
+    if (conflict := _conflict(run, config)) and not config.overwrite:
+        raise RunError(f"run {run.run_id} in {store.location}: {conflict}; take another --run-id, or --overwrite")
     return run
 
 
 def begin_run(run: RunFolder, config: JobConfig, data_summary: dict[str, Any]) -> dict[str, Any]:
-    """Writes what is known before the work begins; returns the environment it wrote."""
+    """Writes what is known before the work begins; returns the environment it wrote.
+
+    What has to be overwritten is removed only here: the images have been read and the cluster has what the job takes.
+    """
+    if _conflict(run, config):
+        run.remove()
     environment = describe_environment()
     run.put_bytes(CONFIG, yaml.safe_dump({**asdict(config), "run_id": run.run_id}, sort_keys=False).encode())
     run.put_json(DATA, data_summary)
     run.put_json(ENVIRONMENT, environment)
     return environment
+
+
+def _conflict(run: RunFolder, config: JobConfig) -> str | None:
+    """Says why a job with this configuration cannot go on in the run's folder; None if it can."""
+    state = run.state()
+    if state == "finished":
+        return "finished already"
+    if state == "unfinished" and run.exists(CONFIG):
+        before = yaml.safe_load(run.get_bytes(CONFIG))
+        for name, now in asdict(config).items():
+            if name not in MAY_CHANGE and before.get(name) != now:
+                return f"started with {name} {before.get(name)}, found {now}"
+    return None

@@ -6,20 +6,17 @@ Top to bottom it is the method: `train` prepares the images, puts them into the 
 
 from __future__ import annotations
 
+import re
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
 import ray.train
-from ray.util.queue import Empty, Queue
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.util.queue import Queue
 
 from fmnist import cluster
 from fmnist.artifacts import CHECKPOINTS, RunFolder
@@ -27,8 +24,9 @@ from fmnist.artifacts.arrow import store_filesystem
 from fmnist.config import TRAIN, TrainConfig
 from fmnist.data import Images
 from fmnist.errors import TrainingError
-from fmnist.history import History, Row
+from fmnist.history import History
 from fmnist.progress import EpochProgress
+from fmnist.workflows.events import open_events, shown, tell
 from fmnist.workflows.outcome import TrainOutcome
 from fmnist.workflows.preparation import PreparedData, prepare
 from fmnist.workflows.runs import begin_run, open_run
@@ -78,6 +76,8 @@ def train(config: TrainConfig) -> RunFolder:
             progress.note(
                 f"Ray: {resources}; workers: {config.workers} of {cpus:g} CPUs, {config.gpus_per_worker:g} GPUs"
             )
+            if resources.nodes > 1 and not config.artifacts.startswith("s3://"):
+                progress.note(f"{run.store.location}: all nodes must see this folder; if they do not, use s3://")
             environment = begin_run(run, config, data.summary)
             figures = beside.submit(_draw_data, data)
             outcome = _fit(config, run, data, cpus, progress)
@@ -101,8 +101,7 @@ def _draw_data(data: PreparedData) -> dict[str, bytes]:
 
 def _fit(config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float, progress: EpochProgress) -> TrainOutcome:
     """Trains on the cluster and returns what rank 0 brings back."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    events = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
+    events = open_events()
     filesystem, path = store_filesystem(run.store)
     task = WorkerTask(config, cpus, ray.put(data.train), ray.put(data.val), ray.put(data.test), events)
     trainer = StrategyTrainer(
@@ -122,11 +121,13 @@ def _fit(config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float, p
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="val_accuracy"),
         ),
     )
-    with _shown(events, progress) as starts:
+    with shown(events, progress) as starts:
         try:
             outcome: TrainOutcome = trainer.fit().return_value
         except ray.train.TrainingFailedError as error:
-            raise TrainingError(f"run {run.run_id}: {_cause(error)}") from error
+            if known := _known_cause(error):
+                raise TrainingError(f"run {run.run_id}: {known}") from error
+            raise
     if outcome.failure:
         raise TrainingError(
             f"run {run.run_id}: {outcome.failure}; its last good checkpoint is epoch {outcome.history.epochs}"
@@ -159,7 +160,7 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
         with latest.as_directory() as folder:
             history = checkpoint.restore(Path(folder), model, optimizer)
     if rank == 0:
-        _tell(task.events, history)
+        tell(task.events, history)
 
     failure = None
     if not history.should_stop(config.patience):
@@ -188,7 +189,7 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
                         checkpoint_dir_name=f"epoch-{result.epoch:04d}",
                     )
                 if rank == 0:
-                    _tell(task.events, result.row())
+                    tell(task.events, result.row())
                 if history.should_stop(config.patience):
                     break
         except TrainingError as error:
@@ -229,48 +230,13 @@ def _outcome(task: WorkerTask, history: History, precision: str, failure: str | 
         )
 
 
-@contextmanager
-def _shown(events: Queue, progress: EpochProgress) -> Iterator[list[History]]:
-    """Shows the workers' events while the block runs; yields the histories that they started with, one a start."""
-    starts: list[History] = []
-    ended = threading.Event()
-
-    def show() -> None:
-        while not (ended.is_set() and events.empty()):
-            try:
-                event = events.get(timeout=0.5)
-            except Empty:
-                continue
-            if isinstance(event, History):
-                starts.append(event)
-                if event.epochs:
-                    progress.note(f"resumed after epoch {event.epochs}")
-                elif len(starts) > 1:
-                    progress.note("workers started again")
-            else:
-                progress.epoch(event)
-
-    shower = threading.Thread(target=show, name="progress", daemon=True)
-    shower.start()
-    try:
-        yield starts
-    finally:
-        ended.set()
-        shower.join(timeout=10)
-
-
-def _cause(error: BaseException) -> str:
-    """What went wrong in the workers, as a line; the whole traceback is in Ray's logs."""
-    return str(error).strip().splitlines()[-1]
+def _known_cause(error: BaseException) -> str | None:
+    """The text of an error for people that a worker ended with; None for an unexpected one, whose traceback matters."""
+    match = re.search(r"^fmnist\.errors\.\w+: (.+)$|MissingKeyError: (.+)$", str(error), re.MULTILINE)
+    return match and next(text for text in match.groups() if text)
 
 
 def _mapped(reference: ray.ObjectRef) -> Images:
     """The images behind a reference: arrays that point into this node's object store."""
     images: Images = ray.get(reference)
     return images
-
-
-def _tell(events: Queue, event: History | Row) -> None:
-    """Tells the driver, if it still listens: what it shows must not stop the training."""
-    with suppress(ray.exceptions.RayError):
-        events.put(event)

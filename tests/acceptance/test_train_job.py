@@ -138,6 +138,17 @@ def test_finished_run_id_is_refused_unless_overwritten(small_data: Path, tmp_pat
     assert json.loads((tmp_path / "again" / "metrics.json").read_text())["seed"] == 5
 
 
+def test_bad_data_leaves_the_run_that_was_to_be_overwritten(small_data: Path, tmp_path: Path) -> None:
+    arguments = ["--artifacts", str(tmp_path), "--run-id", "kept", "--epochs", "1", "--overwrite"]
+    with fmnist("train", "--data", str(small_data), *arguments) as job:
+        assert job.wait() == 0, job.output
+
+    with fmnist("train", "--data", str(tmp_path / "nowhere"), *arguments) as job:
+        assert job.wait() == 2
+
+    assert command("runs", "verify", "kept", "--artifacts", str(tmp_path)).returncode == 0
+
+
 def test_loss_that_is_not_finite_ends_the_run_with_a_line(small_data: Path, tmp_path: Path) -> None:
     arguments = ["--data", str(small_data), "--artifacts", str(tmp_path), "--run-id", "wild"]
     with fmnist("train", *arguments, "--learning-rate", "1e30", "--epochs", "2") as job:
