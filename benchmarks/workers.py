@@ -67,12 +67,12 @@ def our_worker(settings: dict[str, Any]) -> list[float]:
     from fmnist import cluster, engine
     from fmnist.data import Images
 
-    cluster.configure_tensorflow(1)
+    context = ray.train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    lanes = cluster.configure_tensorflow(1, workers)
     from fmnist.models import build_model, model_entry
     from fmnist.optimizers import FusedAdam
 
-    context = ray.train.get_context()
-    rank, workers = context.get_world_rank(), context.get_world_size()
     strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
     train = Images(*settings["images"])
     epochs = engine.train(
@@ -84,7 +84,7 @@ def our_worker(settings: dict[str, Any]) -> list[float]:
         batch_size=BATCH_SIZE,
         epochs=EPOCHS,
         seed=0,
-        shard=engine.Shard(strategy, rank, workers),
+        shard=engine.Shard(strategy, rank, workers, lanes),
     )
     return [epoch.images_per_second for epoch in epochs]
 

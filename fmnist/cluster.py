@@ -152,15 +152,20 @@ def cpus_per_worker(resources: Resources, workers: int, wanted: float | Literal[
     return cpus
 
 
-def configure_tensorflow(cpus: float) -> int:
+def configure_tensorflow(cpus: float, workers: int = 1) -> int:
     """Gives this process' TensorFlow as many threads as it has processors; call it before the first operation.
 
     Without a GPU each operation gets one thread and as many operations run at once as there are processors, which is
     what the engine's lanes want. With the other pool at its default a worker of one CPU quietly uses its neighbour's
     core.
 
+    Args:
+        cpus: processors of this worker.
+        workers: how many train together.
+
     Returns:
-        How many lanes the engine should compute in: the threads, or one on a GPU.
+        How many lanes the engine should compute in: the threads, or one on a GPU. A single worker computes in two at
+        least, so that two workers of one processor compute the very numbers of one.
     """
     import tensorflow as tf
 
@@ -171,7 +176,7 @@ def configure_tensorflow(cpus: float) -> int:
     for gpu in gpus:
         # Else the first process on a GPU takes all of its memory, and fractions of a GPU cannot work.
         tf.config.experimental.set_memory_growth(gpu, True)
-    return 1 if gpus else threads
+    return 1 if gpus else max(threads, 2 if workers == 1 else 1)
 
 
 def resolve_precision(precision: Literal["float32", "bfloat16", "auto"]) -> Literal["float32", "bfloat16"]:

@@ -139,7 +139,9 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
     """What each worker process runs; rank 0 returns the outcome."""
     # TensorFlow and Keras are imported here and not above: the driver never needs them.
     task: WorkerTask = settings["task"]
-    lanes = cluster.configure_tensorflow(task.cpus)
+    context = ray.train.get_context()
+    rank, workers = context.get_world_rank(), context.get_world_size()
+    lanes = cluster.configure_tensorflow(task.cpus, workers)
     import tensorflow as tf
 
     from fmnist import checkpoint, engine
@@ -147,8 +149,6 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
     from fmnist.optimizers import FusedAdam
 
     config = task.config
-    context = ray.train.get_context()
-    rank, workers = context.get_world_rank(), context.get_world_size()
     # The strategy has to exist before anything else touches TensorFlow: it starts the server that the workers meet at.
     strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
     precision = cluster.resolve_precision(config.precision)

@@ -23,21 +23,17 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 # Workers cannot import a test module: its functions travel with their code.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-# Rounding differs with the number of workers, and once in a few seeds it turns a ReLU on or off within the first twenty
-# steps, after which the losses part by more than rounding. This seed has no such event; docs/decisions/ has the story.
-SEED = 3
-
 
 def losses_of_steps(settings: dict[str, Any]) -> list[list[float]]:
     """A worker's training function: the engine alone, under the strategy of the train job."""
-    cluster.configure_tensorflow(settings["lanes"])
+    rank, workers = ray.train.get_context().get_world_rank(), ray.train.get_context().get_world_size()
+    lanes = cluster.configure_tensorflow(1, workers)
     import tensorflow as tf
 
     from fmnist import engine
     from fmnist.models import build_model, model_entry
     from fmnist.optimizers import FusedAdam
 
-    rank, workers = ray.train.get_context().get_world_rank(), ray.train.get_context().get_world_size()
     strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
     # Other weights on rank 1: it has to take rank 0's before the first step.
     model = build_model("lenet5", seed=settings["seed"] + rank)
@@ -50,36 +46,36 @@ def losses_of_steps(settings: dict[str, Any]) -> list[list[float]]:
         batch_size=settings["batch_size"],
         epochs=2,
         seed=settings["seed"],
-        shard=engine.Shard(strategy, rank, workers, settings["lanes"]),
+        shard=engine.Shard(strategy, rank, workers, lanes),
     )
     return [[*map(float, epoch.step_losses), epoch.loss, epoch.val_loss, epoch.val_accuracy] for epoch in epochs]
 
 
 def run_engine(
-    workers: int, train_images: Images, val_images: Images, batch_size: int = 64, lanes: int = 1, seed: int = SEED
+    workers: int, train_images: Images, val_images: Images, batch_size: int = 64, seed: int = 0
 ) -> list[np.ndarray]:
-    settings = {"train": train_images, "val": val_images, "batch_size": batch_size, "lanes": lanes, "seed": seed}
+    settings = {"train": train_images, "val": val_images, "batch_size": batch_size, "seed": seed}
     with cluster.connected():
         trainer = StrategyTrainer(
             losses_of_steps,
             train_loop_config=settings,
-            scaling_config=ray.train.ScalingConfig(num_workers=workers, resources_per_worker={"CPU": lanes}),
+            scaling_config=ray.train.ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
         )
         return [np.array(epoch) for epoch in trainer.fit().return_value]
 
 
-def test_losses_do_not_depend_on_the_number_of_workers(small_data: Path, tmp_path: Path) -> None:
+# In seeds 1 and 2 a difference of rounding alone would turn a ReLU within twenty steps: docs/decisions/ has the story.
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_losses_do_not_depend_on_the_number_of_workers(small_data: Path, tmp_path: Path, seed: int) -> None:
     images = load(str(small_data), cache=tmp_path)
     # 1,599 and 499: neither the last batch nor the validation set divides evenly.
     train_images, val_images = images.train.select(np.arange(1_599)), images.test.select(np.arange(499))
 
-    one, two = (run_engine(workers, train_images, val_images) for workers in (1, 2))
+    one, two = (run_engine(workers, train_images, val_images, seed=seed) for workers in (1, 2))
 
     assert len(one[0]) == 25 + 3
     np.testing.assert_allclose(two[0][:20], one[0][:20], rtol=1e-4)
-    for first, second in zip(one, two, strict=True):
-        assert second[-3] == pytest.approx(first[-3], rel=0.02)
-        assert second[-2] == pytest.approx(first[-2], rel=0.02)
+    np.testing.assert_allclose(two, one, rtol=1e-4)
 
 
 def test_a_batch_that_does_not_divide_by_the_workers_is_shared_all_the_same(small_data: Path, tmp_path: Path) -> None:
@@ -92,20 +88,6 @@ def test_a_batch_that_does_not_divide_by_the_workers_is_shared_all_the_same(smal
     np.testing.assert_allclose(two[0], one[0], rtol=1e-4)
 
 
-@pytest.mark.parametrize("seed", [0, 2])
-def test_two_workers_of_one_lane_compute_what_one_worker_of_two_lanes_does(
-    small_data: Path, tmp_path: Path, seed: int
-) -> None:
-    images = load(str(small_data), cache=tmp_path)
-    train_images, val_images = images.train.select(np.arange(1_599)), images.test.select(np.arange(499))
-
-    one = run_engine(1, train_images, val_images, lanes=2, seed=seed)
-    two = run_engine(2, train_images, val_images, lanes=1, seed=seed)
-
-    np.testing.assert_allclose(two[0][:20], one[0][:20], rtol=1e-6)
-    np.testing.assert_allclose(two, one, rtol=1e-4)
-
-
 def test_two_workers_leave_a_finished_run_like_one_workers(small_data: Path, tmp_path: Path) -> None:
     runs: list[RunFolder] = [
         train(
@@ -116,7 +98,6 @@ def test_two_workers_leave_a_finished_run_like_one_workers(small_data: Path, tmp
                 epochs=2,
                 workers=workers,
                 cpus_per_worker=1,
-                seed=SEED,
             )
         )
         for workers in (1, 2)
