@@ -53,3 +53,17 @@ def images(count: int) -> tuple[np.ndarray, np.ndarray]:
 
     train = load("auto", cache=default_cache()).train
     return train.pixels[:count], train.labels[:count]
+
+
+def notebook_layers(layers: Any) -> list[Any]:
+    """The layers of the study's notebook, from 32 x 32 x 1 to ten probabilities, of Keras 3 or of Keras 2."""
+    return [
+        layers.Conv2D(32, 5, padding="same", activation="relu"),
+        layers.MaxPooling2D(2),
+        layers.Conv2D(48, 5, activation="relu"),
+        layers.MaxPooling2D(2),
+        layers.Flatten(),
+        layers.Dense(256, activation="relu"),
+        layers.Dense(84, activation="relu"),
+        layers.Dense(10, activation="softmax"),
+    ]

@@ -10,7 +10,7 @@ import argparse
 import time
 from statistics import median
 
-from measure import images, in_child, report, set_threads, spread
+from measure import images, in_child, notebook_layers, report, set_threads, spread
 
 BATCH_SIZE = 64
 EPOCHS = 5
@@ -104,14 +104,7 @@ def keras_rates(count: int, jit_compile: str | bool) -> list[float]:
     model = keras.Sequential(
         [
             keras.Input((32, 32, 1)),
-            layers.Conv2D(32, 5, padding="same", activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Conv2D(48, 5, activation="relu"),
-            layers.MaxPooling2D(2),
-            layers.Flatten(),
-            layers.Dense(256, activation="relu"),
-            layers.Dense(84, activation="relu"),
-            layers.Dense(10, activation="softmax"),
+            *notebook_layers(layers),
         ]
     )
     model.compile("adam", "categorical_crossentropy", metrics=["accuracy"], jit_compile=jit_compile)

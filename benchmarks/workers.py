@@ -12,7 +12,7 @@ import time
 from statistics import median
 from typing import Any
 
-from measure import images, in_child, report, set_threads, spread
+from measure import images, in_child, notebook_layers, report, set_threads, spread
 
 BATCH_SIZE = 256
 EPOCHS = 4
@@ -119,14 +119,8 @@ def ray_worker(settings: dict[str, Any]) -> list[float]:
     with strategy.scope():
         model = tf.keras.Sequential(
             [
-                layers.Conv2D(32, 5, padding="same", activation="relu", input_shape=(32, 32, 1)),
-                layers.MaxPooling2D(2),
-                layers.Conv2D(48, 5, activation="relu"),
-                layers.MaxPooling2D(2),
-                layers.Flatten(),
-                layers.Dense(256, activation="relu"),
-                layers.Dense(84, activation="relu"),
-                layers.Dense(10, activation="softmax"),
+                layers.InputLayer(input_shape=(32, 32, 1)),
+                *notebook_layers(layers),
             ]
         )
         model.compile("adam", "sparse_categorical_crossentropy", metrics=["accuracy"])

@@ -195,10 +195,12 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
         except TrainingError as error:
             # Not raised: Ray Train would start the workers anew, and they would come to the same point again.
             failure = str(error)
-    return _outcome(task, history, precision, failure) if rank == 0 else None
+    if rank != 0:
+        return None
+    return TrainOutcome(history, precision, failure=failure) if failure else _outcome(task, history, precision)
 
 
-def _outcome(task: WorkerTask, history: History, precision: str, failure: str | None) -> TrainOutcome:
+def _outcome(task: WorkerTask, history: History, precision: str) -> TrainOutcome:
     """Takes the best epoch's weights, saves the model as it will be served, and uses the test images, once."""
     import tensorflow as tf
 
@@ -206,8 +208,6 @@ def _outcome(task: WorkerTask, history: History, precision: str, failure: str | 
     from fmnist.inference import load_model, probabilities
     from fmnist.models import build_model
 
-    if failure:
-        return TrainOutcome(history, precision, failure=failure)
     # Served in float32 whatever it was trained in: the weights are float32, and not every processor knows bfloat16.
     model = build_model(task.config.model, seed=task.config.seed)
     reported = ray.train.get_all_reported_checkpoints()
