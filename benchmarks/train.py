@@ -122,7 +122,7 @@ def our_rates(threads: int, count: int, precision: str) -> list[float]:
     from fmnist.data import Images
     from fmnist.models import build_model, model_entry
 
-    lanes = cluster.configure_tensorflow(threads)
+    lanes = cluster.configure_tensorflow(threads, least_lanes=2)
     from fmnist.optimizers import FusedAdam
 
     train = Images(*images(count))

@@ -16,6 +16,7 @@ from fmnist.history import History
 
 VARIABLES = "variables.npz"
 HISTORY = "history.json"
+FILES = (VARIABLES, HISTORY)
 
 
 def save(folder: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer, history: History) -> None:

@@ -80,6 +80,19 @@ def _train(arguments: list[str]) -> int:
     return 0
 
 
+def _tune(arguments: list[str]) -> int:
+    from fmnist.config import TuneConfig
+    from fmnist.options import parse_config
+
+    config = parse_config(TuneConfig, "fmnist tune", arguments)
+    if config is None:
+        return 0
+    from fmnist.workflows.tune import tune
+
+    tune(config)
+    return 0
+
+
 def _evaluate(arguments: list[str]) -> int:
     from fmnist.options import command_parser
 
@@ -172,6 +185,7 @@ def _add_run(parser) -> None:  # type: ignore[no-untyped-def]
 
 COMMANDS = {
     "train": Command("train one model, data-parallel, and leave a finished run folder", _train),
+    "tune": Command("search hyper-parameters, train the best, and leave a finished run folder", _tune),
     "evaluate": Command("measure a run's saved model on the test images again", _evaluate),
     "predict": Command("say what pictures show, with a run's model", _predict),
     "runs": Command("list, show, pull and verify the runs of an artifact store", _runs),

@@ -15,6 +15,9 @@ import ray
 
 from fmnist.errors import UserError
 
+# Of a local cluster, whatever another cluster's are.
+OURS = frozenset({"RAY_GCS_SERVER_PORT", "RAY_ADDRESS", "RAY_USAGE_STATS_ENABLED"})
+
 # One training step of these small models does not feed more threads than this; a big machine takes more workers.
 MOST_CPUS_PER_WORKER = 8
 
@@ -52,7 +55,16 @@ def connected() -> Iterator[Resources]:
     """
     address = os.environ.get("RAY_ADDRESS") or "local"
     # Ray Train asks its workers for news at this interval; a report waits for it, and so does the end of a run.
-    settings = {"RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5"}
+    settings = {
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
+        # Ray Tune's own output, its files for each trial and its record of the search: the search job has its own.
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+        "TUNE_GLOBAL_CHECKPOINT_S": "3600",
+        # Control-C ends the job instead of asking for patience.
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    }
     if address == "local":
         # A cluster that lives as long as one job reports no usage. Its processes must know its address: without it they
         # guess, and take another cluster on the machine for theirs, or wait for one that is gone.
@@ -85,9 +97,9 @@ def connected() -> Iterator[Resources]:
 
 @contextmanager
 def _environment(settings: dict[str, str]) -> Iterator[None]:
-    """Sets variables for the block, but for those of Ray Train that a person has set."""
+    """Sets variables for the block, but for those of Ray Train and Ray Tune that a person has set."""
     before = {name: os.environ.get(name) for name in settings}
-    os.environ.update({name: value for name, value in settings.items() if not (name in os.environ and "TRAIN" in name)})
+    os.environ.update({name: value for name, value in settings.items() if name not in os.environ or name in OURS})
     try:
         yield
     finally:
@@ -131,28 +143,36 @@ def cpus_per_worker(resources: Resources, workers: int, wanted: float | Literal[
     Raises:
         UserError: if a cluster that cannot grow does not have what is asked for.
     """
-    if gpus > 1:
-        raise UserError(f"gpus_per_worker: found {gpus:g}, expected 0 to 1; several GPUs take several --workers")
     if wanted == "auto":
         share = min(resources.cpus / workers, resources.cpus_of_largest_node, MOST_CPUS_PER_WORKER)
         cpus = float(max(1, math.floor(share)))
     else:
         cpus = float(wanted)
-    if resources.started_here:
-        if cpus * workers > resources.cpus:
-            raise UserError(
-                f"workers x cpus_per_worker: found {workers} x {cpus:g}, expected at most the {resources.cpus:g} "
-                "processors of this machine"
-            )
-        if gpus * workers > resources.gpus:
-            raise UserError(
-                f"workers x gpus_per_worker: found {workers} x {gpus:g}, expected at most the {resources.gpus:g} GPUs "
-                "of this machine"
-            )
+    check_room(resources, "worker", workers, cpus, gpus)
     return cpus
 
 
-def configure_tensorflow(cpus: float, workers: int = 1) -> int:
+def check_room(resources: Resources, kind: Literal["worker", "trial"], count: int, cpus: float, gpus: float) -> None:
+    """Sees whether ``count`` workers or trials can run at once.
+
+    Raises:
+        UserError: naming the settings, if a cluster that cannot grow does not have what they ask for.
+    """
+    if gpus > 1:
+        raise UserError(f"gpus_per_{kind}: found {gpus:g}, expected 0 to 1; several GPUs take several --workers")
+    if not resources.started_here:
+        return
+    of_several, times = ("workers x ", f"{count} x ") if kind == "worker" else ("", "")
+    for unit, each, there in (("cpus", cpus, resources.cpus), ("gpus", gpus, resources.gpus)):
+        if each * count > there:
+            name = "processors" if unit == "cpus" else "GPUs"
+            raise UserError(
+                f"{of_several}{unit}_per_{kind}: found {times}{each:g}, expected at most the {there:g} {name} of this "
+                "machine"
+            )
+
+
+def configure_tensorflow(cpus: float, least_lanes: int = 1) -> int:
     """Gives this process' TensorFlow as many threads as it has processors; call it before the first operation.
 
     Without a GPU each operation gets one thread and as many operations run at once as there are processors, which is
@@ -161,11 +181,10 @@ def configure_tensorflow(cpus: float, workers: int = 1) -> int:
 
     Args:
         cpus: processors of this worker.
-        workers: how many train together.
+        least_lanes: on a processor.
 
     Returns:
-        How many lanes the engine should compute in: the threads, or one on a GPU. A single worker computes in two at
-        least, so that two workers of one processor compute the very numbers of one.
+        How many lanes the engine should compute in: the threads, or one on a GPU.
     """
     import tensorflow as tf
 
@@ -176,7 +195,7 @@ def configure_tensorflow(cpus: float, workers: int = 1) -> int:
     for gpu in gpus:
         # Else the first process on a GPU takes all of its memory, and fractions of a GPU cannot work.
         tf.config.experimental.set_memory_growth(gpu, True)
-    return 1 if gpus else max(threads, 2 if workers == 1 else 1)
+    return 1 if gpus else max(threads, least_lanes)
 
 
 def resolve_precision(precision: Literal["float32", "bfloat16", "auto"]) -> Literal["float32", "bfloat16"]:

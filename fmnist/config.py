@@ -15,9 +15,19 @@ from jsonargparse.typing import (
     OpenUnitInterval,
     PositiveFloat,
     PositiveInt,
+    restricted_number_type,
+    restricted_string_type,
 )
 
-TRAIN = "train"
+TRAIN, TUNE = "train", "tune"
+
+SPACES = ("notebook", "extended")
+MODELS = ("lenet5", "lenet5-1998")
+
+_BUILDER = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
+ModelName = restricted_string_type("ModelName", rf"^({'|'.join(MODELS + SPACES)}|{_BUILDER})$")
+SpaceName = restricted_string_type("SpaceName", rf"^({'|'.join(SPACES)}|{_BUILDER})$")
+TwoOrMore = restricted_number_type("TwoOrMore", int, (">=", 2))
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,10 @@ class TrainConfig(JobConfig):
     """Trains one model, data-parallel, and leaves a finished run folder.
 
     Attributes:
-        model: LeNet-5 as the study's notebook builds it, or exactly as published in 1998.
+        model: lenet5 as the study's notebook builds it, lenet5-1998 exactly as published; or a point in a search space,
+            notebook, extended or module:function.
+        hyperparameters: The point in the search space, as a search writes it into best.yaml. Its learning_rate and
+            batch_size, if it has them, win over those below.
         epochs: Passes over the training images at most.
         batch_size: Images a step, over all workers together.
         learning_rate: Step size of the Adam optimizer.
@@ -63,7 +76,8 @@ class TrainConfig(JobConfig):
         max_failures: How often failed workers are started again from the last epoch before the run fails.
     """
 
-    model: Literal["lenet5", "lenet5-1998"] = "lenet5"
+    model: ModelName = "lenet5"  # type: ignore[valid-type]
+    hyperparameters: dict[str, str | int | float | bool] | None = None
     epochs: PositiveInt = 30
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 1e-3
@@ -74,3 +88,48 @@ class TrainConfig(JobConfig):
     cpus_per_worker: PositiveFloat | Literal["auto"] = "auto"
     gpus_per_worker: NonNegativeFloat = 0
     max_failures: NonNegativeInt = 3
+
+
+@dataclass(frozen=True)
+class TuneConfig(JobConfig):
+    """Searches hyper-parameters, then trains the best, and leaves a finished run folder.
+
+    Attributes:
+        space: The study's search space, the extended one, or module:function, a keras-tuner builder of your own.
+        scheduler: Hyperband, which compares trials when a whole bracket has come as far, or ASHA, which does not wait.
+        max_epochs: Epochs of a trial at most.
+        factor: One of so many trials goes on when a bracket is cut.
+        iterations: How often to go through all brackets of Hyperband; with ASHA as many trials as that has.
+        patience: A trial ends after this many epochs without a lower validation loss; 0 never ends one early.
+        batch_size: Images a step, unless the space has a hyper-parameter batch_size.
+        precision: Of the products; weights stay float32. auto takes bfloat16 where the processor has instructions for
+            it.
+        xla: Compile the training step with XLA; auto does so on GPUs only, for on a CPU it is slower.
+        cpus_per_trial: Processors of a trial; as many trials run at once as the cluster has room for.
+        gpus_per_trial: GPUs of a trial, 0 to 1; a fraction shares one.
+        retrain_epochs: Epochs that the best trial's hyper-parameters are trained for, from new weights.
+        retrain_patience: Ends that training early, as in fmnist train; 0 never does.
+        workers: Data-parallel processes of that training.
+        cpus_per_worker: Processors of such a worker; auto shares out what the cluster has.
+        gpus_per_worker: GPUs of such a worker, 0 to 1; a fraction shares one.
+        max_failures: How often a crashed trial is started again from its last epoch before it counts as failed, and
+            how often the workers of the training are.
+    """
+
+    space: SpaceName = "notebook"  # type: ignore[valid-type]
+    scheduler: Literal["hyperband", "asha"] = "hyperband"
+    max_epochs: PositiveInt = 10
+    factor: TwoOrMore = 3  # type: ignore[valid-type]
+    iterations: PositiveInt = 1
+    patience: NonNegativeInt = 5
+    batch_size: PositiveInt = 64
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    xla: Literal["auto", "on", "off"] = "auto"
+    cpus_per_trial: PositiveFloat = 1
+    gpus_per_trial: NonNegativeFloat = 0
+    retrain_epochs: PositiveInt = 30
+    retrain_patience: NonNegativeInt = 0
+    workers: PositiveInt = 1
+    cpus_per_worker: PositiveFloat | Literal["auto"] = "auto"
+    gpus_per_worker: NonNegativeFloat = 0
+    max_failures: NonNegativeInt = 1

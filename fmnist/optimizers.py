@@ -35,5 +35,23 @@ class FusedAdam(keras.optimizers.Adam):
         )
 
 
+def fused(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+    """Returns a `FusedAdam` with the settings of a Keras Adam or AdamW; any other optimizer as it is.
+
+    One that holds state already, or spares some variables from weight decay, which it knows by their identity, is
+    returned as it is too.
+    """
+    if type(optimizer) not in (keras.optimizers.Adam, keras.optimizers.AdamW):
+        return optimizer
+    if optimizer.built or hasattr(optimizer, "_exclude_from_weight_decay"):
+        return optimizer
+    settings = optimizer.get_config()
+    rate = optimizer._learning_rate
+    # A config holds a schedule as text, which would have to be registered to come back.
+    if not isinstance(rate, keras.Variable):
+        settings["learning_rate"] = rate
+    return FusedAdam(**settings)
+
+
 def _handle(variable: tf.Variable | keras.Variable) -> tf.Tensor:
     return (variable.value if isinstance(variable, keras.Variable) else variable).handle

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 from jsonargparse import ActionYesNo, ArgumentParser
 
-from fmnist.config import JobConfig
+from fmnist.config import MODELS, SPACES, JobConfig
 from fmnist.errors import UserError
 
 Config = TypeVar("Config", bound=JobConfig)
@@ -22,6 +22,10 @@ EXPECTED = {
     "PositiveFloat": "a number above 0",
     "NonNegativeFloat": "a number of 0 or more",
     "OpenUnitInterval": "a number between 0 and 1",
+    "dict": "names with values",
+    "TwoOrMore": "a whole number of 2 or more",
+    "SpaceName": f"one of {', '.join(SPACES)}, or module:function",
+    "ModelName": f"one of {', '.join(MODELS + SPACES)}, or module:function",
 }
 
 
@@ -87,10 +91,10 @@ def parse_config(config_class: type[Config], program: str, arguments: list[str])
 
 
 def _plain(value: Any) -> Any:
-    """jsonargparse's restricted numbers as the plain numbers that they are, which YAML and JSON can write."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """jsonargparse's restricted types as the plain values that they are, which YAML and JSON can write."""
+    if isinstance(value, bool):
         return value
-    return int(value) if isinstance(value, int) else float(value)
+    return next((plain(value) for plain in (int, float, str) if isinstance(value, plain)), value)
 
 
 def _source(message: str, arguments: list[str]) -> str:
@@ -108,7 +112,11 @@ def _readable(message: str) -> str:
     if not known:
         return text
     reason = known["reason"]
-    value = re.search(r"(?:Given|Got) value: (.+)$|(?:to float|base 10): (\S+)$|: (\S+) does not conform", reason)
+    value = re.search(
+        r"(?:Given|Got) value: (.+)$|(?:to float|base 10): (\S+)$|: (\S+) does not conform"
+        r"|Not of type \w+: (.+?) does not match",
+        reason,
+    )
     kinds = re.findall(r"Literal\[.*?\]|" + "|".join(EXPECTED), reason)
     if not (value and kinds):
         return f"{known['field']}: {reason}"

@@ -11,6 +11,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from fmnist.history import Row
 
 
+def plain_console() -> Console:
+    """Returns a console for lines as they are: neither wrapped nor coloured."""
+    return Console(highlight=False, soft_wrap=True)
+
+
 class EpochProgress:
     """Shows epochs as they end. Use it as a context manager.
 
@@ -21,7 +26,7 @@ class EpochProgress:
 
     def __init__(self, epochs: int, console: Console | None = None) -> None:
         self.epochs = epochs
-        self.console = console or Console(highlight=False, soft_wrap=True)
+        self.console = console or plain_console()
         self._bar = Progress(
             TextColumn("training"),
             BarColumn(),

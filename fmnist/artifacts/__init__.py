@@ -6,6 +6,7 @@ The file system for Ray Train is in ``fmnist.artifacts.arrow``, apart from these
 from fmnist.artifacts.folder_store import FolderStore
 from fmnist.artifacts.manifest import Manifest, ManifestFile, sha256_of
 from fmnist.artifacts.run import (
+    BEST,
     CHECKPOINTS,
     CONFIG,
     DATA,
@@ -17,6 +18,9 @@ from fmnist.artifacts.run import (
     PLOTS,
     PREDICTIONS,
     REPORT,
+    TRIALS,
+    TRIALS_HISTORY,
+    TRIALS_TABLE,
     Problem,
     Pulled,
     RunFolder,
@@ -28,6 +32,7 @@ from fmnist.artifacts.s3_store import S3Store
 from fmnist.artifacts.store import Entry, MissingKeyError, Store, open_store
 
 __all__ = [
+    "BEST",
     "CHECKPOINTS",
     "CONFIG",
     "DATA",
@@ -39,6 +44,9 @@ __all__ = [
     "PLOTS",
     "PREDICTIONS",
     "REPORT",
+    "TRIALS",
+    "TRIALS_HISTORY",
+    "TRIALS_TABLE",
     "Entry",
     "FolderStore",
     "Manifest",

@@ -27,6 +27,10 @@ PREDICTIONS = "predictions.csv"
 PLOTS = "plots"
 REPORT = "report.html"
 CHECKPOINTS = "checkpoints"
+TRIALS = "trials"
+TRIALS_TABLE = "trials.csv"
+TRIALS_HISTORY = "trials_history.csv"
+BEST = "best.yaml"
 MANIFEST = "manifest.json"
 
 State = Literal["absent", "unfinished", "finished"]

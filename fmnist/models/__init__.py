@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import keras
@@ -65,9 +66,16 @@ def build_model(name: str, *, seed: int, precision: str = "float32") -> keras.Mo
     """
     entry = model_entry(name)
     keras.utils.set_random_seed(seed)
+    with precision_policy(precision):
+        return entry.build()
+
+
+@contextmanager
+def precision_policy(precision: str) -> Iterator[None]:
+    """Builds the block's layers for products in ``precision``, float32 or bfloat16, with float32 weights."""
     policy_before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     try:
-        return entry.build()
+        yield
     finally:
         keras.config.set_dtype_policy(policy_before)

@@ -1,14 +1,14 @@
 """A run's report: one HTML file that needs nothing else, neither a network nor a script.
 
 Each kind of job has its template; all extend ``base.html``, which holds the look and the blocks ``lead`` and ``body``,
-and call ``parts.html`` for figures and tables.
+and call ``parts.html`` for figures and tables and ``sections.html`` for what jobs have in common.
 """
 
 from __future__ import annotations
 
 import base64
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,12 +17,17 @@ import pandas as pd
 
 from fmnist.data import CLASS_NAMES
 from fmnist.evaluation import CONFIDENCE
+from fmnist.trials import TrialRecord
 
 # The study's own result with its notebook's LeNet-5, and the images it trained on.
 STUDY_VAL_ACCURACY = 0.8982
 STUDY_TRAIN_IMAGES = 47_965
+# The best model of the study's own Hyperband search, retrained, and our name of the space that it searched.
+STUDY_TUNED_VAL_ACCURACY = 0.8940
+STUDY_SPACE = "notebook"
 EN_DASH = "\N{EN DASH}"
 MODEL_TITLES = {"lenet5": "LeNet-5", "lenet5-1998": "LeNet-5 of 1998"}
+SCHEDULER_TITLES = {"hyperband": "Hyperband", "asha": "ASHA"}
 
 
 @dataclass(frozen=True)
@@ -53,18 +58,57 @@ class TrainReport:
     command: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TuneReport(TrainReport):
+    """What the page of a search shows: that of the retrained winner's training, and the trials.
+
+    ``metrics`` holds under ``search`` the search's settings, its result and the winner's number; ``plots`` also those
+    of :func:`fmnist.report.tune_plots.tune_plots`.
+
+    Attributes:
+        records: every trial.
+    """
+
+    records: Sequence[TrialRecord]
+
+
 def render(report: TrainReport) -> str:
     """Returns the page of a training run as HTML, complete in itself."""
-    again = shlex.join(
-        ["fmnist", "train", "--config", f"{report.run_id}/config.yaml", "--run-id", f"{report.run_id}-again"]
-    )
     return render_page(
         "train.html",
-        report=report,
-        title=report.title,
         headline=headline(report.metrics),
         comparison=comparison(report.metrics),
-        scores=[
+        command_again=_again("train", report.run_id),
+        **_shared(report),
+    )
+
+
+def render_tune(report: TuneReport) -> str:
+    """Returns the page of a search as HTML, complete in itself."""
+    search = report.metrics["search"]
+    columns, rows = trial_rows(report.records, search["winner"])
+    return render_page(
+        "tune.html",
+        headline=tune_headline(report.metrics),
+        comparison=tune_comparison(report.metrics),
+        scheduler=SCHEDULER_TITLES[search["scheduler"]],
+        winner=next(record for record in report.records if record.trial == search["winner"]),
+        trial_columns=columns,
+        trial_rows=rows,
+        conditional=len({tuple(sorted(record.parameters)) for record in report.records}) > 1,
+        errors={f"trial {record.trial}": record.error for record in report.records if record.status == "failed"},
+        command_winner=shlex.join(["fmnist", "train", "--config", f"{report.run_id}/best.yaml"]),
+        command_again=_again("tune", report.run_id),
+        **_shared(report),
+    )
+
+
+def _shared(report: TrainReport) -> dict[str, Any]:
+    """What the templates of training and search both need."""
+    return {
+        "report": report,
+        "title": report.title,
+        "scores": [
             (
                 score["name"],
                 percent(score["precision"]),
@@ -74,11 +118,14 @@ def render(report: TrainReport) -> str:
             )
             for score in report.metrics["test"]["per_class"]
         ],
-        class_counts=list(zip(CLASS_NAMES, *report.data["class_counts"].values(), strict=True)),
-        config=flatten(report.config),
-        environment=flatten(report.environment),
-        command_again=again,
-    )
+        "class_counts": list(zip(CLASS_NAMES, *report.data["class_counts"].values(), strict=True)),
+        "config": flatten(report.config),
+        "environment": flatten(report.environment),
+    }
+
+
+def _again(job: str, run_id: str) -> str:
+    return shlex.join(["fmnist", job, "--config", f"{run_id}/config.yaml", "--run-id", f"{run_id}-again"])
 
 
 def render_page(template: str, **values: Any) -> str:
@@ -90,28 +137,90 @@ def render_page(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "number": number, "data_uri": data_uri}
+    environment.filters |= {
+        "percent": percent,
+        "number": number,
+        "duration": duration,
+        "data_uri": data_uri,
+    }
     return environment.get_template(template).render(**values)
 
 
 def headline(metrics: Mapping[str, Any]) -> str:
     """Says a training run's result in one sentence."""
+    return f"{_model(metrics)} reaches {_test_accuracy(metrics)}"
+
+
+def tune_headline(metrics: Mapping[str, Any]) -> str:
+    """Says a search's result, and what it cost, in one sentence."""
+    search = metrics["search"]
+    budget = f"{plural(search['trials'], 'trial')} ({plural(search['epochs'], 'epoch')} in all)"
+    return f"The best of {budget}, retrained, reaches {_test_accuracy(metrics)}"
+
+
+def _test_accuracy(metrics: Mapping[str, Any]) -> str:
     test = metrics["test"]
-    result = f"{_model(metrics)} reaches {percent(test['accuracy'])} on the {test['images']:,} test images"
     interval = f"{100 * test['accuracy_low']:.1f}{EN_DASH}{percent(test['accuracy_high'])}"
-    return f"{result} ({percent(CONFIDENCE, 0)} interval {interval})"
+    images = f"{test['images']:,} test images"
+    return f"{percent(test['accuracy'])} on the {images} ({percent(CONFIDENCE, 0)} interval {interval})"
 
 
 def comparison(metrics: Mapping[str, Any]) -> str:
     """Says in one sentence how a training run's validation accuracy compares with the study's."""
-    val, images = metrics["val"]["accuracy"], metrics["train"]["images"]
-    points = 100 * (val - STUDY_VAL_ACCURACY)
-    than = "above" if points >= 0 else "below"
     study = "the study's" if metrics["model"] == "lenet5" else "what the study's notebook reached with its own LeNet-5,"
+    return _compared(metrics, study, STUDY_VAL_ACCURACY)
+
+
+def tune_comparison(metrics: Mapping[str, Any]) -> str:
+    """Says in one sentence how the retrained winner's validation accuracy compares with that of the study's search."""
+    study = "what the best of the study's own Hyperband search reached once retrained,"
+    compared = _compared(metrics, study, STUDY_TUNED_VAL_ACCURACY)
+    space = metrics["search"]["space"]
+    return compared if space == STUDY_SPACE else f"{compared} The space {space} is not the one that the study searched."
+
+
+def _compared(metrics: Mapping[str, Any], study: str, reached: float) -> str:
+    val, images = metrics["val"]["accuracy"], metrics["train"]["images"]
+    points = 100 * (val - reached)
+    than = "above" if points >= 0 else "below"
     return (
         f"Validation accuracy is {percent(val, 2)}, {abs(points):.2f} points {than} {study} "
-        f"{percent(STUDY_VAL_ACCURACY, 2)} ({images:,} training images here, {STUDY_TRAIN_IMAGES:,} there)."
+        f"{percent(reached, 2)} ({images:,} training images here, {STUDY_TRAIN_IMAGES:,} there)."
     )
+
+
+def trial_rows(records: Sequence[TrialRecord], winner: int) -> tuple[list[str], list[list[Any]]]:
+    """Returns the head and the rows of the table of trials, the best first and those without an epoch last.
+
+    A hyper-parameter that a trial does not have is None.
+    """
+    names = list(dict.fromkeys(name for record in records for name in record.parameters))
+    ranked = sorted(records, key=lambda record: (-record.best["val_accuracy"] if record.best else 1.0, record.trial))
+    rows = [
+        [
+            f"{record.trial} (winner)" if record.trial == winner else record.trial,
+            percent(record.best["val_accuracy"], 2) if record.best else None,
+            status_in_words(record),
+            record.bracket,
+            int(record.best["epoch"]) if record.best else None,
+            record.best["val_loss"] if record.best else None,
+            duration(record.seconds),
+            *(record.parameters.get(name) for name in names),
+        ]
+        for record in ranked
+    ]
+    return ["trial", "val_accuracy", "status", "bracket", "best epoch", "val_loss", "time", *names], rows
+
+
+def status_in_words(record: TrialRecord) -> str:
+    """Says what became of a trial, such as ``dropped after 2 epochs``."""
+    words = {
+        "finished": "finished",
+        "stopped": "dropped",
+        "stopped early": "stopped early",
+        "failed": "failed",
+    }.get(record.status, "not ended,")
+    return f"{words} after {plural(record.epochs, 'epoch')}"
 
 
 def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -140,6 +249,19 @@ def number(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(str(item) for item in value)
     return str(value)
+
+
+def plural(count: int, noun: str) -> str:
+    """Writes a count of things, such as ``1 trial`` or ``1,000 trials``."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def duration(seconds: float) -> str:
+    """Writes a time as ``41 s``, ``3 min 05 s`` or ``2 h 10 min``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    minutes = int(seconds // 60)
+    return f"{minutes} min {int(seconds % 60):02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def data_uri(png: bytes) -> str:

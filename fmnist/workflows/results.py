@@ -4,21 +4,68 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fmnist.artifacts import CHECKPOINTS, ENVIRONMENT, HISTORY, METRICS, MODEL, PLOTS, PREDICTIONS, REPORT, RunFolder
-from fmnist.config import TRAIN, TrainConfig
+from fmnist.artifacts import (
+    CHECKPOINTS,
+    ENVIRONMENT,
+    HISTORY,
+    METRICS,
+    MODEL,
+    PLOTS,
+    PREDICTIONS,
+    REPORT,
+    TRIALS,
+    RunFolder,
+)
+from fmnist.config import TRAIN, TUNE, TrainConfig, TuneConfig
 from fmnist.evaluation import Evaluation, evaluate, predictions_table
-from fmnist.report.page import TrainReport, render
+from fmnist.report.page import TrainReport, TuneReport, render, render_tune
 from fmnist.report.plots import train_plots
+from fmnist.report.tune_plots import tune_plots
+from fmnist.trials import TrialRecord
 from fmnist.workflows.outcome import TrainOutcome
 from fmnist.workflows.preparation import PreparedData
+
+
+@dataclass(frozen=True)
+class SearchOutcome:
+    """What a search brings back.
+
+    Attributes:
+        config: of the tune job.
+        records: every trial, in the order of the numbers.
+        winner: the trial whose hyper-parameters were trained.
+        seconds: from the job's start to the search's end.
+    """
+
+    config: TuneConfig
+    records: Sequence[TrialRecord]
+    winner: TrialRecord
+    seconds: float
+
+    def metrics(self) -> dict[str, Any]:
+        """The content of ``metrics.json`` under ``search``."""
+        assert self.winner.best
+        return {
+            "space": self.config.space,
+            "scheduler": self.config.scheduler,
+            "max_epochs": self.config.max_epochs,
+            "factor": self.config.factor,
+            "iterations": self.config.iterations,
+            "trials": len(self.records),
+            "failed": sum(record.status == "failed" for record in self.records),
+            "epochs": sum(record.epochs for record in self.records),
+            "winner": self.winner.trial,
+            "val_accuracy": self.winner.best["val_accuracy"],
+            "seconds": self.seconds,
+        }
 
 
 def write_results(
@@ -30,14 +77,17 @@ def write_results(
     figures: Mapping[str, bytes],
     started: float,
     note: Callable[[str], None],
+    search: SearchOutcome | None = None,
 ) -> Evaluation:
     """Evaluates, writes every file of the run, the manifest last, and says where they are.
 
     Args:
+        config: of the training.
         environment: of the driver, as written at the start.
         figures: of the data, as PNG by name.
         started: the job's start, seconds since the epoch.
         note: shows a line.
+        search: what found the training's hyper-parameters, in a tune job.
     """
     reporting = time.time()
     assert outcome.test_probabilities is not None
@@ -47,6 +97,8 @@ def write_results(
     plots = train_plots(
         history, int(outcome.history.best["epoch"]), evaluation, data.test, outcome.test_probabilities
     ) | dict(figures)
+    if search:
+        plots = tune_plots(search.records, search.winner.trial) | plots
 
     run.put_bytes(MODEL, outcome.model)
     run.put_bytes(HISTORY, history.to_csv(index=False).encode())
@@ -58,23 +110,28 @@ def write_results(
         run.put_bytes(f"{PLOTS}/{name}.png", image)
 
     metrics = _metrics(config, run.run_id, data, outcome, evaluation, started, reporting)
-    page = TrainReport(
-        run_id=run.run_id,
-        title=f"Training {config.model}",
-        metrics=metrics,
-        data=data.summary,
-        config=asdict(config),
-        environment=environment,
-        history=history,
-        plots=plots,
-    )
-    run.put_bytes(REPORT, render(page).encode())
+    parts: dict[str, Any] = {
+        "run_id": run.run_id,
+        "metrics": metrics,
+        "data": data.summary,
+        "environment": environment,
+        "history": history,
+        "plots": plots,
+    }
+    if search:
+        metrics |= {"job": TUNE, "search": search.metrics()}
+        title = f"Hyper-parameter search over {search.config.space}"
+        page = render_tune(TuneReport(title=title, config=asdict(search.config), records=search.records, **parts))
+    else:
+        page = render(TrainReport(title=f"Training {config.model}", config=asdict(config), **parts))
+    run.put_bytes(REPORT, page.encode())
     run.put_json(METRICS, metrics)
     for path in run.files():
-        # Ray Train's own notes on the checkpoints are of no use once it has ended.
+        # Ray Train's own notes on the checkpoints are of no use once it has ended, and the trials' states neither.
         if path.startswith(f"{CHECKPOINTS}/") and path.count("/") == 1:
             run.delete(path)
-    run.finish(TRAIN)
+    run.store.delete_folder(f"{run.run_id}/{TRIALS}")
+    run.finish(metrics["job"])
     note(
         f"test accuracy {evaluation.accuracy:.4f} (95 % interval {evaluation.accuracy_low:.4f}-"
         f"{evaluation.accuracy_high:.4f}), best epoch {metrics['best_epoch']} of {metrics['epochs']}"

@@ -15,7 +15,8 @@ from fmnist.errors import RunError
 # Where a run's files lie and how much of a cluster it takes may change between a start and its resumption; what its
 # numbers depend on may not.
 MAY_CHANGE = frozenset(
-    {"artifacts", "run_id", "overwrite", "workers", "cpus_per_worker", "gpus_per_worker", "max_failures", "xla"}
+    {"artifacts", "run_id", "overwrite", "max_failures", "xla"}
+    | {"workers", "cpus_per_worker", "gpus_per_worker", "cpus_per_trial", "gpus_per_trial"}
 )
 
 

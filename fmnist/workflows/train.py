@@ -1,11 +1,12 @@
 """The train job: one model, data-parallel under Ray Train, from raw images to a finished run folder.
 
-Top to bottom it is the method: `train` prepares the images, puts them into the object store once, lets `_fit` run
+Top to bottom it is the method: `train` prepares the images, puts them into the object store once, lets `fit` run
 `train_worker` on every worker, and turns what comes back into artifacts. The loop itself is `fmnist.engine`.
 """
 
 from __future__ import annotations
 
+import math
 import re
 import tempfile
 import time
@@ -21,15 +22,16 @@ from ray.util.queue import Queue
 from fmnist import cluster
 from fmnist.artifacts import CHECKPOINTS, RunFolder
 from fmnist.artifacts.arrow import store_filesystem
-from fmnist.config import TRAIN, TrainConfig
+from fmnist.config import MODELS, TRAIN, TrainConfig
 from fmnist.data import Images
-from fmnist.errors import TrainingError
+from fmnist.errors import TrainingError, UserError
 from fmnist.history import History
 from fmnist.progress import EpochProgress
 from fmnist.workflows.events import open_events, shown, tell
 from fmnist.workflows.outcome import TrainOutcome
 from fmnist.workflows.preparation import PreparedData, prepare
 from fmnist.workflows.runs import begin_run, open_run
+from fmnist.workflows.spaces import discover_space
 from fmnist.workflows.tensorflow_trainer import StrategyTrainer
 
 
@@ -78,9 +80,13 @@ def train(config: TrainConfig) -> RunFolder:
             )
             if resources.nodes > 1 and not config.artifacts.startswith("s3://"):
                 progress.note(f"{run.store.location}: all nodes must see this folder; if they do not, use s3://")
+            if config.model not in MODELS:
+                discover_space(config.model, config.hyperparameters or {})
+            elif config.hyperparameters is not None:
+                raise UserError(f"hyperparameters: found some, expected none, for {config.model} is no search space")
             environment = begin_run(run, config, data.summary)
-            figures = beside.submit(_draw_data, data)
-            outcome = _fit(config, run, data, cpus, progress)
+            figures = beside.submit(draw_data, data)
+            outcome = fit(config, run, data, cpus, progress)
 
             from fmnist.workflows.results import write_results
 
@@ -91,7 +97,7 @@ def train(config: TrainConfig) -> RunFolder:
     return run
 
 
-def _draw_data(data: PreparedData) -> dict[str, bytes]:
+def draw_data(data: PreparedData) -> dict[str, bytes]:
     """Draws the data's figures, and imports what results are written with, while the workers start."""
     import fmnist.workflows.results  # noqa: F401
     from fmnist.report.data_plots import data_plots
@@ -99,7 +105,7 @@ def _draw_data(data: PreparedData) -> dict[str, bytes]:
     return data_plots({"train": data.train, "val": data.val, "test": data.test})
 
 
-def _fit(config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float, progress: EpochProgress) -> TrainOutcome:
+def fit(config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float, progress: EpochProgress) -> TrainOutcome:
     """Trains on the cluster and returns what rank 0 brings back."""
     events = open_events()
     filesystem, path = store_filesystem(run.store)
@@ -141,19 +147,29 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
     task: WorkerTask = settings["task"]
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
-    lanes = cluster.configure_tensorflow(task.cpus, workers)
+    # At least two for a single worker, so that two workers of one processor compute the very numbers of one.
+    lanes = cluster.configure_tensorflow(task.cpus, least_lanes=2 if workers == 1 else 1)
     import tensorflow as tf
 
     from fmnist import checkpoint, engine
-    from fmnist.models import build_model, model_entry
-    from fmnist.optimizers import FusedAdam
+    from fmnist.models.factory import build
+    from fmnist.models.schedules import spread_over
 
     config = task.config
     # The strategy has to exist before anything else touches TensorFlow: it starts the server that the workers meet at.
     strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
     precision = cluster.resolve_precision(config.precision)
-    model = build_model(config.model, seed=config.seed, precision=precision)
-    optimizer = FusedAdam(config.learning_rate)
+    built = build(
+        config.model,
+        config.hyperparameters,
+        learning_rate=config.learning_rate,
+        seed=config.seed,
+        precision=precision,
+    )
+    model, optimizer = built.model, built.optimizer
+    train_images = _mapped(task.train_images)
+    batch_size = int((config.hyperparameters or {}).get("batch_size", config.batch_size))
+    spread_over(optimizer, math.ceil(len(train_images) / batch_size) * config.epochs)
 
     history = History()
     if latest := ray.train.get_checkpoint():
@@ -166,11 +182,11 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
     if not history.should_stop(config.patience):
         epochs = engine.train(
             model,
-            model_entry(config.model).loss,
+            built.loss,
             optimizer,
-            _mapped(task.train_images),
+            train_images,
             _mapped(task.val_images),
-            batch_size=config.batch_size,
+            batch_size=batch_size,
             epochs=config.epochs,
             seed=config.seed,
             first_epoch=history.epochs + 1,
@@ -206,10 +222,17 @@ def _outcome(task: WorkerTask, history: History, precision: str) -> TrainOutcome
 
     from fmnist import checkpoint
     from fmnist.inference import load_model, probabilities
-    from fmnist.models import build_model
+    from fmnist.models.factory import build
 
+    config = task.config
     # Served in float32 whatever it was trained in: the weights are float32, and not every processor knows bfloat16.
-    model = build_model(task.config.model, seed=task.config.seed)
+    model = build(
+        config.model,
+        config.hyperparameters,
+        learning_rate=config.learning_rate,
+        seed=config.seed,
+        precision="float32",
+    ).model
     reported = ray.train.get_all_reported_checkpoints()
     best = max(reported, key=lambda known: (known.metrics["val_accuracy"], known.metrics["epoch"]))
     with best.checkpoint.as_directory() as folder:

@@ -1,6 +1,6 @@
 import base64
 import re
-from dataclasses import replace
+from dataclasses import fields, replace
 from html.parser import HTMLParser
 
 import jinja2
@@ -10,7 +10,22 @@ import pytest
 
 from fmnist.data import CLASS_NAMES
 from fmnist.evaluation import evaluate
-from fmnist.report.page import TrainReport, comparison, flatten, headline, number, percent, render, render_page
+from fmnist.report.page import (
+    TrainReport,
+    TuneReport,
+    comparison,
+    duration,
+    flatten,
+    headline,
+    number,
+    percent,
+    render,
+    render_page,
+    render_tune,
+    tune_comparison,
+    tune_headline,
+)
+from fmnist.trials import TrialRecord
 
 PLOTS = (
     "learning_curves", "confusion_matrix", "per_class", "worst_mistakes",
@@ -50,6 +65,37 @@ def report() -> TrainReport:
         plots={name: f"PNG of {name}".encode() for name in PLOTS},
         command="fmnist train --epochs 30",
     )  # fmt: skip
+
+
+TUNE_PLOTS = ("trial_curves", "parallel_coordinates", "parameters")
+
+
+def trial(number: int, accuracies=(), status="stopped", parameters=None, **more) -> TrialRecord:
+    rows = tuple(
+        {"epoch": float(epoch), "val_accuracy": accuracy, "val_loss": 1 - accuracy, "seconds": 40.0}
+        for epoch, accuracy in enumerate(accuracies, 1)
+    )
+    return TrialRecord(number, 2, parameters or {"filters": 32, "learning_rate": 0.001}, status, rows, **more)
+
+
+@pytest.fixture
+def tune_report(report) -> TuneReport:
+    records = [
+        trial(1, [0.8, 0.85]),
+        trial(2, [0.8, 0.9, 0.89], "finished", {"filters": 64, "learning_rate": 0.00073, "dropout": 0.5}),
+        trial(3, (), "failed", error="ResourceExhaustedError: <no memory>"),
+        trial(4, [0.1], "stopped early"),
+    ]
+    search = {
+        "space": "notebook", "scheduler": "hyperband", "max_epochs": 3, "factor": 3, "iterations": 1, "trials": 4,
+        "failed": 1, "epochs": 6, "winner": 2, "val_accuracy": 0.9, "seconds": 7800.0,
+    }  # fmt: skip
+    of_training = {field.name: getattr(report, field.name) for field in fields(report)} | {
+        "run_id": "tune-7",
+        "metrics": dict(report.metrics) | {"job": "tune", "model": "notebook", "search": search},
+        "plots": report.plots | {name: f"PNG of {name}".encode() for name in TUNE_PLOTS},
+    }
+    return TuneReport(**of_training, records=records)
 
 
 class Page(HTMLParser):
@@ -234,3 +280,109 @@ def test_nested_settings_are_flattened_to_dotted_names():
 )
 def test_values_are_written_for_people(value, written):
     assert number(value) == written
+
+
+def searched(report: TuneReport, **changes) -> TuneReport:
+    """The report with other values in the metrics of its search."""
+    return replace(report, metrics=dict(report.metrics) | {"search": report.metrics["search"] | changes})
+
+
+def test_search_page_begins_with_the_retrained_winners_result_and_the_budget(tune_report):
+    page = Page(render_tune(tune_report))
+    assert page.open == []
+    assert page.first_words[0] == tune_headline(tune_report.metrics)
+    assert page.first_words[0].replace("\N{NO-BREAK SPACE}", " ") == (
+        "The best of 4 trials (6 epochs in all), retrained, reaches 91.2 % on the 1,000 test images "
+        "(95 % interval 89.3–92.8 %)"  # noqa: RUF001
+    )
+    assert "2 h 10 min" in page.text
+
+
+def test_search_page_lists_trials_best_first_with_what_became_of_them(tune_report):
+    rows = Page(render_tune(tune_report)).rows
+    head = rows.index(
+        ["trial", "val_accuracy", "status", "bracket", "best epoch", "val_loss", "time",
+         "filters", "learning_rate", "dropout"]
+    )  # fmt: skip
+    assert [[cell.replace("\N{NO-BREAK SPACE}", " ") for cell in row] for row in rows[head + 1 : head + 5]] == [
+        ["2 (winner)", "90.00 %", "finished after 3 epochs", "2", "2", "0.1", "2 min 00 s", "64", "0.00073", "0.5"],
+        ["1", "85.00 %", "dropped after 2 epochs", "2", "2", "0.15", "1 min 20 s", "32", "0.001", "–"],  # noqa: RUF001
+        ["4", "10.00 %", "stopped early after 1 epoch", "2", "1", "0.9", "40 s", "32", "0.001", "–"],  # noqa: RUF001
+        ["3", "–", "failed after 0 epochs", "2", "–", "–", "0 s", "32", "0.001", "–"],  # noqa: RUF001
+    ]
+    assert ["trial 3", "ResourceExhaustedError: <no memory>"] in rows
+
+
+def test_search_page_shows_the_winners_hyper_parameters_before_the_search(tune_report):
+    page = Page(render_tune(tune_report))
+    assert ["learning_rate", "0.00073"] in page.rows
+    sections = [
+        "The winner", "The search", "The winner, retrained", "Test", "The worst mistakes", "Data",
+        "How to reproduce it", "Configuration", "Environment",
+    ]  # fmt: skip
+    assert [words for words in page.first_words if words in sections] == sections
+
+
+def test_long_table_of_trials_is_collapsed(tune_report):
+    def summaries(trials: int) -> list[str]:
+        records = [*tune_report.records, *(trial(number, [0.5]) for number in range(5, trials + 1))]
+        return re.findall("<summary>(.*)</summary>", render_tune(replace(tune_report, records=records)))
+
+    assert "All 21 trials, best first" in summaries(21)
+    assert not any("best first" in summary for summary in summaries(20))
+
+
+def test_search_page_embeds_every_plot_once(tune_report):
+    page = Page(render_tune(replace(tune_report, plots=tune_report.plots | {"extra": b"one more"})))
+    images = [value for tag, name, value in page.attributes if (tag, name) == ("img", "src")]
+    contents = [base64.b64decode(image.split(",")[1]) for image in images]
+    assert sorted(contents) == sorted([*tune_report.plots.values(), b"one more"])
+    assert "https:" not in render_tune(tune_report)
+
+
+def test_search_page_explains_off_only_where_a_trial_lacks_a_hyper_parameter(tune_report):
+    assert "off" in Page(render_tune(tune_report)).text
+    alike = [replace(record, parameters={"filters": 32}) for record in tune_report.records]
+    assert "“off”" not in Page(render_tune(replace(tune_report, records=alike))).text
+
+
+def test_search_page_says_how_to_train_the_winner_and_how_to_search_again(tune_report):
+    text = Page(render_tune(tune_report)).text
+    assert "fmnist train --config tune-7/best.yaml and" in text
+    assert "fmnist tune --config tune-7/config.yaml --run-id tune-7-again" in text
+
+
+def test_search_page_says_how_trials_were_chosen(tune_report):
+    text = Page(render_tune(searched(tune_report, scheduler="asha", iterations=2, space="own:build"))).text
+    assert "ASHA over the space own:build : trials of at most 3 epochs" in text
+    assert "in 2 rounds" in text
+    assert "rounds" not in Page(render_tune(tune_report)).text
+
+
+def test_winner_is_compared_with_the_studys_own_search(tune_report):
+    studys = tune_comparison(tune_report.metrics).replace("\N{NO-BREAK SPACE}", " ")
+    assert studys == (
+        "Validation accuracy is 90.82 %, 1.42 points above what the best of the study's own Hyperband search reached "
+        "once retrained, 89.40 % (480 training images here, 47,965 there)."
+    )
+    other = tune_comparison(searched(tune_report, space="extended").metrics)
+    assert other.endswith("there). The space extended is not the one that the study searched.")
+
+
+def test_values_of_a_search_are_escaped(tune_report):
+    evil = "<script>alert('&')</script>"
+    nasty = replace(
+        searched(tune_report, space=evil),
+        records=[trial(2, [0.9], parameters={evil: evil}), trial(3, (), "failed", error=evil)],
+    )
+    html = render_tune(nasty)
+    assert "<script" not in html
+    assert Page(html).open == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [(0.4, "0 s"), (59.6, "60 s"), (185.4, "3 min 05 s"), (3599.9, "59 min 59 s"), (7800, "2 h 10 min")],
+)
+def test_times_are_written_for_people(seconds, written):
+    assert duration(seconds) == written

@@ -1,0 +1,197 @@
+"""From a compiled Keras model, such as a keras-tuner builder returns, to what the engine trains.
+
+Keras' users feed scaled images of the shape they like and end in a softmax. The engine feeds raw uint8 images, and
+needs the logits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+from keras import layers
+
+from fmnist.errors import UserError
+from fmnist.models import LOGITS, Loss, sparse_cross_entropy
+from fmnist.optimizers import fused
+
+SIDE = 28
+CLASSES = 10
+# Reductions that are the mean over the images of a batch, as the engine takes it, when no image has a weight.
+MEANS = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
+
+
+@dataclass(frozen=True)
+class Trainable:
+    """What `fmnist.engine.train` needs.
+
+    Attributes:
+        model: uint8 [n, 28, 28] to float32 probabilities [n, 10], with a layer "logits" before the softmax.
+        loss: int labels [n] and logits [n, 10] to a loss an image [n].
+        optimizer: with its settings and without state.
+    """
+
+    model: keras.Model
+    loss: Loss
+    optimizer: keras.optimizers.Optimizer
+
+
+def trainable(model: keras.Model) -> Trainable:
+    """Takes a compiled model over; it shares its layers with the result and is not to be used any more.
+
+    A model of uint8 images [n, 28, 28] whose softmax follows a layer "logits" stays as it is. Any other becomes a layer
+    of a new model, which scales the images to 0-1 (if the input is of floats; integers are fed as they are), pads them
+    evenly with zeros to the input's height and width, and copies them to three channels or flattens them where the
+    input is so. Its softmax is taken off, not inverted, so the logits are exact.
+
+    Args:
+        model: Sequential or functional, compiled; from [n, H, W], [n, H, W, 1], [n, H, W, 3] with H and W 28 or more,
+            or [n, 784], to [n, 10].
+
+    Raises:
+        UserError: if the model, its loss or its shapes are others.
+    """
+    if not isinstance(model, keras.Model):
+        raise UserError(f"the builder's model: found {type(model).__name__}, expected a compiled keras.Model")
+    if not model.compiled or model.optimizer is None:
+        raise UserError(
+            f"model {model.name!r}: found no optimizer and loss, expected a model that compile() was called on"
+        )
+    loss, from_logits = _loss(model)
+    if isinstance(model, keras.Sequential) and not model.built:
+        _build(model)
+    inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
+    if not inputs or not outputs:
+        raise UserError(
+            f"model {model.name!r}: found a subclass of keras.Model, expected a Sequential or functional one"
+        )
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise UserError(
+            f"model {model.name!r}: found {len(inputs)} inputs and {len(outputs)} outputs, expected one of each"
+        )
+    if tuple(outputs[0].shape) != (None, CLASSES):
+        raise UserError(f"model {model.name!r}: found output {_shown(outputs[0].shape)}, expected [n, {CLASSES}]")
+    if _is_ready(model):
+        for layer in (model.get_layer(LOGITS), _last(outputs[0])[0]):
+            layer.dtype_policy = "float32"
+        # Without its compile() arguments, which would be saved, and ask whoever loads it for the schedule's class.
+        return Trainable(keras.Model(inputs[0], outputs[0], name=model.name), loss, fused(model.optimizer))
+
+    logits = _without_softmax(outputs[0], from_logits, model.name)
+    network = keras.Model(inputs[0], logits, name="network")
+    images = keras.Input((SIDE, SIDE), dtype="uint8", name="images")
+    x = network(_prepared(images, inputs[0], model.name))
+    x = layers.Activation("linear", name=LOGITS, dtype="float32")(x)
+    probabilities = layers.Softmax(name="probabilities", dtype="float32")(x)
+    return Trainable(keras.Model(images, probabilities, name=model.name), loss, fused(model.optimizer))
+
+
+def _loss(model: keras.Model) -> tuple[Loss, bool]:
+    """The loss of labels and logits, and whether the model's output is logits."""
+    expected = "expected sparse_categorical_crossentropy or categorical_crossentropy"
+    try:
+        found = keras.losses.get(model.loss) if isinstance(model.loss, str) else model.loss
+    except ValueError:
+        found = model.loss
+    if model._compile_loss is not None and model._compile_loss._user_loss_weights is not None:
+        raise UserError(f"model {model.name!r}: found loss_weights, expected none, as there is one output")
+    if found is keras.losses.sparse_categorical_crossentropy or found is keras.losses.categorical_crossentropy:
+        return sparse_cross_entropy, False
+    if type(found) not in (keras.losses.SparseCategoricalCrossentropy, keras.losses.CategoricalCrossentropy):
+        named = found is None or isinstance(found, str)
+        shown = found if named else getattr(found, "__name__", type(found).__name__)
+        raise UserError(f"model {model.name!r}: found loss {shown}, {expected}")
+    settings = found.get_config()
+    if settings["reduction"] not in MEANS:
+        raise UserError(f"model {model.name!r}: found loss with reduction {settings['reduction']!r}, expected a mean")
+    if settings.get("ignore_class") is not None:
+        raise UserError(f"model {model.name!r}: found loss with ignore_class {settings['ignore_class']}, expected none")
+    smoothing = settings.get("label_smoothing", 0)
+    return (_smoothed_cross_entropy(smoothing) if smoothing else sparse_cross_entropy), found.from_logits
+
+
+def _smoothed_cross_entropy(smoothing: float) -> Loss:
+    def loss(labels: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
+        return keras.losses.categorical_crossentropy(
+            keras.ops.one_hot(labels, CLASSES), logits, from_logits=True, label_smoothing=smoothing
+        )
+
+    return loss
+
+
+def _build(model: keras.Sequential) -> None:
+    try:
+        model.build((None, SIDE, SIDE, 1))
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"model {model.name!r}: found no keras.Input, and layers that do not take [n, {SIDE}, {SIDE}, 1] "
+            f"({reason}), expected a keras.Input"
+        ) from error
+
+
+def _is_ready(model: keras.Model) -> bool:
+    image = model.inputs[0]
+    if tuple(image.shape) != (None, SIDE, SIDE) or image.dtype != "uint8":
+        return False
+    last, before = _last(model.outputs[0])
+    return _is_softmax_layer(last) and isinstance(_last(before)[0], layers.Layer) and _last(before)[0].name == LOGITS
+
+
+def _without_softmax(output: keras.KerasTensor, from_logits: bool, name: str) -> keras.KerasTensor:
+    """The tensor that is the logits, computed in float32. A Dense loses its activation for that."""
+    last, before = _last(output)
+    if _is_softmax_layer(last):
+        output, last = before, _last(before)[0]
+    else:
+        while isinstance(last, keras.Model):
+            last = _last(last.outputs[0])[0]
+        if getattr(last, "activation", None) is keras.activations.softmax:
+            last.activation = keras.activations.linear
+        elif not from_logits:
+            raise UserError(
+                f"model {name!r}: found a last layer {last.name!r} without softmax, expected a softmax, or a loss "
+                "with from_logits=True"
+            )
+    # With bfloat16 products the logits would have three digits.
+    if isinstance(last, layers.Layer) and not isinstance(last, keras.Model):
+        last.dtype_policy = "float32"
+    return output
+
+
+def _is_softmax_layer(layer: Any) -> bool:
+    if isinstance(layer, layers.Activation):
+        return layer.activation is keras.activations.softmax
+    return isinstance(layer, layers.Softmax)
+
+
+def _last(tensor: keras.KerasTensor) -> tuple[Any, keras.KerasTensor | None]:
+    """The operation that a symbolic tensor comes from, and the first tensor that goes into it."""
+    operation, node, _ = tensor._keras_history
+    return operation, next(iter(operation._inbound_nodes[node].input_tensors), None)
+
+
+def _prepared(images: keras.KerasTensor, wanted: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """Images [n, 28, 28] as an input of the wanted shape and type takes them."""
+    shape = tuple(wanted.shape[1:])
+    flat = shape == (SIDE * SIDE,)
+    height, width, *channels = (SIDE, SIDE) if flat else (*shape, *(None,) * (2 - len(shape)))
+    sides = [side for side in (height, width) if side is not None and side >= SIDE]
+    if len(sides) != 2 or channels not in ([], [1], [3]):
+        raise UserError(
+            f"model {name!r}: found input {_shown(wanted.shape)}, expected [n, H, W], [n, H, W, 1] or [n, H, W, 3] "
+            f"with H and W {SIDE} or more, or [n, {SIDE * SIDE}]"
+        )
+    x = layers.Reshape((SIDE, SIDE, 1))(images)
+    if sides != [SIDE, SIDE]:
+        x = layers.ZeroPadding2D([((side - SIDE) // 2, (side - SIDE + 1) // 2) for side in sides])(x)
+    if channels == [3]:
+        x = layers.Concatenate()([x, x, x])
+    if not channels:
+        x = layers.Reshape(shape)(x)
+    return layers.Rescaling(1 / 255, dtype="float32")(x) if "float" in wanted.dtype else x
+
+
+def _shown(shape: tuple[int | None, ...]) -> str:
+    return f"[{', '.join('n' if place == 0 else str(side) for place, side in enumerate(shape))}]"

@@ -1,0 +1,70 @@
+"""From a name, and a point in a search space if it is one's, to what the engine trains."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+
+from fmnist.errors import UserError
+from fmnist.models import MODELS, build_model, precision_policy
+from fmnist.models.compiled import Trainable, trainable
+from fmnist.models.search_space import SPACES
+from fmnist.optimizers import FusedAdam
+
+Builder = Callable[[Any], keras.Model]
+
+
+def load_builder(name: str) -> Builder:
+    """Returns the function that builds a search space's models.
+
+    Args:
+        name: ``notebook``, ``extended``, or ``module:function``; the module must be importable, for example because it
+            lies in the current directory.
+
+    Raises:
+        UserError: if there is no such module or function.
+    """
+    module, colon, function = name.partition(":")
+    if not colon:
+        if name not in SPACES:
+            raise UserError(f"space {name!r} is unknown: expected one of {', '.join(SPACES)}, or module:function")
+        return SPACES[name]
+    try:
+        found = getattr(importlib.import_module(module), function, None)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{name}: cannot import {error.name}, expected a module in the current directory or on the Python path"
+        ) from error
+    if not callable(found):
+        raise UserError(f"{name}: {module} has no function {function}, expected one that takes HyperParameters")
+    return found
+
+
+def build(
+    name: str, hyperparameters: Mapping[str, Any] | None, *, learning_rate: float, seed: int, precision: str
+) -> Trainable:
+    """Builds a model with fresh weights, its loss and its optimizer.
+
+    Args:
+        name: a key of `fmnist.models.MODELS`, or a search space as for `load_builder`.
+        hyperparameters: values by name, for a search space only; those not named take their default.
+        learning_rate: of the optimizer of a model of `MODELS`; a search space has its own.
+        seed: of the initial weights, dropout and augmentation; 0 or more.
+        precision: ``"float32"``, or ``"bfloat16"`` for products in bfloat16 with float32 weights.
+
+    Raises:
+        UserError: if the name is unknown, or what its function builds cannot be trained here.
+    """
+    if name in MODELS:
+        model = build_model(name, seed=seed, precision=precision)
+        return Trainable(model, MODELS[name].loss, FusedAdam(learning_rate))
+    from keras_tuner import HyperParameters
+
+    point = HyperParameters()
+    point.values = dict(hyperparameters or {})
+    with precision_policy(precision):
+        keras.utils.set_random_seed(seed)
+        return trainable(load_builder(name)(point))

@@ -1,0 +1,112 @@
+"""Search spaces in keras-tuner's language: functions of its ``HyperParameters`` that build a compiled Keras model.
+
+Any such function can be searched, also one of your own: ``fmnist tune --space module:function``. See
+docs/search-spaces.md.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import keras
+from keras import layers
+
+from fmnist.models.schedules import CosineWithWarmup
+
+if TYPE_CHECKING:
+    from keras_tuner import HyperParameters
+
+
+def notebook(hp: HyperParameters) -> keras.Model:
+    """The study's space: six hyper-parameters around a fixed convolution of 48 maps.
+
+    Names and ranges are the study's. The layers' order and padding are those of its LeNet-5, with the searched second
+    convolution behind the fixed one.
+    """
+    images = keras.Input((28, 28), dtype="uint8", name="images")
+    x = layers.Reshape((28, 28, 1))(images)
+    x = layers.ZeroPadding2D(2)(x)
+    x = layers.Rescaling(1 / 255)(x)
+    x = layers.Conv2D(
+        hp.Int("CONV_1_FILTER", 32, 64), hp.Choice("KERNEL_1_FILTER", [3, 5]), padding="same", activation="relu"
+    )(x)
+    x = layers.MaxPooling2D(2)(x)
+    x = layers.Conv2D(48, 5, activation="relu")(x)
+    x = layers.MaxPooling2D(2)(x)
+    x = layers.Conv2D(hp.Int("CONV_2_FILTER", 32, 128), hp.Choice("KERNEL_2_FILTER", [3, 5]), activation="relu")(x)
+    x = layers.Flatten()(x)
+    x = layers.Dense(256, activation="relu")(x)
+    x = layers.Dropout(hp.Float("DROPOUT_1", 0, 0.5, step=0.05))(x)
+    x = layers.Dense(84, activation="relu")(x)
+    model = _classifier(images, x, "notebook")
+    model.compile(
+        keras.optimizers.Adam(hp.Float("learning_rate", 1e-4, 1e-2, sampling="log")),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def extended(hp: HyperParameters) -> keras.Model:
+    """What it takes to go beyond the study, with at most the 504,342 parameters of its LeNet-5.
+
+    Three blocks of 3x3 convolutions, each followed by pooling; augmentation and normalisation are layers of the model,
+    so they run in its graph, and augmentation is off when it predicts.
+    """
+    normalize = hp.Boolean("batch_normalization", default=True)
+    images = keras.Input((28, 28), dtype="uint8", name="images")
+    x = layers.Reshape((28, 28, 1))(images)
+    x = layers.Rescaling(1 / 255)(x)
+    if hp.Boolean("horizontal_flip", default=True):
+        x = layers.RandomFlip("horizontal")(x)
+    if pixels := hp.Choice("translation", [0, 1, 2, 3], default=2):
+        # A fraction of the height and width, as Keras wants it.
+        x = layers.RandomTranslation(pixels / 28, pixels / 28, fill_mode="constant")(x)
+    x = _block(x, hp.Int("filters_1", 16, 32, step=16), 1, normalize)
+    convolutions = hp.Choice("convolutions", [1, 2])
+    x = _block(x, hp.Int("filters_2", 32, 64, step=16), convolutions, normalize)
+    x = _block(x, hp.Int("filters_3", 64, 128, step=32), convolutions, normalize)
+    x = layers.Flatten()(x)
+    dropout = hp.Float("dropout", 0, 0.5, step=0.1)
+    x = layers.Dropout(dropout)(x)
+    x = _activated(layers.Dense(hp.Int("units", 64, 160, step=32), use_bias=not normalize)(x), normalize)
+    x = layers.Dropout(dropout)(x)
+    model = _classifier(images, x, "extended")
+
+    # Read where the training takes its batch size from.
+    hp.Choice("batch_size", [64, 128])
+    learning_rate = hp.Float("learning_rate", 5e-4, 1e-2, sampling="log")
+    if hp.Choice("schedule", ["constant", "cosine"], default="cosine") == "cosine":
+        learning_rate = CosineWithWarmup(learning_rate)
+    optimizer = hp.Choice("optimizer", ["adam", "adamw"], default="adamw")
+    with hp.conditional_scope("optimizer", ["adamw"]):
+        weight_decay = hp.Float("weight_decay", 1e-4, 1e-1, sampling="log")
+    model.compile(
+        keras.optimizers.AdamW(learning_rate, weight_decay=weight_decay)
+        if optimizer == "adamw"
+        else keras.optimizers.Adam(learning_rate),
+        loss=keras.losses.CategoricalCrossentropy(label_smoothing=hp.Choice("label_smoothing", [0.0, 0.05, 0.1])),
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def _block(x: keras.KerasTensor, filters: int, convolutions: int, normalize: bool) -> keras.KerasTensor:
+    for _ in range(convolutions):
+        x = _activated(layers.Conv2D(filters, 3, padding="same", use_bias=not normalize)(x), normalize)
+    return layers.MaxPooling2D(2)(x)
+
+
+def _activated(x: keras.KerasTensor, normalize: bool) -> keras.KerasTensor:
+    if normalize:
+        # Keras' default of 0.99 needs more steps than a search's first epochs have.
+        x = layers.BatchNormalization(momentum=0.9)(x)
+    return layers.ReLU()(x)
+
+
+def _classifier(images: keras.KerasTensor, x: keras.KerasTensor, name: str) -> keras.Model:
+    logits = layers.Dense(10, name="logits", dtype="float32")(x)
+    return keras.Model(images, layers.Softmax(name="probabilities", dtype="float32")(logits), name=name)
+
+
+SPACES = {"notebook": notebook, "extended": extended}

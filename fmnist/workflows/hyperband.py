@@ -1,0 +1,140 @@
+"""Hyperband's brackets: how many trials each begins with, after which epochs it is cut, and Ray's scheduler for them.
+
+Source: Li, Jamieson, DeSalvo, Rostamizadeh and Talwalkar, "Hyperband: A Novel Bandit-Based Approach to Hyperparameter
+Optimization", JMLR 18 (2018), algorithm 1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import HyperBandScheduler
+from ray.tune.schedulers.hyperband import _Bracket
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """One bracket of a search.
+
+    Attributes:
+        halvings: how often it is cut, keras-tuner's number of the bracket; 0 is plain random search.
+        sizes: trials that train on, [halvings + 1], the first all of them.
+        epochs: what they have trained when they are compared, [halvings + 1], the last the search's maximum.
+    """
+
+    halvings: int
+    sizes: tuple[int, ...]
+    epochs: tuple[int, ...]
+
+    @property
+    def budget(self) -> int:
+        """Epochs that all trials of the bracket train together."""
+        steps = zip(self.epochs, (0, *self.epochs[:-1]), strict=True)
+        return sum(size * (end - begin) for size, (end, begin) in zip(self.sizes, steps, strict=True))
+
+
+def brackets(max_epochs: int, factor: int) -> list[Bracket]:
+    """Returns the brackets of one Hyperband iteration, the one that is cut most often first.
+
+    Sizes are the paper's, so 9, 5 and 3 trials for 10 epochs and factor 3; epochs are rounded up like keras-tuner's, so
+    that every bracket ends at ``max_epochs``. keras-tuner takes a larger number of brackets for the sizes wherever
+    ``max_epochs`` is not a power of ``factor``, and begins with 12, 6 and 4 trials for 10 and 3.
+
+    Args:
+        max_epochs: of a trial, 1 or more.
+        factor: one of so many trials goes on, 2 or more.
+    """
+    most = 0
+    while factor ** (most + 1) <= max_epochs:
+        most += 1
+    return [_bracket(halvings, most, max_epochs, factor) for halvings in range(most, -1, -1)]
+
+
+def _bracket(halvings: int, most: int, max_epochs: int, factor: int) -> Bracket:
+    cuts = range(halvings, -1, -1)
+    # In whole numbers: a power or a quotient of floats may fall on the wrong side of the rounding.
+    first = -(-(most + 1) * factor**halvings // (halvings + 1))
+    return Bracket(
+        halvings,
+        sizes=tuple(-(-first // factor ** (halvings - cut)) for cut in cuts),
+        epochs=tuple(-(-max_epochs // factor**cut) for cut in cuts),
+    )
+
+
+class Hyperband(HyperBandScheduler):
+    """Ray Tune's synchronous Hyperband with the brackets of `brackets`.
+
+    Trials join the brackets in the order of their creation; brackets that are cut often go first, because the others
+    can fill the time in which they wait for their last trial. Ray rounds epochs down, so that its brackets of 10
+    epochs and factor 3 would end at 9.
+
+    Args:
+        metric: the reported value to compare trials by, higher is better.
+        max_epochs: of a trial; one report is one epoch.
+        factor: one of so many trials goes on.
+    """
+
+    def __init__(self, metric: str, max_epochs: int, factor: int) -> None:
+        super().__init__(metric=metric, mode="max", max_t=max_epochs, reduction_factor=factor)
+        self._plan = brackets(max_epochs, factor)
+        self._s_max_1 = len(self._plan)
+        self._get_n0 = lambda place: self._plan[place].sizes[0]
+        self._get_r0 = lambda place: self._plan[place].epochs[0]
+
+    def _create_bracket(self, s: int) -> _PlannedBracket:
+        return _PlannedBracket(self._plan[s], self._time_attr, self._eta)
+
+    def bracket_of(self, trial: Trial) -> int:
+        """Returns how often the bracket of a trial is cut."""
+        bracket: _PlannedBracket = self._trial_info[trial][0]
+        return bracket.plan.halvings
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        if trial not in self._trial_info:
+            super().on_trial_add(tune_controller, trial)
+        else:
+            # Started again after a crash: it takes up its place, and has still to report.
+            self._trial_info[trial][0]._live_trials[trial] = None
+
+    def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
+        # A trial that Tune will start again has the status ERROR here, one that it gives up not yet. Without its place
+        # it would come back in a bracket of its own, and win it.
+        if not (trial.status == Trial.ERROR and trial.should_recover()):
+            super().on_trial_error(tune_controller, trial)
+
+    def _process_bracket(self, tune_controller: Any, bracket: _Bracket) -> str:
+        action: str = super()._process_bracket(tune_controller, bracket)
+        # Ray leaves it set after a bracket's first cut; if the last trial then ends early, the others wait for ever.
+        bracket.is_being_processed = False
+        return action
+
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        for band in self._hyperbands:
+            for bracket in band:
+                for trial in bracket.current_trials():
+                    waiting = trial.status == Trial.PAUSED and trial in bracket.trials_to_unpause
+                    if waiting or trial.status == Trial.PENDING:
+                        return trial
+        return None
+
+
+class _PlannedBracket(_Bracket):
+    """Ray's bracket with the epochs of a plan."""
+
+    def __init__(self, plan: Bracket, time_attr: str, factor: float) -> None:
+        super().__init__(
+            time_attr=time_attr,
+            max_trials=plan.sizes[0],
+            init_t_attr=plan.epochs[0],
+            max_t_attr=plan.epochs[-1],
+            eta=factor,
+            s=plan.halvings,
+        )
+        self.plan = plan
+
+    def successive_halving(self, metric: str, metric_op: float) -> tuple[list[Trial], list[Trial]]:
+        good, bad = super().successive_halving(metric, metric_op)
+        self._r = self._cumul_r = self.plan.epochs[-1 - self._halves]
+        return good, bad

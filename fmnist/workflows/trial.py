@@ -1,0 +1,185 @@
+"""One trial of a search, as Ray Tune runs it: an actor that trains trial after trial, an epoch a step.
+
+What a trial has reported is in the run folder before Tune hears of it: the weights of its last epoch, and the rows of
+all of them. A trial that goes on, after a pause, a crash, or the death of the whole cluster, first reports again what
+is there, at no cost, and then trains from the weights. So a search that is started again comes to the same decisions
+without training anything twice.
+"""
+
+from __future__ import annotations
+
+import gc
+import math
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ray
+from ray import tune
+
+from fmnist import cluster
+from fmnist.artifacts import TRIALS, MissingKeyError, RunFolder
+from fmnist.config import TuneConfig
+from fmnist.data import Images
+from fmnist.history import History, Row
+from fmnist.workflows.tune_space import Space, active_values
+
+if TYPE_CHECKING:
+    import keras
+
+    from fmnist.engine import EpochResult
+
+# What trials are compared by. The best epoch's and not the last one's, because the best one is what would be kept.
+OBJECTIVE = "best_val_accuracy"
+
+
+@dataclass(frozen=True)
+class SearchTask:
+    """What every trial's process is told.
+
+    Attributes:
+        config: of the job.
+        space: the search space, as `fmnist.workflows.tune_space.discover` returns it.
+        run: where trials keep their state.
+        train_images, val_images: references to `Images`, which a process maps, not copies.
+    """
+
+    config: TuneConfig
+    space: Space
+    run: RunFolder
+    train_images: ray.ObjectRef
+    val_images: ray.ObjectRef
+
+
+class SearchTrial(tune.Trainable):
+    """Ray Tune's interface to a trial."""
+
+    def setup(self, config: dict[str, Any], task: SearchTask) -> None:
+        self.task = task
+        self._lanes: int | None = None
+        self.reset_config(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self.parameters = active_values(self.task.space, new_config)
+        self.state = TrialState(self.task.run, trial_number(self.trial_id))
+        self.known = self.state.history(self.parameters)
+        self._epochs: Iterator[EpochResult] | None = None
+        return True
+
+    def step(self) -> dict[str, Any]:
+        done = self.iteration
+        if done >= self.known.epochs:
+            self._train_an_epoch()
+        history = History(self.known.rows[: done + 1])
+        ends = history.epochs >= self.task.config.max_epochs or history.should_stop(self.task.config.patience)
+        return {"row": history.rows[-1], OBJECTIVE: history.best["val_accuracy"], tune.result.DONE: ends}
+
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        # Tune asks for one before a pause. The state is in the run folder already.
+        return {}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        pass
+
+    def cleanup(self) -> None:
+        self._epochs = None
+
+    def _train_an_epoch(self) -> None:
+        if self._epochs is None:
+            self._epochs = self._begin()
+        result = next(self._epochs)
+        self.known = self.known.add(result.row())
+        self.state.save(self.model, self.optimizer, self.known, self.parameters)
+
+    def _begin(self) -> Iterator[EpochResult]:
+        """Builds the model, or what it was after its last epoch, and returns its next epochs."""
+        config = self.task.config
+        if self._lanes is None:
+            # Before TensorFlow's first operation, and only where something is trained: replaying needs none of it.
+            self._lanes = cluster.configure_tensorflow(config.cpus_per_trial)
+        import keras
+        import tensorflow as tf
+
+        from fmnist import engine
+        from fmnist.models.factory import build
+        from fmnist.models.schedules import spread_over
+
+        # The last trial's graphs are cycles, and hold its images until Python looks for them.
+        self.model = self.optimizer = None
+        keras.backend.clear_session(free_memory=False)
+        gc.collect()
+        # What is left now is TensorFlow's own, and takes a quarter of a second to look through.
+        gc.freeze()
+
+        train_images: Images = ray.get(self.task.train_images)
+        val_images: Images = ray.get(self.task.val_images)
+        precision = cluster.resolve_precision(config.precision)
+        built = build(config.space, self.parameters, learning_rate=0.0, seed=config.seed, precision=precision)
+        self.model, self.optimizer = built.model, built.optimizer
+        batch_size = int(self.parameters.get("batch_size", config.batch_size))
+        spread_over(built.optimizer, math.ceil(len(train_images) / batch_size) * config.max_epochs)
+        if self.known.epochs:
+            self.state.restore(self.known.epochs, built.model, built.optimizer)
+        return engine.train(
+            built.model,
+            built.loss,
+            built.optimizer,
+            train_images,
+            val_images,
+            batch_size=batch_size,
+            epochs=config.max_epochs,
+            seed=config.seed,
+            first_epoch=self.known.epochs + 1,
+            shard=engine.Shard(lanes=self._lanes),
+            xla=config.xla == "on" or (config.xla == "auto" and bool(tf.config.list_physical_devices("GPU"))),
+        )
+
+
+class TrialState:
+    """What the run folder knows of a trial: ``trials/NUMBER/state.json`` and the weights that it names."""
+
+    def __init__(self, run: RunFolder, number: int) -> None:
+        self.run = run
+        self.folder = f"{TRIALS}/{number:04d}"
+
+    def history(self, parameters: dict[str, Any]) -> History:
+        """The epochs so far; none if the trial is new, or was one of other hyper-parameters."""
+        try:
+            known = self.run.get_json(f"{self.folder}/state.json")
+        except MissingKeyError:
+            return History()
+        return History(tuple(known["rows"])) if known["parameters"] == parameters else History()
+
+    def save(
+        self, model: keras.Model, optimizer: keras.optimizers.Optimizer, history: History, parameters: dict[str, Any]
+    ) -> None:
+        """Keeps the state after an epoch, and lets go of the epoch's before it."""
+        from fmnist import checkpoint
+
+        rows: list[Row] = list(history.rows)
+        with tempfile.TemporaryDirectory() as folder:
+            checkpoint.save(Path(folder), model, optimizer, history)
+            self.run.put_folder(Path(folder), self._epoch(history.epochs))
+        # From here on this epoch counts: the file is replaced in one go.
+        self.run.put_json(f"{self.folder}/state.json", {"parameters": parameters, "rows": rows})
+        if history.epochs > 1:
+            self.run.store.delete_folder(f"{self.run.run_id}/{self._epoch(history.epochs - 1)}")
+
+    def restore(self, epoch: int, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+        """Loads the state after an epoch."""
+        from fmnist import checkpoint
+
+        with tempfile.TemporaryDirectory() as folder:
+            for name in checkpoint.FILES:
+                self.run.get_file(f"{self._epoch(epoch)}/{name}", Path(folder, name))
+            checkpoint.restore(Path(folder), model, optimizer)
+
+    def _epoch(self, epoch: int) -> str:
+        return f"{self.folder}/epoch-{epoch:04d}"
+
+
+def trial_number(trial_id: str) -> int:
+    """Tune's id of a trial, which ends in its place from 0, as its number from 1."""
+    return int(trial_id.rsplit("_", 1)[1]) + 1

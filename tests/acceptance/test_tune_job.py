@@ -1,0 +1,225 @@
+"""Searches as their users start them: the study's space, a builder of their own, and everything that can go wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from fmnist.artifacts import FolderStore, RunFolder, S3Store
+from jobs import REPOSITORY, Job, fmnist
+
+TESTS = {"PYTHONPATH": str(REPOSITORY / "tests")}
+
+
+def settings(data: Path, artifacts: str, *more: str) -> list[str]:
+    return [
+        *("--data", str(data), "--artifacts", artifacts, "--run-id", "search"),
+        *("--max-epochs", "4", "--factor", "2", "--retrain-epochs", "2", *more),
+    ]
+
+
+def trials(run: RunFolder) -> pd.DataFrame:
+    return pd.read_csv(io.BytesIO(run.get_bytes("trials.csv")))
+
+
+@pytest.fixture(scope="module")
+def searched(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, list[str]]:
+    """A finished search of the study's space, and what it printed."""
+    artifacts = tmp_path_factory.mktemp("artifacts")
+    with Job(sys.executable, "jobs/tune.py", *settings(small_data, str(artifacts), "--limit", "600")) as job:
+        assert job.wait() == 0, job.output
+    return RunFolder(FolderStore(artifacts), "search"), job.lines
+
+
+def test_run_folder_is_complete(searched: tuple[RunFolder, list[str]]) -> None:
+    run, _ = searched
+
+    assert run.verify() == []
+    assert {path.split("/")[0] for path in run.files()} == {
+        *("config.yaml", "environment.json", "data.json", "metrics.json", "history.csv", "predictions.csv"),
+        *("model.keras", "plots", "report.html", "checkpoints", "manifest.json"),
+        *("trials.csv", "trials_history.csv", "best.yaml"),
+    }
+    assert {f"plots/{name}.png" for name in ("trial_curves", "parallel_coordinates", "parameters")} < set(run.files())
+    metrics = run.get_json("metrics.json")
+    assert metrics["job"] == "tune" and metrics["epochs"] == 2
+    assert metrics["search"]["trials"] == 10 and metrics["search"]["failed"] == 0
+
+
+def test_every_trial_is_in_the_table(searched: tuple[RunFolder, list[str]]) -> None:
+    run, _ = searched
+    table, metrics = trials(run), run.get_json("metrics.json")["search"]
+
+    assert table["trial"].tolist() == list(range(1, 11))
+    assert sorted(table["bracket"]) == [0] * 3 + [1] * 3 + [2] * 4
+    assert set(table["status"]) <= {"finished", "stopped", "stopped early"}
+    assert metrics["epochs"] == table["epochs"].sum() == 30
+    assert metrics["val_accuracy"] == table["best_val_accuracy"].max()
+    history = pd.read_csv(io.BytesIO(run.get_bytes("trials_history.csv")))
+    assert history.groupby("trial")["val_accuracy"].max().tolist() == table["best_val_accuracy"].tolist()
+    assert table["CONV_1_FILTER"].between(32, 64).all() and table["learning_rate"].between(1e-4, 1e-2).all()
+
+
+def test_best_is_what_was_trained_and_what_train_accepts(searched: tuple[RunFolder, list[str]], tmp_path: Path) -> None:
+    run, _ = searched
+    best = tmp_path / "best.yaml"
+    best.write_bytes(run.get_bytes("best.yaml"))
+    settings = yaml.safe_load(best.read_text())
+    table = trials(run)
+    winner = table.loc[table["best_val_accuracy"].idxmax()]
+
+    assert settings["model"] == "notebook" and settings["epochs"] == 2
+    assert {name: winner[name] for name in settings["hyperparameters"]} == pytest.approx(settings["hyperparameters"])
+    arguments = ["--config", str(best), "--artifacts", str(tmp_path), "--run-id", "again"]
+    with fmnist("train", *arguments) as job:
+        assert job.wait() == 0, job.output
+    again = RunFolder(FolderStore(tmp_path), "again").get_json("metrics.json")
+    for part in ("train", "val", "test"):
+        assert again[part]["loss"] == pytest.approx(run.get_json("metrics.json")[part]["loss"], rel=1e-4)
+
+
+def test_output_without_a_terminal_is_a_few_plain_lines(searched: tuple[RunFolder, list[str]]) -> None:
+    _, lines = searched
+
+    assert len(lines) < 40
+    assert not any("\x1b" in line or "ray" in line.lower().replace("array", "") for line in lines[3:]), lines
+    assert lines[-1].startswith("finished in")
+
+
+def test_best_with_a_value_outside_the_space_is_one_line(
+    searched: tuple[RunFolder, list[str]], small_data: Path, tmp_path: Path
+) -> None:
+    settings = yaml.safe_load(searched[0].get_bytes("best.yaml"))
+    settings["hyperparameters"]["KERNEL_1_FILTER"] = 4
+    best = tmp_path / "best.yaml"
+    best.write_text(yaml.safe_dump(settings))
+
+    ended = command("train", "--config", str(best), "--artifacts", str(tmp_path))
+
+    assert ended.returncode == 2
+    assert ended.stderr.strip() == "fmnist: hyper-parameter 'KERNEL_1_FILTER': found 4, expected one of 3, 5"
+    assert [path.name for path in tmp_path.iterdir()] == ["best.yaml"]
+
+
+def test_builder_of_a_user_is_searched_and_survives_a_killed_trial(
+    small_data: Path, tmp_path: Path, s3_bucket: str
+) -> None:
+    builds = tmp_path / "builds"
+    arguments = settings(small_data, f"s3://{s3_bucket}/runs", "--space", "builders:killed_once", "--limit", "400")
+    with fmnist("tune", *arguments, environment=TESTS | {"BUILDS": str(builds)}) as job:
+        assert job.wait() == 0, job.output
+
+    run = RunFolder(S3Store(s3_bucket, "runs"), "search")
+    assert run.verify() == []
+    assert Path(f"{builds}.killed").exists()
+    assert set(trials(run)["status"]) <= {"finished", "stopped", "stopped early"}
+    assert trials(run)["epochs"].sum() == 30
+
+
+def test_failing_trials_are_named_and_the_search_goes_on(small_data: Path, tmp_path: Path) -> None:
+    arguments = settings(small_data, str(tmp_path), "--space", "builders:failing_wide", "--limit", "400")
+    with fmnist("tune", *arguments, environment=TESTS) as job:
+        assert job.wait() == 0, job.output
+
+    table = trials(RunFolder(FolderStore(tmp_path), "search"))
+    failed = table[table["status"] == "failed"]
+    assert 0 < len(failed) < len(table)
+    assert (failed["units"] > 16).all() and (table.drop(failed.index)["units"] <= 16).all()
+    assert failed["error"].tolist() == [f"MemoryError: no room for {units} units" for units in failed["units"]]
+
+
+def test_search_in_which_all_failed_says_why(small_data: Path, tmp_path: Path) -> None:
+    arguments = ["--max-epochs", "2", "--factor", "2", "--max-failures", "0"]
+    ended = command(
+        *("tune", *settings(small_data, str(tmp_path), "--space", "builders:failing", "--limit", "400"), *arguments),
+        environment=TESTS,
+    )
+
+    assert ended.returncode == 1
+    assert ended.stderr.strip() == (
+        "fmnist: run search: all 4 trials failed, trials.csv has the reasons; the first one's: RuntimeError: this "
+        "builder is broken"
+    )
+    run = RunFolder(FolderStore(tmp_path), "search")
+    assert run.state() == "unfinished"
+    assert set(trials(run)["status"]) == {"failed"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--space", "notbook"], "tune: space: found notbook, expected one of notebook, extended, or module:function"),
+        (["--factor", "1"], "tune: factor: found 1, expected a whole number of 2 or more"),
+        (["--space", "builders:regression"], "model 'sequential': found output [n, 1], expected [n, 10]"),
+        (["--space", "nowhere:build"], "nowhere:build: cannot import nowhere, expected a module in the current"),
+        (["--cpus-per-trial", "1000"], "cpus_per_trial: found 1000, expected at most the "),
+        (["--gpus-per-trial", "2"], "gpus_per_trial: found 2, expected 0 to 1"),
+    ],
+)
+def test_wrong_settings_are_one_line_and_leave_nothing(
+    small_data: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    ended = command("tune", "--data", str(small_data), "--artifacts", str(tmp_path), *arguments, environment=TESTS)
+
+    assert ended.returncode == 2
+    (line,) = ended.stderr.strip().splitlines()
+    assert line.startswith(f"fmnist: {message}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def undisturbed(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """The trials of a search that nothing happens to."""
+    artifacts = tmp_path_factory.mktemp("undisturbed")
+    with fmnist("tune", *settings(small_data, str(artifacts), "--space", "builders:tiny"), environment=TESTS) as job:
+        assert job.wait() == 0, job.output
+    return trials(RunFolder(FolderStore(artifacts), "search"))
+
+
+def test_killed_search_goes_on_without_training_twice(
+    small_data: Path, tmp_path: Path, undisturbed: pd.DataFrame
+) -> None:
+    arguments = settings(small_data, str(tmp_path), "--space", "builders:tiny")
+    builds = tmp_path / "builds"
+    with fmnist("tune", *arguments, environment=TESTS) as job:
+        job.wait_for(r"^trial \d+ finished after 4 epochs")
+        job.kill_with_cluster()
+    states = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("search/trials/*/state.json")}
+    ended_before = [int(name) for name, state in states.items() if len(state["rows"]) == 4]
+    assert ended_before and len(ended_before) < len(undisturbed)
+
+    with fmnist("tune", *arguments, environment=TESTS | {"BUILDS": str(builds)}) as job:
+        assert job.wait() == 0, job.output
+
+    run = RunFolder(FolderStore(tmp_path), "search")
+    assert run.verify() == []
+    table = trials(run)
+    columns = [name for name in undisturbed.columns if name != "seconds"]
+    pd.testing.assert_frame_equal(table[columns], undisturbed[columns])
+    built = {float(line.split()[1]) for line in builds.read_text().splitlines()}
+    for trial in ended_before:
+        # The winner is built again to be trained from the start.
+        if trial != table["best_val_accuracy"].idxmax() + 1:
+            assert table.loc[trial - 1, "learning_rate"] not in built
+        assert table.loc[trial - 1, "seconds"] == pytest.approx(
+            sum(row["seconds"] for row in states[f"{trial:04d}"]["rows"])
+        )
+
+
+def command(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fmnist", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        timeout=240,
+        env={**os.environ, **(environment or {})},
+    )

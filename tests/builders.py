@@ -1,0 +1,68 @@
+"""keras-tuner builders as a user might bring them, some of which misbehave. ``--space builders:NAME``."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import layers
+
+
+def tiny(hp: Any) -> keras.Model:
+    """A quick model of float images [n, 28, 28], as plain Keras users write them; says in a file that it was built."""
+    if log := os.environ.get("BUILDS"):
+        with Path(log).open("a") as file:
+            file.write(f"{os.getpid()} {hp.values.get('learning_rate')}\n")
+    model = keras.Sequential([keras.Input((28, 28)), layers.Flatten()])
+    for _ in range(hp.Int("layers", 1, 2)):
+        model.add(layers.Dense(hp.Int("units", 8, 32, step=8), activation="relu"))
+    model.add(layers.Dense(10, activation="softmax"))
+    model.compile(
+        keras.optimizers.Adam(hp.Float("learning_rate", 1e-4, 1e-2, sampling="log")),
+        loss="sparse_categorical_crossentropy",
+        metrics=["accuracy"],
+    )
+    return model
+
+
+def killed_once(hp: Any) -> keras.Model:
+    """`tiny`, whose first trial loses its process the first time, as for want of memory."""
+    model = tiny(hp)
+    marker = Path(os.environ["BUILDS"] + ".killed")
+    if "layers" in hp.values and _is_trial() and not marker.exists():
+        marker.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return model
+
+
+def failing_wide(hp: Any) -> keras.Model:
+    """`tiny`, where every trial of more than 16 units fails."""
+    model = tiny(hp)
+    if hp.get("units") > 16 and _is_trial():
+        raise MemoryError(f"no room for {hp.get('units')} units")
+    return model
+
+
+def failing(hp: Any) -> keras.Model:
+    """`tiny`, where every trial fails."""
+    model = tiny(hp)
+    if _is_trial():
+        raise RuntimeError("this builder is broken")
+    return model
+
+
+def regression(hp: Any) -> keras.Model:
+    """A builder of something that is no classifier."""
+    model = keras.Sequential([keras.Input((28, 28)), layers.Flatten(), layers.Dense(1)])
+    model.compile(keras.optimizers.Adam(hp.Float("learning_rate", 1e-4, 1e-2)), loss="mse")
+    return model
+
+
+def _is_trial() -> bool:
+    """Whether this process runs trials; the space is looked at in another one, before."""
+    import ray
+
+    return ray.get_runtime_context().get_actor_id() is not None

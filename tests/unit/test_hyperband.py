@@ -1,0 +1,169 @@
+"""The brackets, and the scheduler's decisions, against a simulated controller that can crash and end trials at will."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import TrialScheduler
+
+from fmnist.workflows.hyperband import Bracket, Hyperband, brackets
+
+PAIRS = [(max_epochs, factor) for max_epochs in range(1, 31) for factor in range(2, 6)]
+
+
+def test_brackets_of_ten_epochs_and_factor_three():
+    assert brackets(10, 3) == [
+        Bracket(2, sizes=(9, 3, 1), epochs=(2, 4, 10)),
+        Bracket(1, sizes=(5, 2), epochs=(4, 10)),
+        Bracket(0, sizes=(3,), epochs=(10,)),
+    ]
+    assert [bracket.budget for bracket in brackets(10, 3)] == [30, 32, 30]
+
+
+def test_brackets_are_keras_tuners_where_the_epochs_are_a_power_of_the_factor():
+    keras_tuner = pytest.importorskip("keras_tuner")
+    for max_epochs, factor in [(9, 3), (27, 3), (8, 2), (16, 2), (16, 4), (25, 5)]:
+        oracle = keras_tuner.oracles.HyperbandOracle("val_accuracy", max_epochs=max_epochs, factor=factor)
+        for bracket in brackets(max_epochs, factor):
+            cuts = range(bracket.halvings + 1)
+            assert bracket.epochs == tuple(oracle._get_epochs(bracket.halvings, cut) for cut in cuts)
+            assert bracket.sizes == tuple(oracle._get_size(bracket.halvings, cut) for cut in cuts)
+        assert oracle._get_num_brackets() == len(brackets(max_epochs, factor))
+
+
+@pytest.mark.parametrize(("max_epochs", "factor"), PAIRS)
+def test_every_bracket_grows_to_the_maximum_and_shrinks(max_epochs: int, factor: int):
+    plan = brackets(max_epochs, factor)
+    assert [bracket.halvings for bracket in plan] == list(range(len(plan)))[::-1]
+    for bracket in plan:
+        assert bracket.epochs[-1] == max_epochs
+        assert all(earlier < later for earlier, later in zip(bracket.epochs, bracket.epochs[1:], strict=False))
+        assert all(earlier >= later > 0 for earlier, later in zip(bracket.sizes, bracket.sizes[1:], strict=False))
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize(("max_epochs", "factor"), PAIRS)
+def test_a_simulated_search_trains_exactly_its_plan(max_epochs: int, factor: int, slots: int):
+    trials = simulate(max_epochs, factor, slots)
+    assert {trial.status for trial in trials} == {Trial.TERMINATED}
+    assert sum(trial.epoch for trial in trials) == sum(bracket.budget for bracket in brackets(max_epochs, factor))
+
+
+@pytest.mark.parametrize("slots", [1, 2])
+def test_a_simulated_bracket_keeps_its_best(slots: int):
+    trials = simulate(10, 3, slots)
+    first = trials[:9]
+    ranked = sorted(first, key=lambda trial: trial.quality, reverse=True)
+    assert [trial.epoch for trial in ranked] == [10, 4, 4, 2, 2, 2, 2, 2, 2]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    pair=st.sampled_from(PAIRS),
+    slots=st.integers(1, 3),
+    iterations=st.integers(1, 2),
+    seed=st.integers(0, 2**16),
+    trouble=st.floats(0, 0.5),
+)
+def test_a_simulated_search_ends_whatever_happens_to_its_trials(
+    pair: tuple[int, int], slots: int, iterations: int, seed: int, trouble: float
+):
+    rng = random.Random(seed)
+
+    def fate() -> str:
+        return rng.choice(["done", "crash", "fail"]) if rng.random() < trouble else "ok"
+
+    trials = simulate(*pair, slots, iterations=iterations, fate=fate, rng=rng)
+    assert {trial.status for trial in trials} <= {Trial.TERMINATED, Trial.ERROR}
+
+
+@pytest.mark.parametrize("before", [0, 16])
+def test_a_simulated_trial_that_is_started_again_competes_where_it_was(before: int):
+    # One slot and two epochs a trial: after 16 the bracket waits for its ninth trial only.
+    happens = iter(["ok"] * before + ["crash"])
+    trials = simulate(10, 3, slots=1, fate=lambda: next(happens, "ok"))
+    ranked = sorted(trials[:9], key=lambda trial: trial.quality, reverse=True)
+    assert [trial.epoch for trial in ranked] == [10, 4, 4, 2, 2, 2, 2, 2, 2]
+
+
+class SimulatedTrial:
+    """As much of a Tune trial as a scheduler sees."""
+
+    is_saving = False
+
+    def __init__(self, quality: float) -> None:
+        self.quality = quality
+        self.epoch = 0
+        self.failures = 0
+        self.status = Trial.PENDING
+
+    def should_recover(self) -> bool:
+        return self.failures <= 1
+
+
+class SimulatedController:
+    """As much of Tune's controller as a scheduler calls."""
+
+    def __init__(self, scheduler: Hyperband) -> None:
+        self.scheduler = scheduler
+
+    def stop_trial(self, trial: SimulatedTrial) -> None:
+        if trial.status in (Trial.PAUSED, Trial.PENDING):
+            self.scheduler.on_trial_remove(self, trial)
+        elif trial.status == Trial.RUNNING:
+            self.scheduler.on_trial_complete(self, trial, {})
+        trial.status = Trial.TERMINATED
+
+
+def simulate(
+    max_epochs: int,
+    factor: int,
+    slots: int,
+    iterations: int = 1,
+    fate: Callable[[], str] = lambda: "ok",
+    rng: random.Random | None = None,
+) -> list[SimulatedTrial]:
+    """Runs a search as Tune's controller would; ``fate`` says what becomes of each epoch."""
+    rng = rng or random.Random(0)
+    scheduler: Any = Hyperband("accuracy", max_epochs, factor)
+    controller = SimulatedController(scheduler)
+    count = iterations * sum(bracket.sizes[0] for bracket in brackets(max_epochs, factor))
+    trials = [SimulatedTrial(rng.random()) for _ in range(count)]
+    for trial in trials:
+        scheduler.on_trial_add(controller, trial)
+    while True:
+        running = [trial for trial in trials if trial.status == Trial.RUNNING]
+        if len(running) < slots and (chosen := scheduler.choose_trial_to_run(controller)):
+            chosen.status = Trial.RUNNING
+            continue
+        if not running:
+            return trials
+        trial = rng.choice(running)
+        happened = fate()
+        if happened in ("crash", "fail"):
+            trial.failures += 1 if happened == "crash" else 2
+            if trial.should_recover():
+                trial.status, trial.epoch = Trial.ERROR, 0
+                scheduler.on_trial_error(controller, trial)
+                trial.status = Trial.PENDING
+                scheduler.on_trial_add(controller, trial)
+            else:
+                scheduler.on_trial_error(controller, trial)
+                trial.status = Trial.ERROR
+            continue
+        trial.epoch += 1
+        result = {"training_iteration": trial.epoch, "accuracy": trial.quality}
+        if happened == "done" or trial.epoch == max_epochs:
+            controller.stop_trial(trial)
+            continue
+        action = scheduler.on_trial_result(controller, trial, result)
+        if action == TrialScheduler.PAUSE:
+            trial.status = Trial.PAUSED
+        elif action == TrialScheduler.STOP:
+            controller.stop_trial(trial)

@@ -1,0 +1,123 @@
+"""The spaces, as keras-tuner sees them, and what their models are."""
+
+from __future__ import annotations
+
+import keras
+import keras_tuner
+import numpy as np
+import pytest
+
+from fmnist.errors import UserError
+from fmnist.models.factory import build, load_builder
+from fmnist.models.schedules import CosineWithWarmup, spread_over
+from fmnist.models.search_space import extended, notebook
+from fmnist.workflows.tune_space import discover, hyperparameters
+
+STUDY_PARAMETERS = 504_342
+
+
+def test_notebook_has_the_studys_hyperparameters():
+    hp = keras_tuner.HyperParameters()
+    notebook(hp)
+
+    space = {each.name: each.get_config() for each in hp.space}
+    assert list(space) == [
+        *("CONV_1_FILTER", "KERNEL_1_FILTER", "CONV_2_FILTER", "KERNEL_2_FILTER", "DROPOUT_1", "learning_rate"),
+    ]
+    for name, low, high in [("CONV_1_FILTER", 32, 64), ("CONV_2_FILTER", 32, 128)]:
+        assert (space[name]["min_value"], space[name]["max_value"], space[name]["step"]) == (low, high, 1)
+    for name in ("KERNEL_1_FILTER", "KERNEL_2_FILTER"):
+        assert space[name]["values"] == [3, 5]
+    dropout, learning_rate = space["DROPOUT_1"], space["learning_rate"]
+    assert (dropout["min_value"], dropout["max_value"], dropout["step"]) == (0, 0.5, 0.05)
+    assert (learning_rate["min_value"], learning_rate["max_value"], learning_rate["sampling"]) == (1e-4, 1e-2, "log")
+
+
+def test_notebook_model_is_of_the_values_it_is_given():
+    values = {"CONV_1_FILTER": 40, "KERNEL_1_FILTER": 3, "CONV_2_FILTER": 100, "KERNEL_2_FILTER": 5}
+    built = build(
+        "notebook",
+        {**values, "DROPOUT_1": 0.2, "learning_rate": 0.004},
+        learning_rate=0.0,
+        seed=0,
+        precision="float32",
+    )
+
+    convolutions = [layer for layer in built.model.layers if isinstance(layer, keras.layers.Conv2D)]
+    assert [(layer.filters, *layer.kernel_size) for layer in convolutions] == [(40, 3, 3), (48, 5, 5), (100, 5, 5)]
+    assert float(built.optimizer.learning_rate) == pytest.approx(0.004)
+
+
+def test_extended_model_never_has_more_parameters_than_the_studys():
+    space = discover(extended)
+    largest = {
+        hp["config"]["name"]: hp["config"]["max_value"] for hp in space["space"] if hp["class_name"] == "Int"
+    } | {"convolutions": 2, "batch_normalization": True}
+    values = dict(hyperparameters(space, space["values"]).values) | largest
+
+    count = build("extended", values, learning_rate=0.0, seed=0, precision="float32").model.count_params()
+
+    assert STUDY_PARAMETERS * 0.9 < count <= STUDY_PARAMETERS
+
+
+@pytest.mark.parametrize("name", ["horizontal_flip", "translation"])
+def test_extended_model_augments_in_training_only(name: str):
+    off = {"horizontal_flip": False, "translation": 0, "batch_normalization": False, "dropout": 0.0}
+    on = off | {name: 3 if name == "translation" else True}
+    images = np.random.default_rng(0).integers(0, 256, (32, 28, 28)).astype("uint8")
+    for values, changes in ((off, False), (on, True)):
+        model = build("extended", values, learning_rate=0.0, seed=0, precision="float32").model
+        predicted, trained = (np.asarray(model(images, training=training)) for training in (False, True))
+        assert np.allclose(predicted, trained, atol=1e-6) is not changes
+
+
+def test_seed_decides_the_first_weights():
+    first, same, other = (
+        build("notebook", None, learning_rate=0.0, seed=seed, precision="float32").model.get_weights()[0]
+        for seed in (0, 0, 1)
+    )
+    assert np.array_equal(first, same)
+    assert not np.array_equal(first, other)
+
+
+def test_cosine_rises_to_its_peak_and_ends_at_zero():
+    schedule = CosineWithWarmup(0.01, warmup=0.1)
+    optimizer = keras.optimizers.Adam(schedule)
+    spread_over(optimizer, 1000)
+    rates = np.array([float(schedule(step)) for step in range(1000)])
+
+    assert rates.max() == pytest.approx(0.01, rel=1e-3)
+    assert 98 <= rates.argmax() <= 100
+    assert (np.diff(rates[:99]) > 0).all() and (np.diff(rates[101:]) < 0).all()
+    assert rates[0] > 0 and rates[-1] == pytest.approx(0, abs=1e-6)
+    assert float(schedule(2000)) == 0
+
+
+def test_cosine_without_a_length_says_so():
+    with pytest.raises(ValueError, match="steps is not set"):
+        CosineWithWarmup(0.01)(0)
+
+
+def test_constant_learning_rates_are_left_alone():
+    optimizer = keras.optimizers.Adam(0.01)
+    spread_over(optimizer, 1000)
+    assert float(optimizer.learning_rate) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("notbook", "space 'notbook' is unknown: expected one of notebook, extended, or module:function"),
+        ("no_such_module:build", "no_such_module:build: cannot import no_such_module, expected a module"),
+        ("builders:no_such", "builders:no_such: builders has no function no_such, expected one that takes"),
+    ],
+)
+def test_builder_that_is_not_there_is_named(name: str, message: str):
+    with pytest.raises(UserError, match=message):
+        load_builder(name)
+
+
+def test_builder_of_a_user_is_found():
+    import builders
+
+    assert load_builder("builders:tiny") is builders.tiny
