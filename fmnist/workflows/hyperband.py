@@ -66,9 +66,10 @@ def _bracket(halvings: int, most: int, max_epochs: int, factor: int) -> Bracket:
 class Hyperband(HyperBandScheduler):
     """Ray Tune's synchronous Hyperband with the brackets of `brackets`.
 
-    Trials join the brackets in the order of their creation; brackets that are cut often go first, because the others
-    can fill the time in which they wait for their last trial. Ray rounds epochs down, so that its brackets of 10
-    epochs and factor 3 would end at 9.
+    Trials join the brackets in the order of their creation. The bracket that is cut most often goes first, as it has
+    the longest way, and then the others from the one of long, uncut trials on: if one of those came last, the other
+    processors would have nothing to do. Ray rounds epochs down, so that its brackets of 10 epochs and factor 3 would
+    end at 9.
 
     Args:
         metric: the reported value to compare trials by, higher is better.
@@ -112,7 +113,7 @@ class Hyperband(HyperBandScheduler):
 
     def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
         for band in self._hyperbands:
-            for bracket in band:
+            for bracket in [*band[:1], *band[:0:-1]]:
                 for trial in bracket.current_trials():
                     waiting = trial.status == Trial.PAUSED and trial in bracket.trials_to_unpause
                     if waiting or trial.status == Trial.PENDING:

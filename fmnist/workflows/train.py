@@ -81,7 +81,7 @@ def train(config: TrainConfig) -> RunFolder:
             if resources.nodes > 1 and not config.artifacts.startswith("s3://"):
                 progress.note(f"{run.store.location}: all nodes must see this folder; if they do not, use s3://")
             if config.model not in MODELS:
-                discover_space(config.model, config.hyperparameters or {})
+                discover_space(config.model, config.hyperparameters)
             elif config.hyperparameters is not None:
                 raise UserError(f"hyperparameters: found some, expected none, for {config.model} is no search space")
             environment = begin_run(run, config, data.summary)

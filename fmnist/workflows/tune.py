@@ -10,11 +10,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import ray
 import yaml
+from ray import cloudpickle
 from ray import tune as ray_tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
@@ -166,9 +168,7 @@ class _Watcher(ray_tune.Callback):
         self._show(trials)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        error = trial.get_error()
-        cause = getattr(error, "cause", None) or error
-        self._errors[trial_number(trial.trial_id)] = f"{type(cause).__name__}: {str(cause).strip().splitlines()[0]}"
+        self._errors[trial_number(trial.trial_id)] = _why(trial)
         self._show(trials)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
@@ -207,6 +207,15 @@ class _Watcher(ray_tune.Callback):
         if history.epochs >= self.config.max_epochs:
             return "finished"
         return "stopped early" if history.should_stop(self.config.patience) else "stopped"
+
+
+def _why(trial: Trial) -> str:
+    """A failed trial's last error in one line."""
+    # Tune's own `get_error` looks into the store, where the file is not yet.
+    file = trial.pickled_error_file
+    error = cloudpickle.loads(Path(file).read_bytes()) if file else None
+    cause = getattr(error, "cause", None) or error
+    return f"{type(cause).__name__}: {next(iter(str(cause).strip().splitlines()), '')}".removesuffix(": ")
 
 
 def _write_trials(config: TuneConfig, run: RunFolder, records: list[TrialRecord]) -> tuple[TrialRecord, Row]:

@@ -91,12 +91,14 @@ def test_a_builder_is_called_with_values_that_its_space_has() -> None:
     def build(hp: HyperParameters) -> None:
         a = hp.Choice("a", ["x", "y"])
         with hp.conditional_scope("a", ["unheard of", "y"]):
-            hp.Int("b", 1, 4)
-        seen.append(a)
+            b = hp.Int("b", 1, 4)
+        with hp.conditional_scope("a", ["x"]):
+            other = hp.Int("b", 100, 400)
+        seen.append((a, other if a == "x" else b))
 
     discover(build)
 
-    assert set(seen) == {"x", "y"}
+    assert set(seen) == {("x", 100), ("x", 400), ("y", 1), ("y", 4)}
 
 
 def test_a_scope_that_can_not_be_active_is_named() -> None:
