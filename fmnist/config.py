@@ -61,9 +61,8 @@ class TrainConfig(JobConfig):
     Attributes:
         model: lenet5 as the study's notebook builds it, lenet5-1998 exactly as published; or a point in a search space,
             notebook, extended or module:function.
-        hyperparameters: The point in the search space, as a search writes it into best.yaml; if none is given, the
-            defaults of its hyper-parameters. Its learning_rate and
-            batch_size, if it has them, win over those below.
+        hyperparameters: The point in the search space, as a search writes it into best.yaml; the space's defaults if
+            not given. A learning_rate and a batch_size among them win over those below.
         epochs: Passes over the training images at most.
         batch_size: Images a step, over all workers together.
         learning_rate: Step size of the Adam optimizer.

@@ -50,32 +50,32 @@ def notebook(hp: HyperParameters) -> keras.Model:
 def extended(hp: HyperParameters) -> keras.Model:
     """What it takes to go beyond the study, with at most the 504,342 parameters of its LeNet-5.
 
-    Three blocks of 3x3 convolutions, each followed by pooling; augmentation and normalisation are layers of the model,
-    so they run in its graph, and augmentation is off when it predicts.
+    Three blocks of 3x3 convolutions, each followed by pooling. Augmentation is layers of the model, so it runs in the
+    graph, and is off when the model predicts. Images are always mirrored at random: clothes have no side, but trials of
+    a few epochs end before that pays.
     """
     normalize = hp.Boolean("batch_normalization", default=True)
     images = keras.Input((28, 28), dtype="uint8", name="images")
     x = layers.Reshape((28, 28, 1))(images)
     x = layers.Rescaling(1 / 255)(x)
-    if hp.Boolean("horizontal_flip", default=True):
-        x = layers.RandomFlip("horizontal")(x)
-    if pixels := hp.Choice("translation", [0, 1, 2, 3], default=2):
+    x = layers.RandomFlip("horizontal")(x)
+    if pixels := hp.Choice("translation", [0, 1, 2], default=1):
         # A fraction of the height and width, as Keras wants it.
         x = layers.RandomTranslation(pixels / 28, pixels / 28, fill_mode="constant")(x)
-    x = _block(x, hp.Int("filters_1", 16, 32, step=16), 1, normalize)
+    x = _block(x, hp.Int("filters_1", 16, 32, step=8), 1, normalize)
     convolutions = hp.Choice("convolutions", [1, 2])
-    x = _block(x, hp.Int("filters_2", 32, 64, step=16), convolutions, normalize)
-    x = _block(x, hp.Int("filters_3", 64, 128, step=32), convolutions, normalize)
+    x = _block(x, hp.Int("filters_2", 48, 64, step=8), convolutions, normalize)
+    x = _block(x, hp.Int("filters_3", 96, 128, step=16), convolutions, normalize)
     x = layers.Flatten()(x)
-    dropout = hp.Float("dropout", 0, 0.5, step=0.1)
+    dropout = hp.Float("dropout", 0, 0.4, step=0.1)
     x = layers.Dropout(dropout)(x)
-    x = _activated(layers.Dense(hp.Int("units", 64, 160, step=32), use_bias=not normalize)(x), normalize)
+    x = _activated(layers.Dense(hp.Int("units", 96, 160, step=32), use_bias=not normalize)(x), normalize)
     x = layers.Dropout(dropout)(x)
     model = _classifier(images, x, "extended")
 
     # Read where the training takes its batch size from.
     hp.Choice("batch_size", [64, 128])
-    learning_rate = hp.Float("learning_rate", 5e-4, 1e-2, sampling="log")
+    learning_rate = hp.Float("learning_rate", 1e-3, 1e-2, sampling="log")
     if hp.Choice("schedule", ["constant", "cosine"], default="cosine") == "cosine":
         learning_rate = CosineWithWarmup(learning_rate)
     optimizer = hp.Choice("optimizer", ["adam", "adamw"], default="adamw")

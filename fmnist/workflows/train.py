@@ -223,6 +223,7 @@ def _outcome(task: WorkerTask, history: History, precision: str) -> TrainOutcome
     from fmnist import checkpoint
     from fmnist.inference import load_model, probabilities
     from fmnist.models.factory import build
+    from fmnist.models.serving import without_augmentation
 
     config = task.config
     # Served in float32 whatever it was trained in: the weights are float32, and not every processor knows bfloat16.
@@ -239,7 +240,7 @@ def _outcome(task: WorkerTask, history: History, precision: str) -> TrainOutcome
         checkpoint.restore(Path(folder), model)
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "model.keras"
-        model.save(path)
+        without_augmentation(model).save(path)
         saved = load_model(path)
         began = time.perf_counter()
         return TrainOutcome(

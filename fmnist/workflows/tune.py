@@ -108,13 +108,13 @@ def _search(
             metric=OBJECTIVE, mode="max", max_t=config.max_epochs, reduction_factor=config.factor
         )
     )
-    budget = config.iterations * sum(bracket.budget for bracket in plan)
-    sizes = ", ".join(str(bracket.sizes[0]) for bracket in plan)
-    progress.note(
-        f"{config.scheduler}: {trials} trials"
-        + (f" in brackets of {sizes}" if config.scheduler == "hyperband" else "")
-        + f", {config.max_epochs} epochs each at most, {budget} in all"
-    )
+    if config.scheduler == "hyperband":
+        budget = config.iterations * sum(bracket.budget for bracket in plan)
+        sizes = ", ".join(str(bracket.sizes[0]) for bracket in plan)
+        progress.note(f"Hyperband: {trials} trials in brackets of {sizes}; {budget} epochs in all")
+    else:
+        budget = trials * config.max_epochs
+        progress.note(f"ASHA: {trials} trials of {config.max_epochs} epochs at most")
     progress.begin(trials, budget)
     watcher = _Watcher(config, space, scheduler, progress)
     filesystem, path = store_filesystem(run.store)
