@@ -15,7 +15,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from fmnist import artifacts
-from fmnist.artifacts import CONFIG, METRICS, MODEL, RunFolder, open_store
+from fmnist.artifacts import BEST, CONFIG, METRICS, MODEL, TRIALS_TABLE, RunFolder, open_store
 from fmnist.data import CLASS_NAMES
 
 console = Console(highlight=False, soft_wrap=True)
@@ -67,6 +67,11 @@ def show_run(location: str, run_id: str) -> int:
         f"test accuracy {test['accuracy']:.4f} (95 % interval {test['accuracy_low']:.4f}-{test['accuracy_high']:.4f}), "
         f"best epoch {metrics['best_epoch']} of {metrics['epochs']} with val_accuracy {metrics['val']['accuracy']:.4f}"
     )
+    if search := metrics.get("search"):
+        print(
+            f"search: {search['trials']} trials, {search['failed']} failed, {search['epochs']} epochs; best "
+            f"trial {search['winner']} with val_accuracy {search['val_accuracy']:.4f} ({TRIALS_TABLE}, {BEST})"
+        )
     print("settings:")
     for line in run.get_bytes(CONFIG).decode().splitlines():
         print(f"  {line}")

@@ -6,6 +6,7 @@ there are, and hands the best trial's hyper-parameters to the train job's `fit`.
 
 from __future__ import annotations
 
+import logging
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
@@ -117,6 +118,8 @@ def _search(
         progress.note(f"ASHA: {trials} trials of {config.max_epochs} epochs at most")
     progress.begin(trials, budget)
     watcher = _Watcher(config, space, scheduler, progress)
+    # Tune names the trials that failed in lines of its own; here they are on the screen and in trials.csv.
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     filesystem, path = store_filesystem(run.store)
     ray_tune.Tuner(
         ray_tune.with_resources(
