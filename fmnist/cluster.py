@@ -128,6 +128,13 @@ def _resources(started_here: bool) -> Resources:
     )
 
 
+def shared_folder(resources: Resources, store: str) -> str | None:
+    """What a person must know who keeps artifacts in a folder and computes on several nodes; None otherwise."""
+    if resources.nodes == 1 or store.startswith("s3://"):
+        return None
+    return f"{store}: all nodes must see this folder; if they do not, use s3://"
+
+
 def cpus_per_worker(resources: Resources, workers: int, wanted: float | Literal["auto"], gpus: float) -> float:
     """Decides how many processors each worker gets.
 

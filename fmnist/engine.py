@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
@@ -57,6 +58,17 @@ class EpochResult:
     def row(self) -> dict[str, float]:
         """The scalars, as a row of ``history.csv``."""
         return {name: value for name, value in asdict(self).items() if name != "step_losses"}
+
+
+# TensorFlow keeps every compiled function, with the tensors it uses, as long as the process lives. So that a process
+# which trains one model after the other keeps the images once, they are converted once.
+_tensors: WeakKeyDictionary[Images, tuple[tf.Tensor, tf.Tensor]] = WeakKeyDictionary()
+
+
+def _on_device(images: Images) -> tuple[tf.Tensor, tf.Tensor]:
+    if images not in _tensors:
+        _tensors[images] = tf.constant(images.pixels), tf.constant(images.labels)
+    return _tensors[images]
 
 
 def train(
@@ -145,8 +157,8 @@ def _compile(
     network = keras.Model(model.inputs, model.get_layer(LOGITS).output)
     variables = model.trainable_variables
     averaged = [v for v in model.non_trainable_variables if "float" in v.dtype]
-    train_pixels, train_labels = tf.constant(train_images.pixels), tf.constant(train_images.labels)
-    val_pixels, val_labels = tf.constant(val_images.pixels), tf.constant(val_images.labels)
+    train_pixels, train_labels = _on_device(train_images)
+    val_pixels, val_labels = _on_device(val_images)
 
     def forward(
         pixels: tf.Tensor, labels: tf.Tensor, present: tf.Tensor, training: bool

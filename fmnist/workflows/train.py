@@ -78,8 +78,8 @@ def train(config: TrainConfig) -> RunFolder:
             progress.note(
                 f"Ray: {resources}; workers: {config.workers} of {cpus:g} CPUs, {config.gpus_per_worker:g} GPUs"
             )
-            if resources.nodes > 1 and not config.artifacts.startswith("s3://"):
-                progress.note(f"{run.store.location}: all nodes must see this folder; if they do not, use s3://")
+            if shared := cluster.shared_folder(resources, run.store.location):
+                progress.note(shared)
             if config.model not in MODELS:
                 discover_space(config.model, config.hyperparameters)
             elif config.hyperparameters is not None:

@@ -58,7 +58,8 @@ class SearchTrial(tune.Trainable):
 
     def setup(self, config: dict[str, Any], task: SearchTask) -> None:
         self.task = task
-        self._lanes: int | None = None
+        self._images: tuple[Images, Images] | None = None
+        self._lanes = 1
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -96,9 +97,11 @@ class SearchTrial(tune.Trainable):
     def _begin(self) -> Iterator[EpochResult]:
         """Builds the model, or what it was after its last epoch, and returns its next epochs."""
         config = self.task.config
-        if self._lanes is None:
+        if self._images is None:
             # Before TensorFlow's first operation, and only where something is trained: replaying needs none of it.
             self._lanes = cluster.configure_tensorflow(config.cpus_per_trial)
+            self._images = ray.get(self.task.train_images), ray.get(self.task.val_images)
+        train_images, val_images = self._images
         import keras
         import tensorflow as tf
 
@@ -106,15 +109,13 @@ class SearchTrial(tune.Trainable):
         from fmnist.models.factory import build
         from fmnist.models.schedules import spread_over
 
-        # The last trial's graphs are cycles, and hold its images until Python looks for them.
+        # The last trial's model and optimizer are in cycles, which stay until Python looks for them.
         self.model = self.optimizer = None
         keras.backend.clear_session(free_memory=False)
         gc.collect()
         # What is left now is TensorFlow's own, and takes a quarter of a second to look through.
         gc.freeze()
 
-        train_images: Images = ray.get(self.task.train_images)
-        val_images: Images = ray.get(self.task.val_images)
         precision = cluster.resolve_precision(config.precision)
         built = build(config.space, self.parameters, learning_rate=0.0, seed=config.seed, precision=precision)
         self.model, self.optimizer = built.model, built.optimizer

@@ -70,6 +70,8 @@ def tune(config: TuneConfig) -> RunFolder:
             space = discover_space(config.space)
             data = preparing.result()
             note(f"Ray: {resources}; a trial: {config.cpus_per_trial:g} CPUs, {config.gpus_per_trial:g} GPUs")
+            if shared := cluster.shared_folder(resources, run.store.location):
+                note(shared)
             environment = begin_run(run, config, data.summary)
             figures = beside.submit(draw_data, data)
             with SearchProgress(console) as progress:
@@ -102,18 +104,16 @@ def _search(
     task = SearchTask(config, space, run, ray.put(data.train), ray.put(data.val))
     plan = brackets(config.max_epochs, config.factor)
     trials = config.iterations * sum(bracket.sizes[0] for bracket in plan)
-    scheduler: TrialScheduler = (
-        Hyperband(OBJECTIVE, config.max_epochs, config.factor)
-        if config.scheduler == "hyperband"
-        else AsyncHyperBandScheduler(
-            metric=OBJECTIVE, mode="max", max_t=config.max_epochs, reduction_factor=config.factor
-        )
-    )
+    scheduler: TrialScheduler
     if config.scheduler == "hyperband":
+        scheduler = Hyperband(OBJECTIVE, config.max_epochs, config.factor)
         budget = config.iterations * sum(bracket.budget for bracket in plan)
         sizes = ", ".join(str(bracket.sizes[0]) for bracket in plan)
         progress.note(f"Hyperband: {trials} trials in brackets of {sizes}; {budget} epochs in all")
     else:
+        scheduler = AsyncHyperBandScheduler(
+            metric=OBJECTIVE, mode="max", max_t=config.max_epochs, reduction_factor=config.factor
+        )
         budget = trials * config.max_epochs
         progress.note(f"ASHA: {trials} trials of {config.max_epochs} epochs at most")
     progress.begin(trials, budget)
@@ -157,6 +157,7 @@ class _Watcher(ray_tune.Callback):
         self.records: list[TrialRecord] = []
         self._rows: dict[int, dict[int, Row]] = {}
         self._errors: dict[int, str] = {}
+        self._parameters: dict[int, dict[str, Any]] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         # Tune writes its callbacks down for a resumption of its own; a terminal cannot be, and ours does without.
@@ -188,11 +189,13 @@ class _Watcher(ray_tune.Callback):
     def _record(self, trial: Trial) -> TrialRecord:
         number = trial_number(trial.trial_id)
         rows = self._rows.get(number, {})
+        if number not in self._parameters:
+            self._parameters[number] = active_values(self.space, trial.config)
         history = History(tuple(rows[epoch] for epoch in sorted(rows)))
         return TrialRecord(
             trial=number,
             bracket=self.scheduler.bracket_of(trial) if isinstance(self.scheduler, Hyperband) else 0,
-            parameters=active_values(self.space, trial.config),
+            parameters=self._parameters[number],
             status=self._status(trial, history),
             rows=history.rows,
             error=self._errors.get(number),

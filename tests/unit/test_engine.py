@@ -136,3 +136,9 @@ def test_fused_adam_takes_the_steps_of_adam() -> None:
 
     for plain, fused in zip(*weights, strict=True):
         np.testing.assert_allclose(fused, plain, rtol=1e-4, atol=1e-6)
+
+
+def test_images_are_converted_once_for_all_models_of_a_process() -> None:
+    images, others = random_images(8, seed=0), random_images(4, seed=1)
+    assert engine._on_device(images)[0] is engine._on_device(images)[0]
+    assert engine._on_device(others)[0].shape == (4, 28, 28)
