@@ -102,13 +102,13 @@ def train(
             run sees the same order as an undisturbed one.
         first_epoch: number of the first epoch; above 1 when model and optimizer come from a checkpoint.
         shard: this worker's share; all of it if None.
-        xla: compile the step with XLA.
+        xla: compile the step with XLA, unless a layer of the model says that it cannot be.
 
     Yields:
         One result an epoch. Model and optimizer hold that epoch's state until the next one is asked for.
 
     Raises:
-        TrainingError: if the loss of a step is not finite.
+        TrainingError: if the loss of a step, or on the validation images, is not finite.
     """
     shard = shard or Shard()
     optimizer.build(model.trainable_variables)
@@ -130,6 +130,8 @@ def train(
                 f"finite number; try a learning rate below {float(optimizer.learning_rate):g}"
             )
         val_loss, val_hits = (float(total) for total in validate(*val_batches))
+        if not np.isfinite(val_loss):
+            raise TrainingError(f"epoch {epoch}: the validation loss is {val_loss}, expected a finite number")
         images_a_step = np.minimum(batch_size, len(order) - batch_size * np.arange(len(step_losses)))
         yield EpochResult(
             epoch=epoch,
@@ -183,7 +185,8 @@ def _compile(
         )
         return mean, hits, gradients
 
-    gradients_of = tf.function(gradients_of, jit_compile=True) if xla else gradients_of
+    if xla and all(layer.supports_jit for layer in model._flatten_layers()):
+        gradients_of = tf.function(gradients_of, jit_compile=True)
 
     @tf.function
     def train_epoch(indices: tf.Tensor, present: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

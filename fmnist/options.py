@@ -85,9 +85,29 @@ def parse_config(config_class: type[Config], program: str, arguments: list[str])
         raise UserError(f"{error}{_source(str(error), arguments)}") from error
     config = config_class(**{field.name: _plain(namespace[field.name]) for field in fields(config_class)})
     if namespace["print_config"]:
-        print(yaml.safe_dump(asdict(config), sort_keys=False), end="")
+        print(settings_yaml(asdict(config)), end="")
         return None
     return config
+
+
+def settings_yaml(settings: dict[str, Any]) -> str:
+    """Writes settings as YAML that `parse_config` reads as the same."""
+    return yaml.dump(settings, Dumper=_SettingsDumper, sort_keys=False)
+
+
+class _SettingsDumper(yaml.SafeDumper):
+    """Quotes texts that look like numbers: 1e-3 is a text for PyYAML, and a number for jsonargparse."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    try:
+        float(text)
+    except ValueError:
+        return dumper.represent_str(text)
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+
+
+_SettingsDumper.add_representer(str, _represent_text)
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ class TrialRecord:
 
     Attributes:
         trial: number of the trial, from 1.
-        bracket: how many times its bracket is cut; 0 is plain random search.
+        bracket: how many times its bracket is cut; 0 is plain random search, and every trial of ASHA.
         parameters: the active hyper-parameters by name.
         status: ``finished`` trained all epochs, ``stopped`` was dropped by the scheduler, ``stopped early`` had no
             lower validation loss for too long; the others say themselves.
@@ -51,27 +51,34 @@ class TrialRecord:
 
 
 def best_trial(records: Iterable[TrialRecord]) -> TrialRecord | None:
-    """The trial of the highest validation accuracy in any of its epochs, of equals the first; None if none has one."""
-    reached = [(record.best["val_accuracy"], -record.trial, record) for record in records if record.best]
+    """The trial of the highest validation accuracy in any of its epochs, of equals the first; None if none has one.
+
+    A failed trial is none, however far it came.
+    """
+    good = [record for record in records if record.status != "failed"]
+    reached = [(record.best["val_accuracy"], -record.trial, record) for record in good if record.best]
     return max(reached, key=lambda known: known[:2])[2] if reached else None
 
 
 def trials_table(records: Iterable[TrialRecord]) -> pd.DataFrame:
-    """The content of ``trials.csv``: a row a trial; after the columns of every search one for each hyper-parameter."""
-    return pd.DataFrame(
-        [
-            {
-                "trial": record.trial,
-                "bracket": record.bracket,
-                "status": record.status,
-                "epochs": record.epochs,
-                "best_epoch": int(record.best["epoch"]) if record.best else None,
-                "best_val_accuracy": record.best["val_accuracy"] if record.best else None,
-                "val_loss": record.best["val_loss"] if record.best else None,
-                "seconds": record.seconds,
-                "error": record.error,
-                **record.parameters,
-            }
-            for record in records
-        ]
-    )
+    """The content of ``trials.csv``: a row a trial, with the columns of every search and one a hyper-parameter.
+
+    A hyper-parameter that is called like one of the former has `` (hyper-parameter)`` behind its name.
+    """
+    return pd.DataFrame([_table_row(record) for record in records])
+
+
+def _table_row(record: TrialRecord) -> dict[str, Any]:
+    row = {
+        "trial": record.trial,
+        "bracket": record.bracket,
+        "status": record.status,
+        "epochs": record.epochs,
+        "best_epoch": int(record.best["epoch"]) if record.best else None,
+        "best_val_accuracy": record.best["val_accuracy"] if record.best else None,
+        "val_loss": record.best["val_loss"] if record.best else None,
+        "seconds": record.seconds,
+        "error": record.error,
+    }
+    parameters = record.parameters.items()
+    return row | {f"{name} (hyper-parameter)" if name in row else name: value for name, value in parameters}

@@ -39,8 +39,16 @@ def failing_wide(hp: Any) -> keras.Model:
     """`tiny`, where every trial of more than 16 units fails."""
     model = tiny(hp)
     if hp.get("units") > 16 and _is_trial():
-        raise MemoryError(f"no room for {hp.get('units')} units")
+        raise NoRoomError(hp.get("units"), 16)
     return model
+
+
+class NoRoomError(Exception):
+    """An error that the driver does not know, and that pickle cannot make again from its text."""
+
+    def __init__(self, units: int, limit: int) -> None:
+        super().__init__(f"no room for {units} units")
+        self.limit = limit
 
 
 def failing(hp: Any) -> keras.Model:
@@ -55,6 +63,21 @@ def regression(hp: Any) -> keras.Model:
     """A builder of something that is no classifier."""
     model = keras.Sequential([keras.Input((28, 28)), layers.Flatten(), layers.Dense(1)])
     model.compile(keras.optimizers.Adam(hp.Float("learning_rate", 1e-4, 1e-2)), loss="mse")
+    return model
+
+
+def without_hyperparameters(hp: Any) -> keras.Model:
+    """A builder that leaves nothing to search."""
+    model = keras.Sequential([keras.Input((28, 28)), layers.Flatten(), layers.Dense(10, activation="softmax")])
+    model.compile("adam", loss="sparse_categorical_crossentropy")
+    return model
+
+
+def not_to_be_loaded(hp: Any) -> keras.Model:
+    """A builder of a model that Keras saves and refuses to load."""
+    model = keras.Sequential([keras.Input((28, 28)), layers.Flatten(), layers.Lambda(lambda x: x * 2)])
+    model.add(layers.Dense(10, activation="softmax"))
+    model.compile(keras.optimizers.Adam(hp.Float("learning_rate", 1e-4, 1e-2)), loss="sparse_categorical_crossentropy")
     return model
 
 

@@ -134,8 +134,12 @@ class RunFolder:
         start = len(self.run_id) + 1
         return {entry.key[start:]: entry.size for entry in self.store.entries(self.run_id)}
 
-    def finish(self, job: str) -> Manifest:
+    def finish(self, job: str, without: str = "") -> Manifest:
         """Writes the manifest: from now on the run is finished.
+
+        Args:
+            job: that the run is of.
+            without: a folder that is no part of the finished run, and about to be deleted.
 
         The sums are those of what this object was given to write. A file that is only in the store, such as a
         checkpoint, or that an earlier process wrote, is read back.
@@ -143,7 +147,11 @@ class RunFolder:
         Raises:
             IntegrityError: if a file that was written here is gone or has another size.
         """
-        stored = {path: size for path, size in self.files().items() if path != MANIFEST}
+        stored = {
+            path: size
+            for path, size in self.files().items()
+            if path != MANIFEST and not (without and path.startswith(f"{without}/"))
+        }
         for path, file in self._written.items():
             if path != MANIFEST and stored.get(path) != file.size:
                 found = f"{stored[path]} bytes" if path in stored else "nothing"

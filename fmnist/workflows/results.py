@@ -127,11 +127,12 @@ def write_results(
     run.put_bytes(REPORT, page.encode())
     run.put_json(METRICS, metrics)
     for path in run.files():
-        # Ray Train's own notes on the checkpoints are of no use once it has ended, and the trials' states neither.
+        # Ray Train's own notes on the checkpoints are of no use once it has ended.
         if path.startswith(f"{CHECKPOINTS}/") and path.count("/") == 1:
             run.delete(path)
+    # They are what a search resumes from, so they go last.
+    run.finish(metrics["job"], without=TRIALS)
     run.store.delete_folder(f"{run.run_id}/{TRIALS}")
-    run.finish(metrics["job"])
     note(
         f"test accuracy {evaluation.accuracy:.4f} (95 % interval {evaluation.accuracy_low:.4f}-"
         f"{evaluation.accuracy_high:.4f}), best epoch {metrics['best_epoch']} of {metrics['epochs']}"

@@ -11,6 +11,7 @@ from fmnist.artifacts import CONFIG, DATA, ENVIRONMENT, RunFolder, new_run_id, o
 from fmnist.config import JobConfig
 from fmnist.environment import describe_environment
 from fmnist.errors import RunError
+from fmnist.options import settings_yaml
 
 # Where a run's files lie and how much of a cluster it takes may change between a start and its resumption; what its
 # numbers depend on may not.
@@ -50,7 +51,7 @@ def begin_run(run: RunFolder, config: JobConfig, data_summary: dict[str, Any]) -
     if _conflict(run, config):
         run.remove()
     environment = describe_environment()
-    run.put_bytes(CONFIG, yaml.safe_dump({**asdict(config), "run_id": run.run_id}, sort_keys=False).encode())
+    run.put_bytes(CONFIG, settings_yaml({**asdict(config), "run_id": run.run_id}).encode())
     run.put_json(DATA, data_summary)
     run.put_json(ENVIRONMENT, environment)
     return environment

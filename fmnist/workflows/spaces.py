@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -33,11 +35,21 @@ def discover_space(name: str, hyperparameters: Mapping[str, Any] | None = None) 
 # The process ends with the call: TensorFlow has chosen its threads there, and a trial must be able to choose its own.
 @ray.remote(max_calls=1)
 def _discover(name: str, hyperparameters: Mapping[str, Any] | None) -> Space:
+    from fmnist.inference import load_model
     from fmnist.models.factory import build, load_builder
+    from fmnist.models.serving import without_augmentation
     from fmnist.workflows import tune_space
 
     space = tune_space.discover(load_builder(name))
     if hyperparameters is not None:
         tune_space.hyperparameters(space, dict(hyperparameters))
-    build(name, hyperparameters, learning_rate=1e-3, seed=0, precision="float32")
+    model = build(name, hyperparameters, learning_rate=1e-3, seed=0, precision="float32").model
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "model.keras")
+            without_augmentation(model).save(path)
+            load_model(path)
+    except Exception as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{name}: its model cannot be saved and loaded again: {reason}") from error
     return space

@@ -2,15 +2,17 @@
 
 What a trial has reported is in the run folder before Tune hears of it: the weights of its last epoch, and the rows of
 all of them. A trial that goes on, after a pause, a crash, or the death of the whole cluster, first reports again what
-is there, at no cost, and then trains from the weights. So a search that is started again comes to the same decisions
-without training anything twice.
+is there, at no cost, and then trains from the weights. So a search that is started again trains nothing twice, and
+Hyperband, which waits for all that it compares, comes to the same decisions.
 """
 
 from __future__ import annotations
 
 import gc
 import math
+import os
 import tempfile
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from fmnist import cluster
 from fmnist.artifacts import TRIALS, MissingKeyError, RunFolder
 from fmnist.config import TuneConfig
 from fmnist.data import Images
+from fmnist.errors import FmnistError, TrainingError
 from fmnist.history import History, Row
 from fmnist.workflows.tune_space import Space, active_values
 
@@ -63,19 +66,31 @@ class SearchTrial(tune.Trainable):
         self.reset_config(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
+        # Nothing here may fail: Tune does not start a trial again that fails before its first step.
+        # Tune changes to a folder of the trial; a builder may open files where the job was started.
+        os.chdir(os.environ.get("TUNE_ORIG_WORKING_DIR", "."))
         self.parameters = active_values(self.task.space, new_config)
         self.state = TrialState(self.task.run, trial_number(self.trial_id))
-        self.known = self.state.history(self.parameters)
+        self.known: History | None = None
         self._epochs: Iterator[EpochResult] | None = None
         return True
 
     def step(self) -> dict[str, Any]:
-        done = self.iteration
-        if done >= self.known.epochs:
-            self._train_an_epoch()
+        try:
+            return self._step(self.iteration)
+        except FmnistError:
+            raise
+        except Exception as error:
+            # The driver may not know the error's class, and Tune would end the whole search over it.
+            traceback.print_exc()
+            raise TrainingError(f"{type(error).__name__}: {error}") from None
+
+    def _step(self, done: int) -> dict[str, Any]:
+        known = self.state.history(self.parameters) if self.known is None else self.known
+        self.known = known if done < known.epochs else self._train_an_epoch(known)
         history = History(self.known.rows[: done + 1])
         ends = history.epochs >= self.task.config.max_epochs or history.should_stop(self.task.config.patience)
-        return {"row": history.rows[-1], OBJECTIVE: history.best["val_accuracy"], tune.result.DONE: ends}
+        return {"rows": self.known.rows, OBJECTIVE: history.best["val_accuracy"], tune.result.DONE: ends}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         # Tune asks for one before a pause. The state is in the run folder already.
@@ -87,14 +102,15 @@ class SearchTrial(tune.Trainable):
     def cleanup(self) -> None:
         self._epochs = None
 
-    def _train_an_epoch(self) -> None:
+    def _train_an_epoch(self, known: History) -> History:
         if self._epochs is None:
-            self._epochs = self._begin()
+            self._epochs = self._begin(known)
         result = next(self._epochs)
-        self.known = self.known.add(result.row())
-        self.state.save(self.model, self.optimizer, self.known, self.parameters)
+        known = known.add(result.row())
+        self.state.save(self.model, self.optimizer, known, self.parameters)
+        return known
 
-    def _begin(self) -> Iterator[EpochResult]:
+    def _begin(self, known: History) -> Iterator[EpochResult]:
         """Builds the model, or what it was after its last epoch, and returns its next epochs."""
         config = self.task.config
         if self._images is None:
@@ -121,8 +137,8 @@ class SearchTrial(tune.Trainable):
         self.model, self.optimizer = built.model, built.optimizer
         batch_size = int(self.parameters.get("batch_size", config.batch_size))
         spread_over(built.optimizer, math.ceil(len(train_images) / batch_size) * config.max_epochs)
-        if self.known.epochs:
-            self.state.restore(self.known.epochs, built.model, built.optimizer)
+        if known.epochs:
+            self.state.restore(known.epochs, built.model, built.optimizer)
         return engine.train(
             built.model,
             built.loss,
@@ -132,7 +148,7 @@ class SearchTrial(tune.Trainable):
             batch_size=batch_size,
             epochs=config.max_epochs,
             seed=config.seed,
-            first_epoch=self.known.epochs + 1,
+            first_epoch=known.epochs + 1,
             shard=engine.Shard(lanes=self._lanes),
             xla=config.xla == "on" or (config.xla == "auto" and bool(tf.config.list_physical_devices("GPU"))),
         )

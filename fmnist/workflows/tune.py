@@ -7,6 +7,7 @@ there are, and hands the best trial's hyper-parameters to the train job's `fit`.
 from __future__ import annotations
 
 import logging
+import math
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
@@ -24,11 +25,12 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 from ray.tune.search import BasicVariantGenerator
 
 from fmnist import cluster
-from fmnist.artifacts import BEST, TRIALS_HISTORY, TRIALS_TABLE, RunFolder
+from fmnist.artifacts import BEST, CHECKPOINTS, TRIALS_HISTORY, TRIALS_TABLE, RunFolder
 from fmnist.artifacts.arrow import store_filesystem
 from fmnist.config import TUNE, JobConfig, TrainConfig, TuneConfig
-from fmnist.errors import TrainingError
+from fmnist.errors import FmnistError, TrainingError, UserError
 from fmnist.history import History, Row
+from fmnist.options import settings_yaml
 from fmnist.progress import EpochProgress, plain_console
 from fmnist.search_progress import SearchProgress
 from fmnist.trials import Status, TrialRecord, best_trial, trials_table
@@ -39,6 +41,9 @@ from fmnist.workflows.spaces import discover_space
 from fmnist.workflows.train import draw_data, fit
 from fmnist.workflows.trial import OBJECTIVE, SearchTask, SearchTrial, trial_number
 from fmnist.workflows.tune_space import Space, active_values, param_space
+
+# Until a person is told that no trial finds room.
+WAIT_SECONDS = 60
 
 # Folder of Ray Tune's own notes in the run folder; they go when the search has ended.
 NOTES = "search"
@@ -68,6 +73,8 @@ def tune(config: TuneConfig) -> RunFolder:
             cluster.check_room(resources, "trial", 1, config.cpus_per_trial, config.gpus_per_trial)
             cpus = cluster.cpus_per_worker(resources, config.workers, config.cpus_per_worker, config.gpus_per_worker)
             space = discover_space(config.space)
+            if not space["space"]:
+                raise UserError(f"{config.space}: found no hyper-parameter, expected at least one to search")
             data = preparing.result()
             note(f"Ray: {resources}; a trial: {config.cpus_per_trial:g} CPUs, {config.gpus_per_trial:g} GPUs")
             if shared := cluster.shared_folder(resources, run.store.location):
@@ -109,19 +116,17 @@ def _search(
         scheduler = Hyperband(OBJECTIVE, config.max_epochs, config.factor)
         budget = config.iterations * sum(bracket.budget for bracket in plan)
         sizes = ", ".join(str(bracket.sizes[0]) for bracket in plan)
-        progress.note(f"Hyperband: {trials} trials in brackets of {sizes}; {budget} epochs in all")
+        progress.note(f"Hyperband: trials in brackets of {sizes}, {trials} in all, and {budget} epochs")
     else:
         scheduler = AsyncHyperBandScheduler(
             metric=OBJECTIVE, mode="max", max_t=config.max_epochs, reduction_factor=config.factor
         )
         budget = trials * config.max_epochs
-        progress.note(f"ASHA: {trials} trials of {config.max_epochs} epochs at most")
+        progress.note(f"ASHA: trials of {config.max_epochs} epochs at most, {trials} in all")
     progress.begin(trials, budget)
     watcher = _Watcher(config, space, scheduler, progress)
-    # Tune names the trials that failed in lines of its own; here they are on the screen and in trials.csv.
-    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)
     filesystem, path = store_filesystem(run.store)
-    ray_tune.Tuner(
+    tuner = ray_tune.Tuner(
         ray_tune.with_resources(
             ray_tune.with_parameters(SearchTrial, task=task),
             {"CPU": config.cpus_per_trial, **({"GPU": config.gpus_per_trial} if config.gpus_per_trial else {})},
@@ -144,7 +149,15 @@ def _search(
             callbacks=[watcher],
             verbose=0,
         ),
-    ).fit()
+    )
+    # Tune names the trials that failed in lines of its own; here they are on the screen and in trials.csv.
+    logger = logging.getLogger("ray.tune")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        tuner.fit()
+    finally:
+        logger.setLevel(level)
     run.store.delete_folder(f"{run.run_id}/{NOTES}")
     return watcher.records
 
@@ -155,7 +168,8 @@ class _Watcher(ray_tune.Callback):
     def __init__(self, config: TuneConfig, space: Space, scheduler: TrialScheduler, progress: SearchProgress) -> None:
         self.config, self.space, self.scheduler, self.progress = config, space, scheduler, progress
         self.records: list[TrialRecord] = []
-        self._rows: dict[int, dict[int, Row]] = {}
+        self._rows: dict[int, tuple[Row, ...]] = {}
+        self._ran = time.monotonic()
         self._errors: dict[int, str] = {}
         self._parameters: dict[int, dict[str, Any]] = {}
 
@@ -166,9 +180,8 @@ class _Watcher(ray_tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        row = result["row"]
-        # By epoch: after a crash a trial reports its first epochs again.
-        self._rows.setdefault(trial_number(trial.trial_id), {})[int(row["epoch"])] = row
+        # All that the trial has trained, in a replay more than what it was asked for.
+        self._rows[trial_number(trial.trial_id)] = result["rows"]
         self._show(trials)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -177,6 +190,14 @@ class _Watcher(ray_tune.Callback):
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._show(trials)
+        if any(trial.status == Trial.RUNNING for trial in trials):
+            self._ran = time.monotonic()
+        elif time.monotonic() - self._ran > WAIT_SECONDS:
+            self._ran = math.inf
+            self.progress.note(
+                f"still waiting: no room yet for a trial of {self.config.cpus_per_trial:g} CPUs and "
+                f"{self.config.gpus_per_trial:g} GPUs on this cluster"
+            )
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         self._show(trials)
@@ -188,10 +209,9 @@ class _Watcher(ray_tune.Callback):
 
     def _record(self, trial: Trial) -> TrialRecord:
         number = trial_number(trial.trial_id)
-        rows = self._rows.get(number, {})
         if number not in self._parameters:
             self._parameters[number] = active_values(self.space, trial.config)
-        history = History(tuple(rows[epoch] for epoch in sorted(rows)))
+        history = History(tuple(self._rows.get(number, ())))
         return TrialRecord(
             trial=number,
             bracket=self.scheduler.bracket_of(trial) if isinstance(self.scheduler, Hyperband) else 0,
@@ -221,6 +241,8 @@ def _why(trial: Trial) -> str:
     file = trial.pickled_error_file
     error = cloudpickle.loads(Path(file).read_bytes()) if file else None
     cause = getattr(error, "cause", None) or error
+    if isinstance(cause, FmnistError):
+        return str(cause)
     return f"{type(cause).__name__}: {next(iter(str(cause).strip().splitlines()), '')}".removesuffix(": ")
 
 
@@ -231,10 +253,10 @@ def _write_trials(config: TuneConfig, run: RunFolder, records: list[TrialRecord]
         TrainingError: if none has come through.
     """
     run.put_bytes(TRIALS_TABLE, trials_table(records).to_csv(index=False).encode())
-    winner = best_trial(record for record in records if record.status != "failed")
+    winner = best_trial(records)
     if winner is None or winner.best is None:
         raise TrainingError(
-            f"run {run.run_id}: all {len(records)} trials failed, {TRIALS_TABLE} has the reasons; the first one's: "
+            f"run {run.run_id}: every trial failed, {len(records)} in all; {TRIALS_TABLE} has the reasons; the first one's: "
             f"{records[0].error}"
         )
     rows = [{"trial": record.trial, **row} for record in records for row in record.rows]
@@ -242,9 +264,14 @@ def _write_trials(config: TuneConfig, run: RunFolder, records: list[TrialRecord]
     reached = winner.best
     found = f"# Trial {winner.trial} of run {run.run_id}: val_accuracy {reached['val_accuracy']:.4f} in epoch "
     found += f"{reached['epoch']:g}. To train it: fmnist train --config {BEST}\n"
-    settings = asdict(best_config(config, winner))
-    settings = {name: value for name, value in settings.items() if name not in ("artifacts", "run_id", "overwrite")}
-    run.put_bytes(BEST, (found + yaml.safe_dump(settings, sort_keys=False)).encode())
+    # Not what is of this run only, and not what the space decides.
+    left_out = ("artifacts", "run_id", "overwrite", "learning_rate")
+    settings = {name: value for name, value in asdict(best_config(config, winner)).items() if name not in left_out}
+    before = yaml.safe_load(run.get_bytes(BEST)) if run.exists(BEST) else None
+    if before and before["hyperparameters"] != settings["hyperparameters"]:
+        # The run was interrupted while it trained what was the best then.
+        run.store.delete_folder(f"{run.run_id}/{CHECKPOINTS}")
+    run.put_bytes(BEST, (found + settings_yaml(settings)).encode())
     return winner, reached
 
 
@@ -258,7 +285,6 @@ def best_config(config: TuneConfig, winner: TrialRecord) -> TrainConfig:
         model=config.space,
         hyperparameters=winner.parameters,
         epochs=config.retrain_epochs,
-        batch_size=winner.parameters.get("batch_size", config.batch_size),
-        learning_rate=winner.parameters.get("learning_rate", TrainConfig.learning_rate),
+        batch_size=int(winner.parameters.get("batch_size", config.batch_size)),
         patience=config.retrain_patience,
     )

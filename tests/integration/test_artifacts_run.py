@@ -89,6 +89,16 @@ def test_run_that_another_process_continued_is_finished_with_all_files(run: RunF
     assert resumed.verify() == []
 
 
+def test_folder_that_is_about_to_go_is_no_part_of_the_finished_run(run: RunFolder) -> None:
+    run.put_bytes("trials/0001/state.json", b"{}")
+
+    manifest = run.finish("tune", without="trials")
+    run.store.delete_folder("train-1/trials")
+
+    assert "checkpoints/epoch_3/weights" in {file.path for file in manifest.files}
+    assert run.verify() == []
+
+
 def test_finish_notices_a_file_that_was_lost_on_the_way(run: RunFolder) -> None:
     run.store.delete("train-1/report.html")
     with pytest.raises(IntegrityError, match=r"report.html: wrote 6 bytes, but the store has nothing"):

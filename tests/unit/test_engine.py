@@ -8,6 +8,7 @@ from fmnist import engine
 from fmnist.data import Images
 from fmnist.errors import TrainingError
 from fmnist.models import sparse_cross_entropy
+from fmnist.models.factory import build
 from fmnist.optimizers import FusedAdam
 
 
@@ -142,3 +143,19 @@ def test_images_are_converted_once_for_all_models_of_a_process() -> None:
     images, others = random_images(8, seed=0), random_images(4, seed=1)
     assert engine._on_device(images)[0] is engine._on_device(images)[0]
     assert engine._on_device(others)[0].shape == (4, 28, 28)
+
+
+def test_a_layer_that_cannot_be_compiled_is_not() -> None:
+    model = build("extended", {"translation": 1}, learning_rate=0.0, seed=0, precision="float32")
+    epochs = engine.train(
+        model.model,
+        model.loss,
+        FusedAdam(1e-3),
+        random_images(8, 0),
+        random_images(4, 1),
+        batch_size=4,
+        epochs=1,
+        seed=0,
+        xla=True,
+    )
+    assert np.isfinite(next(epochs).loss)

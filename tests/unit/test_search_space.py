@@ -7,10 +7,12 @@ import keras_tuner
 import numpy as np
 import pytest
 
+from fmnist import config
 from fmnist.errors import UserError
+from fmnist.models import MODELS
 from fmnist.models.factory import build, load_builder
 from fmnist.models.schedules import CosineWithWarmup, spread_over
-from fmnist.models.search_space import extended, notebook
+from fmnist.models.search_space import SPACES, extended, notebook
 from fmnist.workflows.tune_space import discover, hyperparameters
 
 STUDY_PARAMETERS = 504_342
@@ -84,6 +86,11 @@ def test_extended_model_translates_by_at_most_the_pixels_it_is_given():
     for axis in (rows, columns):
         distance = (moved * axis).sum(axis=(1, 2)) / moved.sum(axis=(1, 2)) - 14
         assert np.abs(distance).max() == pytest.approx(2, abs=0.1)
+
+
+def test_command_line_knows_every_model_and_space():
+    assert tuple(MODELS) == config.MODELS
+    assert tuple(SPACES) == config.SPACES
 
 
 def test_seed_decides_the_first_weights():

@@ -1,0 +1,60 @@
+"""What a search writes, and what it does when it finds another best trial than before it was interrupted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from fmnist.artifacts import FolderStore, RunFolder
+from fmnist.config import TuneConfig
+from fmnist.errors import TrainingError
+from fmnist.trials import TrialRecord
+from fmnist.workflows.tune import _write_trials
+
+CONFIG = TuneConfig(space="notebook", retrain_epochs=7, precision="auto", seed=3)
+
+
+def record(trial: int, val_accuracy: float, **parameters: Any) -> TrialRecord:
+    row = {"epoch": 1.0, "val_accuracy": val_accuracy, "val_loss": 0.5, "seconds": 1.0}
+    return TrialRecord(trial, 0, parameters, "finished", (row,))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder(FolderStore(tmp_path), "run")
+
+
+def test_best_is_a_training_of_the_winner(run: RunFolder) -> None:
+    _write_trials(CONFIG, run, [record(1, 0.5, units=1), record(2, 0.9, units=2, batch_size=128.0)])
+
+    best = yaml.safe_load(run.get_bytes("best.yaml"))
+    assert best["hyperparameters"] == {"units": 2, "batch_size": 128.0}
+    assert (best["model"], best["epochs"], best["batch_size"], best["seed"]) == ("notebook", 7, 128, 3)
+    assert isinstance(best["batch_size"], int)
+    assert not {"run_id", "artifacts", "overwrite", "learning_rate"} & set(best)
+
+
+@pytest.mark.parametrize(("later", "kept"), [(0.5, True), (0.95, False)])
+def test_checkpoints_of_another_winner_are_not_gone_on_from(run: RunFolder, later: float, kept: bool) -> None:
+    first = record(1, 0.9, units=1)
+    _write_trials(CONFIG, run, [first])
+    run.put_bytes("checkpoints/epoch-0001/variables.npz", b"weights")
+
+    _write_trials(CONFIG, run, [first, record(2, later, units=2)])
+
+    assert run.exists("checkpoints/epoch-0001/variables.npz") is kept
+
+
+def test_all_failed_leaves_the_table_and_says_why(run: RunFolder) -> None:
+    failed = TrialRecord(1, 2, {"units": 1}, "failed", error="OSError: no space left")
+
+    with pytest.raises(
+        TrainingError, match="run run: every trial failed, 1 in all; .* the first one's: OSError: no space left"
+    ):
+        _write_trials(CONFIG, run, [failed])
+
+    assert b"OSError: no space left" in run.get_bytes("trials.csv")
+    assert not run.exists("best.yaml")
