@@ -147,13 +147,13 @@ class RunFolder:
         Raises:
             IntegrityError: if a file that was written here is gone or has another size.
         """
-        stored = {
-            path: size
-            for path, size in self.files().items()
-            if path != MANIFEST and not (without and path.startswith(f"{without}/"))
-        }
+
+        def belongs(path: str) -> bool:
+            return path != MANIFEST and not (without and path.startswith(f"{without}/"))
+
+        stored = {path: size for path, size in self.files().items() if belongs(path)}
         for path, file in self._written.items():
-            if path != MANIFEST and stored.get(path) != file.size:
+            if belongs(path) and stored.get(path) != file.size:
                 found = f"{stored[path]} bytes" if path in stored else "nothing"
                 raise IntegrityError(f"{self.location}/{path}: wrote {file.size} bytes, but the store has {found}")
         files = [

@@ -256,8 +256,8 @@ def _write_trials(config: TuneConfig, run: RunFolder, records: list[TrialRecord]
     winner = best_trial(records)
     if winner is None or winner.best is None:
         raise TrainingError(
-            f"run {run.run_id}: every trial failed, {len(records)} in all; {TRIALS_TABLE} has the reasons; the first one's: "
-            f"{records[0].error}"
+            f"run {run.run_id}: every trial failed, {len(records)} in all; {TRIALS_TABLE} has the reasons; "
+            f"trial 1: {records[0].error}"
         )
     rows = [{"trial": record.trial, **row} for record in records for row in record.rows]
     run.put_bytes(TRIALS_HISTORY, pd.DataFrame(rows).to_csv(index=False).encode())

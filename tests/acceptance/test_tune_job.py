@@ -155,8 +155,8 @@ def test_search_in_which_all_failed_says_why(small_data: Path, tmp_path: Path) -
 
     assert ended.returncode == 1
     assert ended.stderr.strip() == (
-        "fmnist: run search: every trial failed, 4 in all; trials.csv has the reasons; the first one's: RuntimeError: this "
-        "builder is broken"
+        "fmnist: run search: every trial failed, 4 in all; trials.csv has the reasons; "
+        "trial 1: RuntimeError: this builder is broken"
     )
     run = RunFolder(FolderStore(tmp_path), "search")
     assert run.state() == "unfinished"
