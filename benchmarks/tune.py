@@ -28,7 +28,7 @@ PATIENCE = 5
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--limit", type=int, default=20_000, help="images, a fifth of them for validation")
+    parser.add_argument("--limit", type=int, default=10_000, help="images, a fifth of them for validation")
     parser.add_argument("--max-epochs", type=int, default=10)
     parser.add_argument("--factor", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)

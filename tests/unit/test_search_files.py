@@ -51,7 +51,7 @@ def test_checkpoints_of_another_winner_are_not_gone_on_from(run: RunFolder, late
 def test_all_failed_leaves_the_table_and_says_why(run: RunFolder) -> None:
     failed = TrialRecord(1, 2, {"units": 1}, "failed", error="OSError: no space left")
 
-    with pytest.raises(TrainingError, match="every trial failed, 1 in all; .* trial 1: OSError: no space left$"):
+    with pytest.raises(TrainingError, match=r"every trial failed, 1 in all; .* trial 1: OSError: no space left$"):
         _write_trials(CONFIG, run, [failed])
 
     assert b"OSError: no space left" in run.get_bytes("trials.csv")
