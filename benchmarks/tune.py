@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--factor", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--child", choices=["keras-tuner", "empty", "starts"])
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="the first")
     options = parser.parse_args()
     if options.child == "keras-tuner":
         report(**keras_tuner_search(options))
@@ -57,7 +57,7 @@ def overhead(options: argparse.Namespace) -> None:
 
 def searches(options: argparse.Namespace) -> None:
     ways: dict[str, list[dict[str, Any]]] = {"keras-tuner": [], "ours": []}
-    for seed in range(options.seeds):
+    for seed in range(options.seed, options.seed + options.seeds):
         arguments = [
             f"--{name}={getattr(options, name.replace('-', '_'))}" for name in ("limit", "max-epochs", "factor")
         ]

@@ -1,0 +1,145 @@
+"""A trial in a process of its own, as Ray Tune runs it: reused, interrupted, resumed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import ray
+from ray import tune
+from ray.tune.result import TRIAL_INFO
+
+from fmnist import cluster
+from fmnist.artifacts import FolderStore, RunFolder
+from fmnist.config import TuneConfig
+from fmnist.data import Images, load
+from fmnist.workflows.spaces import discover_space
+from fmnist.workflows.trial import SearchTask, SearchTrial, TrialState
+from fmnist.workflows.tune_space import Space, to_config
+
+EPOCHS = 4
+# All that has a state from step to step: Adam's averages, the schedule, batch normalisation, and random layers.
+VALUES = {
+    "batch_normalization": True,
+    "translation": 1,
+    "convolutions": 1,
+    "filters_1": 16,
+    "filters_2": 48,
+    "filters_3": 96,
+    "dropout": 0.4,
+    "units": 96,
+    "batch_size": 64,
+    "learning_rate": 0.003,
+    "schedule": "cosine",
+    "optimizer": "adamw",
+    "weight_decay": 0.01,
+    "label_smoothing": 0.1,
+}
+OTHERS = VALUES | {"filters_1": 32, "batch_normalization": False, "learning_rate": 0.001}
+
+
+@pytest.fixture(scope="module")
+def images(small_data: Path, ray_cluster: str, tmp_path_factory: pytest.TempPathFactory):
+    with cluster.connected():
+        train = load(str(small_data), cache=tmp_path_factory.mktemp("cache")).train
+        yield ray.put(train.select(np.arange(320))), ray.put(train.select(np.arange(320, 400)))
+
+
+@pytest.fixture(scope="module")
+def space(images: Any) -> Space:
+    return discover_space("extended")
+
+
+class Process:
+    """The actor of a trial, and Tune's part of it."""
+
+    def __init__(self, folder: Path, space: Space, images: tuple[Images, Images]) -> None:
+        self.space = space
+        self.run = RunFolder(FolderStore(folder), "search")
+        config = TuneConfig(space="extended", max_epochs=EPOCHS, patience=0)
+        trainable = tune.with_parameters(SearchTrial, task=SearchTask(config, space, self.run, *images))
+        self._make = ray.remote(num_cpus=1)(trainable).remote
+        self._actor: Any = None
+
+    def begin(self, number: int, values: dict[str, Any]) -> None:
+        info = SimpleNamespace(trial_id=f"test_{number - 1:05d}", trial_name="test")
+        config = {**to_config(self.space, values), TRIAL_INFO: info}
+        if self._actor is None:
+            self._actor = self._make(config)
+        else:
+            assert ray.get(self._actor.reset.remote(config))
+
+    def train(self, epochs: int) -> list[dict[str, Any]]:
+        return [ray.get(self._actor.train.remote()) for _ in range(epochs)]
+
+    def kill(self) -> None:
+        ray.kill(self._actor)
+        self._actor = None
+
+
+def numbers(results: list[dict[str, Any]]) -> list[dict[str, float]]:
+    """What the trial has trained, without how long it took."""
+    timing = ("seconds", "images_per_second")
+    return [{name: value for name, value in row.items() if name not in timing} for row in results[-1]["rows"]]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, space: Space, images: Any) -> list[dict[str, float]]:
+    process = Process(tmp_path_factory.mktemp("undisturbed"), space, images)
+    process.begin(1, VALUES)
+    results = process.train(EPOCHS)
+    process.kill()
+    assert [result["done"] for result in results] == [False] * (EPOCHS - 1) + [True]
+    return numbers(results)
+
+
+def test_process_that_trains_another_trial_in_between_changes_nothing(
+    tmp_path: Path, space: Space, images: Any, undisturbed: list[dict[str, float]]
+) -> None:
+    process = Process(tmp_path, space, images)
+    process.begin(1, VALUES)
+    process.train(2)
+    process.begin(2, OTHERS)
+    process.train(1)
+
+    process.begin(1, VALUES)
+    results = process.train(EPOCHS)
+    process.kill()
+
+    assert numbers(results) == undisturbed
+    assert results[0]["rows"] == results[1]["rows"]
+
+
+def test_killed_process_costs_no_finished_epoch(
+    tmp_path: Path, space: Space, images: Any, undisturbed: list[dict[str, float]]
+) -> None:
+    process = Process(tmp_path, space, images)
+    process.begin(1, VALUES)
+    before = process.train(3)[-1]["rows"]
+    process.kill()
+
+    process.begin(1, VALUES)
+    results = process.train(EPOCHS)
+    process.kill()
+
+    assert numbers(results) == undisturbed
+    assert list(results[-1]["rows"][:3]) == [dict(row) for row in before]
+
+
+def test_state_of_other_hyperparameters_is_not_gone_on_from(tmp_path: Path, space: Space, images: Any) -> None:
+    process = Process(tmp_path, space, images)
+    process.begin(1, VALUES)
+    process.train(1)
+
+    process.begin(1, OTHERS)
+    rows = process.train(1)[0]["rows"]
+    process.kill()
+
+    assert len(rows) == 1
+    state = TrialState(process.run, 1)
+    assert state.history(VALUES).epochs == 0
+    assert state.history(OTHERS).epochs == 1
+    assert len(list(tmp_path.glob("search/trials/0001/epoch-*"))) == 1
