@@ -5,6 +5,7 @@ Nothing heavy is imported before a command's arguments are known to be right.
 
 from __future__ import annotations
 
+import importlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -67,30 +68,19 @@ def _help() -> str:
     )
 
 
-def _train(arguments: list[str]) -> int:
-    from fmnist.config import TrainConfig
-    from fmnist.options import parse_config
+def _job(name: str) -> Callable[[list[str]], int]:
+    """Returns what runs a job: the function of its name in the module of its name, with the settings parsed."""
 
-    config = parse_config(TrainConfig, "fmnist train", arguments)
-    if config is None:
+    def run(arguments: list[str]) -> int:
+        from fmnist.config import JOBS
+        from fmnist.options import parse_config
+
+        config = parse_config(JOBS[name], f"fmnist {name}", arguments)
+        if config is not None:
+            getattr(importlib.import_module(f"fmnist.workflows.{name}"), name)(config)
         return 0
-    from fmnist.workflows.train import train
 
-    train(config)
-    return 0
-
-
-def _tune(arguments: list[str]) -> int:
-    from fmnist.config import TuneConfig
-    from fmnist.options import parse_config
-
-    config = parse_config(TuneConfig, "fmnist tune", arguments)
-    if config is None:
-        return 0
-    from fmnist.workflows.tune import tune
-
-    tune(config)
-    return 0
+    return run
 
 
 def _evaluate(arguments: list[str]) -> int:
@@ -184,8 +174,11 @@ def _add_run(parser) -> None:  # type: ignore[no-untyped-def]
 
 
 COMMANDS = {
-    "train": Command("train one model, data-parallel, and leave a finished run folder", _train),
-    "tune": Command("search hyper-parameters, train the best, and leave a finished run folder", _tune),
+    "train": Command("train one model, data-parallel, and leave a finished run folder", _job("train")),
+    "tune": Command("search hyper-parameters, train the best, and leave a finished run folder", _job("tune")),
+    "crossval": Command(
+        "cross-validate one model, folds side by side, and leave a finished run folder", _job("crossval")
+    ),
     "evaluate": Command("measure a run's saved model on the test images again", _evaluate),
     "predict": Command("say what pictures show, with a run's model", _predict),
     "runs": Command("list, show, pull and verify the runs of an artifact store", _runs),

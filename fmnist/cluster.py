@@ -159,8 +159,10 @@ def cpus_per_worker(resources: Resources, workers: int, wanted: float | Literal[
     return cpus
 
 
-def check_room(resources: Resources, kind: Literal["worker", "trial"], count: int, cpus: float, gpus: float) -> None:
-    """Sees whether ``count`` workers or trials can run at once.
+def check_room(
+    resources: Resources, kind: Literal["worker", "trial", "fold"], count: int, cpus: float, gpus: float
+) -> None:
+    """Sees whether ``count`` workers, trials or folds can run at once.
 
     Raises:
         UserError: naming the settings, if a cluster that cannot grow does not have what they ask for.
@@ -203,6 +205,15 @@ def configure_tensorflow(cpus: float, least_lanes: int = 1) -> int:
         # Else the first process on a GPU takes all of its memory, and fractions of a GPU cannot work.
         tf.config.experimental.set_memory_growth(gpu, True)
     return 1 if gpus else max(threads, least_lanes)
+
+
+def resolve_xla(xla: Literal["auto", "on", "off"]) -> bool:
+    """Decides what ``auto`` means in this process: on GPUs only, for on a CPU XLA is slower."""
+    if xla != "auto":
+        return xla == "on"
+    import tensorflow as tf
+
+    return bool(tf.config.list_physical_devices("GPU"))
 
 
 def resolve_precision(precision: Literal["float32", "bfloat16", "auto"]) -> Literal["float32", "bfloat16"]:

@@ -82,6 +82,8 @@ def train(
     epochs: int,
     seed: int,
     first_epoch: int = 1,
+    train_positions: np.ndarray | None = None,
+    val_positions: np.ndarray | None = None,
     shard: Shard | None = None,
     xla: bool = False,
 ) -> Iterator[EpochResult]:
@@ -101,6 +103,8 @@ def train(
         seed: of the order of the images, which is drawn anew for each epoch from (seed, epoch) alone, so that a resumed
             run sees the same order as an undisturbed one.
         first_epoch: number of the first epoch; above 1 when model and optimizer come from a checkpoint.
+        train_positions, val_positions: integers [n], which of the images to use; all if None. A process that trains on
+            one part of the images after the other keeps the images once.
         shard: this worker's share; all of it if None.
         xla: compile the step with XLA, unless a layer of the model says that it cannot be.
 
@@ -116,10 +120,14 @@ def train(
     if shard.strategy is not None:
         shard.copy_from_rank_zero([*model.variables, *optimizer.variables])
 
-    val_batches = shard.deal(np.arange(len(val_images)), VALIDATION_BATCH_SIZE)
+    if train_positions is None:
+        train_positions = np.arange(len(train_images))
+    if val_positions is None:
+        val_positions = np.arange(len(val_images))
+    val_batches = shard.deal(val_positions, VALIDATION_BATCH_SIZE)
     for epoch in range(first_epoch, epochs + 1):
         started = time.perf_counter()
-        order = np.random.default_rng([seed, epoch]).permutation(len(train_images))
+        order = np.random.default_rng([seed, epoch]).permutation(train_positions)
         step_losses, hits = train_epoch(*shard.deal(order, batch_size))
         step_losses = step_losses.numpy()
         trained = time.perf_counter()
@@ -137,8 +145,8 @@ def train(
             epoch=epoch,
             loss=float(step_losses.astype(np.float64) @ images_a_step / len(order)),
             accuracy=float(hits) / len(order),
-            val_loss=val_loss / len(val_images),
-            val_accuracy=val_hits / len(val_images),
+            val_loss=val_loss / len(val_positions),
+            val_accuracy=val_hits / len(val_positions),
             learning_rate=float(optimizer.learning_rate),
             seconds=time.perf_counter() - started,
             images_per_second=len(order) / (trained - started),

@@ -16,6 +16,14 @@ def plain_console() -> Console:
     return Console(highlight=False, soft_wrap=True)
 
 
+def rounded(seconds: float) -> str:
+    """Writes a time that is an estimate, such as ``45 s``, ``12 min`` or ``2 h 10 min``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+
+
 class EpochProgress:
     """Shows epochs as they end. Use it as a context manager.
 

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fmnist.progress import plain_console
+from fmnist.progress import plain_console, rounded
 from fmnist.trials import TrialRecord, best_trial
 
 BEST_SHOWN = 8
@@ -101,7 +101,7 @@ class SearchProgress:
 
     def _work_left(self) -> str:
         seconds = self._seconds_left()
-        return self._epochs() + (f", about {_rounded(seconds)} left" if seconds is not None else "")
+        return self._epochs() + (f", about {rounded(seconds)} left" if seconds is not None else "")
 
     def _epochs(self) -> str:
         return f"epochs {sum(record.epochs for record in self._records)}/{self._budget}"
@@ -232,10 +232,3 @@ def _value(value: Any) -> str:
 def _clock(seconds: float) -> str:
     minutes, second = divmod(round(seconds), 60)
     return f"{minutes}:{second:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
-
-
-def _rounded(seconds: float) -> str:
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"

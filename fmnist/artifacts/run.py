@@ -31,6 +31,8 @@ TRIALS = "trials"
 TRIALS_TABLE = "trials.csv"
 TRIALS_HISTORY = "trials_history.csv"
 BEST = "best.yaml"
+FOLDS = "folds"
+FOLDS_TABLE = "folds.csv"
 MANIFEST = "manifest.json"
 
 State = Literal["absent", "unfinished", "finished"]

@@ -4,7 +4,7 @@ from fmnist.data.cleaning import CleaningCounts, clean
 from fmnist.data.describe import SplitSettings, summary
 from fmnist.data.encoding import one_hot
 from fmnist.data.sources import default_cache, load
-from fmnist.data.splits import split, take
+from fmnist.data.splits import Fold, folds, split, take
 from fmnist.data.types import CLASS_NAMES, OFFICIAL_SHA256, SIDE, Dataset, DataSource, Images
 
 __all__ = [
@@ -14,10 +14,12 @@ __all__ = [
     "CleaningCounts",
     "DataSource",
     "Dataset",
+    "Fold",
     "Images",
     "SplitSettings",
     "clean",
     "default_cache",
+    "folds",
     "load",
     "one_hot",
     "split",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,11 +12,12 @@ from fmnist.data.types import DataSource, Images
 
 @dataclass(frozen=True)
 class SplitSettings:
-    """How training images were sampled and split: the arguments of ``take`` and ``split``."""
+    """How training images were sampled and split: the arguments of ``take``, and of ``split`` or ``folds``."""
 
     seed: int
     val_fraction: float
     limit: int | None
+    folds: int | None = None
 
 
 def summary(
@@ -24,9 +26,7 @@ def summary(
     train_cleaning: CleaningCounts,
     test_cleaning: CleaningCounts,
     settings: SplitSettings,
-    train: Images,
-    val: Images,
-    test: Images,
+    sets: Mapping[str, Images],
 ) -> dict[str, Any]:
     """Returns what a run's ``data.json`` holds, JSON-ready.
 
@@ -34,21 +34,18 @@ def summary(
         source: where the data came from.
         train_cleaning: counts over the source's training images.
         test_cleaning: counts over its test images.
-        settings: how the cleaned training images became train and val.
-        train: images trained on.
-        val: images validated on.
-        test: images tested on.
+        settings: how the cleaned training images became the sets.
+        sets: the images that the job works on, by name; ``test`` is the source's own.
     """
+    split = asdict(settings)
+    limit = split.pop("limit")
+    if settings.folds is None:
+        del split["folds"]
     return {
         **asdict(source),
         "train": asdict(train_cleaning),
         "test": asdict(test_cleaning),
-        "limit": settings.limit,
-        "split": {
-            "train": len(train),
-            "val": len(val),
-            "seed": settings.seed,
-            "val_fraction": settings.val_fraction,
-        },
-        "class_counts": {"train": train.class_counts(), "val": val.class_counts(), "test": test.class_counts()},
+        "limit": limit,
+        "split": {name: len(images) for name, images in sets.items() if name != "test"} | split,
+        "class_counts": {name: images.class_counts() for name, images in sets.items()},
     }

@@ -1,8 +1,11 @@
-"""Dividing training images: a sample of them, and what is held out to validate on."""
+"""Dividing training images: a sample of them, what is held out to validate on, and folds."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import NDArray
 
 from fmnist.data.types import Images
 from fmnist.errors import DataError
@@ -38,24 +41,84 @@ def split(images: Images, *, val_fraction: float = 0.2, seed: int) -> tuple[Imag
         DataError: if ``val_fraction`` is out of range, a class has a single image, or either part would have
             fewer images than there are classes.
     """
+    train_positions, val_positions = _split(images.labels, np.arange(len(images)), val_fraction, seed)
+    return images.select(train_positions), images.select(val_positions)
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """One fold of a cross-validation: three disjoint sets of images that together are all of them.
+
+    Attributes:
+        number: from 1.
+        train: int32 positions of the images that gradients come from, in a shuffled order.
+        val: int32 positions of those that decide when to stop and which epoch to keep.
+        held_out: int32 positions of those that the result is measured on, and that nothing else sees.
+    """
+
+    number: int
+    train: NDArray[np.int32]
+    val: NDArray[np.int32]
+    held_out: NDArray[np.int32]
+
+
+def folds(images: Images, count: int, *, val_fraction: float, seed: int) -> list[Fold]:
+    """Deals images to folds, shuffled, so that every class has the same share of each.
+
+    Each image is held out in exactly one fold. The images to stop by are carved out of the rest: were they the held-out
+    ones, as in the study, the best of several epochs would be chosen by the very images that the result is measured on.
+
+    Args:
+        images: at least ``count`` of every class that is present.
+        count: how many folds, 2 or more.
+        val_fraction: share of the images outside the held-out part that decide when to stop, above 0 and below 1.
+        seed: the same images and seed give the same folds.
+
+    Raises:
+        DataError: if a class has too few images for the folds, or for both parts of what is not held out.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    if count < 2:
+        raise DataError(f"folds: found {count}, expected at least 2")
+    for label, present in enumerate(images.class_counts()):
+        if 0 < present < count:
+            raise DataError(
+                f"{count} folds of {len(images):,} images: found {present} of label {label}, expected at least "
+                f"{count}, one for every fold"
+            )
+    if len(images) < count:
+        raise DataError(f"{count} folds: found {len(images)} images, expected at least {count}")
+    parts = StratifiedKFold(count, shuffle=True, random_state=seed).split(np.zeros(len(images)), images.labels)
+    dealt = []
+    for number, (rest, held_out) in enumerate(parts, start=1):
+        train, val = _split(images.labels, rest, val_fraction, seed)
+        dealt.append(Fold(number, *(positions.astype(np.int32) for positions in (train, val, held_out))))
+    return dealt
+
+
+def _split(
+    labels: NDArray[np.uint8], positions: NDArray[np.integer], val_fraction: float, seed: int
+) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
+    """Splits positions at random into those of train and of val, with the same share of every class."""
     # Imported here because workers, which never split, would each pay for it.
     from sklearn.model_selection import train_test_split
 
     if not 0 < val_fraction < 1:
         raise DataError(f"val_fraction: found {val_fraction}, expected above 0 and below 1")
-    counts = images.class_counts()
+    counts = np.bincount(labels[positions], minlength=1).tolist()
     present = sum(count > 0 for count in counts)
     if 1 in counts:
         raise DataError(
-            f"split of {len(images):,} images: found 1 image of label {counts.index(1)}, expected at least 2 of each"
+            f"split of {len(positions):,} images: found 1 image of label {counts.index(1)}, expected at least 2 of each"
         )
-    val = int(np.ceil(val_fraction * len(images)))
-    if not len(images) or not present <= val <= len(images) - present:
+    val = int(np.ceil(val_fraction * len(positions)))
+    if not len(positions) or not present <= val <= len(positions) - present:
         raise DataError(
-            f"split of {len(images):,} images: found {len(images) - val} for train and {val} for val, "
+            f"split of {len(positions):,} images: found {len(positions) - val} for train and {val} for val, "
             f"expected at least {present} in each, one for every class"
         )
     train_positions, val_positions = train_test_split(
-        np.arange(len(images)), test_size=val_fraction, stratify=images.labels, random_state=seed
+        positions, test_size=val_fraction, stratify=labels[positions], random_state=seed
     )
-    return images.select(train_positions), images.select(val_positions)
+    return train_positions, val_positions

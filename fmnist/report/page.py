@@ -78,8 +78,9 @@ def render(report: TrainReport) -> str:
         "train.html",
         headline=headline(report.metrics),
         comparison=comparison(report.metrics),
-        command_again=_again("train", report.run_id),
-        **_shared(report),
+        command_again=command_again("train", report.run_id),
+        title=report.title,
+        **shared_values(report, report.metrics["test"]["per_class"]),
     )
 
 
@@ -98,16 +99,16 @@ def render_tune(report: TuneReport) -> str:
         conditional=len({tuple(sorted(record.parameters)) for record in report.records}) > 1,
         errors={f"trial {record.trial}": record.error for record in report.records if record.status == "failed"},
         command_winner=shlex.join(["fmnist", "train", "--config", f"{report.run_id}/best.yaml"]),
-        command_again=_again("tune", report.run_id),
-        **_shared(report),
+        command_again=command_again("tune", report.run_id),
+        title=report.title,
+        **shared_values(report, report.metrics["test"]["per_class"]),
     )
 
 
-def _shared(report: TrainReport) -> dict[str, Any]:
-    """What the templates of training and search both need."""
+def shared_values(report: Any, per_class: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What the templates of all jobs need, from a job's report and the scores of its classes."""
     return {
         "report": report,
-        "title": report.title,
         "scores": [
             (
                 score["name"],
@@ -116,7 +117,7 @@ def _shared(report: TrainReport) -> dict[str, Any]:
                 percent(score["f1"]),
                 score["support"],
             )
-            for score in report.metrics["test"]["per_class"]
+            for score in per_class
         ],
         "class_counts": list(zip(CLASS_NAMES, *report.data["class_counts"].values(), strict=True)),
         "config": flatten(report.config),
@@ -124,7 +125,8 @@ def _shared(report: TrainReport) -> dict[str, Any]:
     }
 
 
-def _again(job: str, run_id: str) -> str:
+def command_again(job: str, run_id: str) -> str:
+    """Returns the command that repeats a run whose folder is at hand."""
     return shlex.join(["fmnist", job, "--config", f"{run_id}/config.yaml", "--run-id", f"{run_id}-again"])
 
 
@@ -148,7 +150,7 @@ def render_page(template: str, **values: Any) -> str:
 
 def headline(metrics: Mapping[str, Any]) -> str:
     """Says a training run's result in one sentence."""
-    return f"{_model(metrics)} reaches {_test_accuracy(metrics)}"
+    return f"{model_title(metrics)} reaches {_test_accuracy(metrics)}"
 
 
 def tune_headline(metrics: Mapping[str, Any]) -> str:
@@ -268,5 +270,6 @@ def data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def _model(metrics: Mapping[str, Any]) -> str:
-    return MODEL_TITLES.get(metrics["model"], metrics["model"])
+def model_title(metrics: Mapping[str, Any]) -> str:
+    """Returns what people call the model of a run."""
+    return MODEL_TITLES.get(metrics["model"], str(metrics["model"]))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import ray
 from ray.util.queue import Empty, Queue
@@ -20,37 +21,48 @@ def open_events() -> Queue:
     return Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})
 
 
-def tell(events: Queue, event: History | Row) -> None:
+def tell(events: Queue, event: object) -> None:
     """Tells the driver, if it still listens: what it shows must not stop the training."""
     with suppress(ray.exceptions.RayError):
         events.put(event)
 
 
 @contextmanager
-def shown(events: Queue, progress: EpochProgress) -> Iterator[list[History]]:
-    """Shows the workers' events while the block runs; yields the histories that they started with, one a start."""
-    starts: list[History] = []
+def heard(events: Queue, listener: Callable[[Any], None]) -> Iterator[None]:
+    """Calls ``listener`` with every event, in a thread beside the block, and with those left when it ends."""
     ended = threading.Event()
 
-    def show() -> None:
+    def listen() -> None:
         while not (ended.is_set() and events.empty()):
             try:
                 event = events.get(timeout=0.5)
             except Empty:
                 continue
-            if isinstance(event, History):
-                starts.append(event)
-                if event.epochs:
-                    progress.note(f"resumed after epoch {event.epochs}")
-                elif len(starts) > 1:
-                    progress.note("workers started again")
-            else:
-                progress.epoch(event)
+            listener(event)
 
-    shower = threading.Thread(target=show, name="progress", daemon=True)
-    shower.start()
+    thread = threading.Thread(target=listen, name="progress", daemon=True)
+    thread.start()
     try:
-        yield starts
+        yield
     finally:
         ended.set()
-        shower.join(timeout=10)
+        thread.join(timeout=10)
+
+
+@contextmanager
+def shown(events: Queue, progress: EpochProgress) -> Iterator[list[History]]:
+    """Shows the workers' events while the block runs; yields the histories that they started with, one a start."""
+    starts: list[History] = []
+
+    def show(event: History | Row) -> None:
+        if not isinstance(event, History):
+            progress.epoch(event)
+            return
+        starts.append(event)
+        if event.epochs:
+            progress.note(f"resumed after epoch {event.epochs}")
+        elif len(starts) > 1:
+            progress.note("workers started again")
+
+    with heard(events, show):
+        yield starts

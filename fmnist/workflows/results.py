@@ -161,8 +161,8 @@ def _metrics(
         "parameters": outcome.parameters,
         "seed": config.seed,
         "precision": outcome.precision,
-        "started": _utc(started),
-        "finished": _utc(finished),
+        "started": utc(started),
+        "finished": utc(finished),
         "epochs": len(rows),
         "best_epoch": int(best["epoch"]),
         "stopped_early": len(rows) < config.epochs,
@@ -181,5 +181,5 @@ def _metrics(
     }
 
 
-def _utc(seconds: float) -> str:
+def utc(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

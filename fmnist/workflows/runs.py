@@ -18,6 +18,8 @@ from fmnist.options import settings_yaml
 MAY_CHANGE = frozenset(
     {"artifacts", "run_id", "overwrite", "max_failures", "xla"}
     | {"workers", "cpus_per_worker", "gpus_per_worker", "cpus_per_trial", "gpus_per_trial"}
+    # A fold's processors are not among them: its numbers are to be the same to the last digit.
+    | {"concurrency", "carry_weights"}
 )
 
 

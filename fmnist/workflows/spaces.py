@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 
+from fmnist.config import MODELS
 from fmnist.errors import UserError
 from fmnist.workflows.tune_space import Space
 
@@ -30,6 +31,18 @@ def discover_space(name: str, hyperparameters: Mapping[str, Any] | None = None) 
             raise UserError(str(error.cause)) from error
         raise
     return space
+
+
+def check_model(name: str, hyperparameters: Mapping[str, Any] | None) -> None:
+    """Sees whether a job can train the model that its configuration names.
+
+    Raises:
+        UserError: if it is none, or the hyper-parameters are not of it.
+    """
+    if name not in MODELS:
+        discover_space(name, hyperparameters)
+    elif hyperparameters is not None:
+        raise UserError(f"hyperparameters: found some, expected none, for {name} is no search space")
 
 
 # The process ends with the call: TensorFlow has chosen its threads there, and a trial must be able to choose its own.

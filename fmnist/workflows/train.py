@@ -22,16 +22,16 @@ from ray.util.queue import Queue
 from fmnist import cluster
 from fmnist.artifacts import CHECKPOINTS, RunFolder
 from fmnist.artifacts.arrow import store_filesystem
-from fmnist.config import MODELS, TRAIN, TrainConfig
+from fmnist.config import TRAIN, TrainConfig
 from fmnist.data import Images
-from fmnist.errors import TrainingError, UserError
+from fmnist.errors import TrainingError
 from fmnist.history import History
 from fmnist.progress import EpochProgress
 from fmnist.workflows.events import open_events, shown, tell
 from fmnist.workflows.outcome import TrainOutcome
 from fmnist.workflows.preparation import PreparedData, prepare
 from fmnist.workflows.runs import begin_run, open_run
-from fmnist.workflows.spaces import discover_space
+from fmnist.workflows.spaces import check_model
 from fmnist.workflows.tensorflow_trainer import StrategyTrainer
 
 
@@ -80,10 +80,7 @@ def train(config: TrainConfig) -> RunFolder:
             )
             if shared := cluster.shared_folder(resources, run.store.location):
                 progress.note(shared)
-            if config.model not in MODELS:
-                discover_space(config.model, config.hyperparameters)
-            elif config.hyperparameters is not None:
-                raise UserError(f"hyperparameters: found some, expected none, for {config.model} is no search space")
+            check_model(config.model, config.hyperparameters)
             environment = begin_run(run, config, data.summary)
             figures = beside.submit(draw_data, data)
             outcome = fit(config, run, data, cpus, progress)
@@ -191,7 +188,7 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
             seed=config.seed,
             first_epoch=history.epochs + 1,
             shard=engine.Shard(strategy, rank, workers, lanes),
-            xla=config.xla == "on" or (config.xla == "auto" and bool(tf.config.list_physical_devices("GPU"))),
+            xla=cluster.resolve_xla(config.xla),
         )
         try:
             for result in epochs:

@@ -11,27 +11,24 @@ from __future__ import annotations
 import gc
 import math
 import os
-import tempfile
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ray
 from ray import tune
 
 from fmnist import cluster
-from fmnist.artifacts import TRIALS, MissingKeyError, RunFolder
+from fmnist.artifacts import TRIALS, RunFolder
 from fmnist.config import TuneConfig
 from fmnist.data import Images
 from fmnist.errors import FmnistError, TrainingError
-from fmnist.history import History, Row
+from fmnist.history import History
+from fmnist.workflows.training_state import TrainingState
 from fmnist.workflows.tune_space import Space, active_values
 
 if TYPE_CHECKING:
-    import keras
-
     from fmnist.engine import EpochResult
 
 # What trials are compared by. The best epoch's and not the last one's, because the best one is what would be kept.
@@ -70,7 +67,7 @@ class SearchTrial(tune.Trainable):
         # Tune changes to a folder of the trial; a builder may open files where the job was started.
         os.chdir(os.environ.get("TUNE_ORIG_WORKING_DIR", "."))
         self.parameters = active_values(self.task.space, new_config)
-        self.state = TrialState(self.task.run, trial_number(self.trial_id))
+        self.state = trial_state(self.task.run, trial_number(self.trial_id), self.parameters)
         self.known: History | None = None
         self._epochs: Iterator[EpochResult] | None = None
         return True
@@ -86,7 +83,7 @@ class SearchTrial(tune.Trainable):
             raise TrainingError(f"{type(error).__name__}: {error}") from None
 
     def _step(self, done: int) -> dict[str, Any]:
-        known = self.state.history(self.parameters) if self.known is None else self.known
+        known = self.state.history() if self.known is None else self.known
         self.known = known if done < known.epochs else self._train_an_epoch(known)
         history = History(self.known.rows[: done + 1])
         ends = history.epochs >= self.task.config.max_epochs or history.should_stop(self.task.config.patience)
@@ -107,7 +104,7 @@ class SearchTrial(tune.Trainable):
             self._epochs = self._begin(known)
         result = next(self._epochs)
         known = known.add(result.row())
-        self.state.save(self.model, self.optimizer, known, self.parameters)
+        self.state.save(self.model, self.optimizer, known)
         return known
 
     def _begin(self, known: History) -> Iterator[EpochResult]:
@@ -119,7 +116,6 @@ class SearchTrial(tune.Trainable):
             self._images = ray.get(self.task.train_images), ray.get(self.task.val_images)
         train_images, val_images = self._images
         import keras
-        import tensorflow as tf
 
         from fmnist import engine
         from fmnist.models.factory import build
@@ -150,51 +146,13 @@ class SearchTrial(tune.Trainable):
             seed=config.seed,
             first_epoch=known.epochs + 1,
             shard=engine.Shard(lanes=self._lanes),
-            xla=config.xla == "on" or (config.xla == "auto" and bool(tf.config.list_physical_devices("GPU"))),
+            xla=cluster.resolve_xla(config.xla),
         )
 
 
-class TrialState:
+def trial_state(run: RunFolder, number: int, parameters: dict[str, Any]) -> TrainingState:
     """What the run folder knows of a trial: ``trials/NUMBER/state.json`` and the weights that it names."""
-
-    def __init__(self, run: RunFolder, number: int) -> None:
-        self.run = run
-        self.folder = f"{TRIALS}/{number:04d}"
-
-    def history(self, parameters: dict[str, Any]) -> History:
-        """The epochs so far; none if the trial is new, or was one of other hyper-parameters."""
-        try:
-            known = self.run.get_json(f"{self.folder}/state.json")
-        except MissingKeyError:
-            return History()
-        return History(tuple(known["rows"])) if known["parameters"] == parameters else History()
-
-    def save(
-        self, model: keras.Model, optimizer: keras.optimizers.Optimizer, history: History, parameters: dict[str, Any]
-    ) -> None:
-        """Keeps the state after an epoch, and lets go of the epoch's before it."""
-        from fmnist import checkpoint
-
-        rows: list[Row] = list(history.rows)
-        with tempfile.TemporaryDirectory() as folder:
-            checkpoint.save(Path(folder), model, optimizer, history)
-            self.run.put_folder(Path(folder), self._epoch(history.epochs))
-        # From here on this epoch counts: the file is replaced in one go.
-        self.run.put_json(f"{self.folder}/state.json", {"parameters": parameters, "rows": rows})
-        if history.epochs > 1:
-            self.run.store.delete_folder(f"{self.run.run_id}/{self._epoch(history.epochs - 1)}")
-
-    def restore(self, epoch: int, model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
-        """Loads the state after an epoch."""
-        from fmnist import checkpoint
-
-        with tempfile.TemporaryDirectory() as folder:
-            for name in checkpoint.FILES:
-                self.run.get_file(f"{self._epoch(epoch)}/{name}", Path(folder, name))
-            checkpoint.restore(Path(folder), model, optimizer)
-
-    def _epoch(self, epoch: int) -> str:
-        return f"{self.folder}/epoch-{epoch:04d}"
+    return TrainingState(run, f"{TRIALS}/{number:04d}", parameters)
 
 
 def trial_number(trial_id: str) -> int:

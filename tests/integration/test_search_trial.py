@@ -17,7 +17,7 @@ from fmnist.artifacts import FolderStore, RunFolder
 from fmnist.config import TuneConfig
 from fmnist.data import Images, load
 from fmnist.workflows.spaces import discover_space
-from fmnist.workflows.trial import SearchTask, SearchTrial, TrialState
+from fmnist.workflows.trial import SearchTask, SearchTrial, trial_state
 from fmnist.workflows.tune_space import Space, to_config
 
 EPOCHS = 4
@@ -139,7 +139,6 @@ def test_state_of_other_hyperparameters_is_not_gone_on_from(tmp_path: Path, spac
     process.kill()
 
     assert len(rows) == 1
-    state = TrialState(process.run, 1)
-    assert state.history(VALUES).epochs == 0
-    assert state.history(OTHERS).epochs == 1
+    assert trial_state(process.run, 1, VALUES).history().epochs == 0
+    assert trial_state(process.run, 1, OTHERS).history().epochs == 1
     assert len(list(tmp_path.glob("search/trials/0001/epoch-*"))) == 1

@@ -161,9 +161,7 @@ def test_summary_is_the_data_json_of_a_run() -> None:
         train_cleaning=train_cleaning,
         test_cleaning=test_cleaning,
         settings=SplitSettings(seed=3, val_fraction=0.2, limit=60),
-        train=train,
-        val=val,
-        test=test,
+        sets={"train": train, "val": val, "test": test},
     )
     counts = result.pop("class_counts")
     assert json.loads(json.dumps(result)) == {

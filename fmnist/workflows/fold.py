@@ -1,0 +1,261 @@
+"""What a cross-validation's processes do: train on all folds but one, and measure on the one that was held out.
+
+A fold computes with operations of one thread each and starts from weights of its own seed, so that its numbers are the
+same in whatever process it runs, beside whichever others, and however often it was started again.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import ray
+from ray.util.queue import Queue
+
+from fmnist import cluster
+from fmnist.artifacts import FOLDS, MissingKeyError, RunFolder
+from fmnist.config import CrossvalConfig
+from fmnist.data import Fold, Images
+from fmnist.folds import Weights
+from fmnist.history import Row
+from fmnist.workflows.events import tell
+from fmnist.workflows.training_state import TrainingState
+
+if TYPE_CHECKING:
+    import keras
+
+OUTCOME = "outcome.json"
+PROBABILITIES = "probabilities.npy"
+
+
+@dataclass(frozen=True)
+class FoldTask:
+    """What every process of a cross-validation is told.
+
+    Attributes:
+        config: of the job.
+        run: where folds keep their state and their outcome.
+        images: a reference to all `Images`, which a process maps, not copies.
+        events: where folds say how they come on, for the driver to show.
+    """
+
+    config: CrossvalConfig
+    run: RunFolder
+    images: ray.ObjectRef
+    events: Queue
+
+
+@dataclass(frozen=True)
+class FoldNews:
+    """What a fold tells the driver.
+
+    Attributes:
+        weights, fold: which one.
+        known: epochs that it knows when it begins, or begins again.
+        row: an epoch that it has trained; None when it begins or ends.
+        accuracy: on the held-out images, when it ends; else None.
+    """
+
+    weights: Weights
+    fold: int
+    known: int = 0
+    row: Row | None = None
+    accuracy: float | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class FoldOutcome:
+    """What a fold brings back.
+
+    Attributes:
+        weights, fold: which one.
+        seed: of its initial weights and the order of its images.
+        rows: of its epochs.
+        kept_epoch: whose weights were measured.
+        parameters: of the model.
+        precision: of the products, float32 or bfloat16.
+        devices: what TensorFlow computed on.
+        probabilities: float32 [held-out images, 10].
+    """
+
+    weights: Weights
+    fold: int
+    seed: int
+    rows: tuple[Row, ...]
+    kept_epoch: int
+    parameters: int
+    precision: str
+    devices: tuple[str, ...]
+    probabilities: np.ndarray
+
+    def accuracy(self, images: Images, fold: Fold) -> float:
+        """On the held-out images of its fold."""
+        return float((self.probabilities.argmax(axis=1) == images.labels[fold.held_out]).mean())
+
+
+def train_folds(task: FoldTask, folds: Sequence[Fold], weights: Weights) -> None:
+    """Trains folds one after the other and leaves their outcomes in the run folder; those that are there are done.
+
+    With carried weights the folds must be all that there are, in order: each starts from the last one's weights.
+    """
+    before: TrainingState | None = None
+    for fold in folds:
+        state = fold_state(task.run, weights, fold.number)
+        if read_outcome(task.run, weights, fold.number) is None:
+            outcome = _train_fold(task, fold, weights, state, before)
+            _write_outcome(task.run, outcome)
+            accuracy = outcome.accuracy(_mapped(task.images), fold)
+            tell(task.events, FoldNews(weights, fold.number, accuracy=accuracy))
+        # Its weights have been measured, and are needed only by the fold that they are carried to.
+        if weights == "fresh":
+            state.drop_weights()
+        elif before is not None:
+            before.drop_weights()
+        before = state if weights == "carried" else None
+
+
+def fold_seed(seed: int, fold: int) -> int:
+    """A fold's own seed, which follows from the run's and its number: 0 to 2**32 - 1."""
+    return int(np.random.SeedSequence((seed, fold)).generate_state(1)[0])
+
+
+def fold_state(run: RunFolder, weights: Weights, fold: int) -> TrainingState:
+    """What the run folder knows of a fold: ``folds/WEIGHTS-NUMBER/state.json`` and the weights that it names."""
+    return TrainingState(run, _folder(weights, fold), keep_best=weights == "fresh")
+
+
+def read_outcome(run: RunFolder, weights: Weights, fold: int) -> FoldOutcome | None:
+    """Returns a fold's outcome if the run folder has it."""
+    folder = _folder(weights, fold)
+    try:
+        known = run.get_json(f"{folder}/{OUTCOME}")
+    except MissingKeyError:
+        return None
+    probabilities = np.load(io.BytesIO(run.get_bytes(f"{folder}/{PROBABILITIES}")), allow_pickle=False)
+    rows, devices = tuple(known.pop("rows")), tuple(known.pop("devices"))
+    return FoldOutcome(**known, rows=rows, devices=devices, probabilities=probabilities)
+
+
+def _write_outcome(run: RunFolder, outcome: FoldOutcome) -> None:
+    folder = _folder(outcome.weights, outcome.fold)
+    array = io.BytesIO()
+    np.save(array, outcome.probabilities, allow_pickle=False)
+    run.put_bytes(f"{folder}/{PROBABILITIES}", array.getvalue())
+    # Last: a fold is done when this file is there.
+    known = asdict(outcome)
+    del known["probabilities"]
+    run.put_json(f"{folder}/{OUTCOME}", known)
+
+
+def _folder(weights: Weights, fold: int) -> str:
+    return f"{FOLDS}/{weights}-{fold:04d}"
+
+
+def _train_fold(
+    task: FoldTask, fold: Fold, weights: Weights, state: TrainingState, before: TrainingState | None
+) -> FoldOutcome:
+    config = task.config
+    lanes = cluster.configure_tensorflow(config.cpus_per_fold)
+    import keras
+    import tensorflow as tf
+
+    from fmnist import engine
+    from fmnist.models.schedules import spread_over
+
+    # On a GPU some kernels add up in the order in which threads happen to end, unless they are told not to.
+    tf.config.experimental.enable_op_determinism()
+    # The last fold's model and optimizer are in cycles, which stay until Python looks for them.
+    keras.backend.clear_session(free_memory=False)
+    gc.collect()
+
+    images, seed = _mapped(task.images), fold_seed(config.seed, fold.number)
+    precision = cluster.resolve_precision(config.precision)
+    built = _build(config, seed, precision)
+    batch_size = int((config.hyperparameters or {}).get("batch_size", config.batch_size))
+    spread_over(built.optimizer, math.ceil(len(fold.train) / batch_size) * config.epochs)
+    # The study had no other images to stop by than those it measured on.
+    train, val = (fold.train, fold.val) if weights == "fresh" else (_all_but(fold), fold.held_out)
+
+    history = state.history()
+    if history.epochs:
+        state.restore(history.epochs, built.model, built.optimizer)
+    elif before is not None:
+        before.restore(before.history().epochs, built.model)
+    tell(task.events, FoldNews(weights, fold.number, known=history.epochs))
+    if not history.should_stop(config.patience):
+        epochs = engine.train(
+            built.model,
+            built.loss,
+            built.optimizer,
+            images,
+            images,
+            batch_size=batch_size,
+            epochs=config.epochs,
+            seed=seed,
+            first_epoch=history.epochs + 1,
+            train_positions=train,
+            val_positions=val,
+            shard=engine.Shard(lanes=lanes),
+            xla=cluster.resolve_xla(config.xla),
+        )
+        for result in epochs:
+            history = history.add(result.row())
+            state.save(built.model, built.optimizer, history)
+            tell(task.events, FoldNews(weights, fold.number, row=result.row()))
+            if history.should_stop(config.patience):
+                break
+    kept = int(history.best["epoch"]) if weights == "fresh" else history.epochs
+    probabilities, parameters = _measure(config, seed, state, kept, images.pixels[fold.held_out])
+    return FoldOutcome(
+        weights=weights,
+        fold=fold.number,
+        seed=seed,
+        rows=history.rows,
+        kept_epoch=kept,
+        parameters=parameters,
+        precision=precision,
+        devices=tuple(device.name for device in tf.config.list_logical_devices()),
+        probabilities=probabilities,
+    )
+
+
+def _measure(
+    config: CrossvalConfig, seed: int, state: TrainingState, epoch: int, pixels: np.ndarray
+) -> tuple[np.ndarray, int]:
+    """Returns what the model as it would be served, in float32, says of images, and how many parameters it has."""
+    from fmnist.inference import probabilities
+    from fmnist.models.serving import without_augmentation
+
+    model: keras.Model = _build(config, seed, "float32").model
+    state.restore(epoch, model)
+    return probabilities(without_augmentation(model), pixels), model.count_params()
+
+
+def _build(config: CrossvalConfig, seed: int, precision: str) -> Any:
+    from fmnist.models.factory import build
+
+    return build(
+        config.model,
+        config.hyperparameters,
+        learning_rate=config.learning_rate,
+        seed=seed,
+        precision=precision,
+    )
+
+
+def _all_but(fold: Fold) -> np.ndarray:
+    """What is not held out."""
+    return np.concatenate([fold.train, fold.val])
+
+
+@lru_cache(maxsize=1)
+def _mapped(reference: ray.ObjectRef) -> Images:
+    """The images behind a reference, the same object for every fold that this process trains."""
+    images: Images = ray.get(reference)
+    return images
