@@ -15,8 +15,9 @@ from rich.progress import Progress
 from rich.table import Table
 
 from fmnist import artifacts
-from fmnist.artifacts import BEST, CONFIG, METRICS, MODEL, TRIALS_TABLE, RunFolder, open_store
+from fmnist.artifacts import BEST, CONFIG, FOLDS_TABLE, METRICS, MODEL, TRIALS_TABLE, RunFolder, open_store
 from fmnist.data import CLASS_NAMES
+from fmnist.errors import RunError
 
 console = Console(highlight=False, soft_wrap=True)
 # Progress goes to standard error: what a command prints can be piped.
@@ -59,14 +60,21 @@ def show_run(location: str, run_id: str) -> int:
     run = RunFolder(open_store(location), run_id)
     manifest = run.manifest()
     metrics = run.get_json(METRICS)
-    test = metrics["test"]
     print(
         f"run {run.location}: {manifest.job}, finished {metrics['finished']} after {metrics['seconds']['total']:.0f} s"
     )
-    print(
-        f"test accuracy {test['accuracy']:.4f} (95 % interval {test['accuracy_low']:.4f}-{test['accuracy_high']:.4f}), "
-        f"best epoch {metrics['best_epoch']} of {metrics['epochs']} with val_accuracy {metrics['val']['accuracy']:.4f}"
-    )
+    if test := metrics.get("test"):
+        print(
+            f"test accuracy {test['accuracy']:.4f} (95 % interval {test['accuracy_low']:.4f}-"
+            f"{test['accuracy_high']:.4f}), best epoch {metrics['best_epoch']} of {metrics['epochs']} with "
+            f"val_accuracy {metrics['val']['accuracy']:.4f}"
+        )
+    if held_out := metrics.get("held_out"):
+        print(
+            f"held-out accuracy {held_out['accuracy']:.4f} +- {held_out['accuracy_sd']:.4f} over {metrics['folds']} "
+            f"folds (95 % interval of the mean {held_out['accuracy_low']:.4f}-{held_out['accuracy_high']:.4f}; "
+            f"{FOLDS_TABLE})"
+        )
     if search := metrics.get("search"):
         print(
             f"search: {search['trials']} trials, {search['failed']} failed, {search['epochs']} epochs; best "
@@ -118,7 +126,7 @@ def evaluate(location: str, run_id: str, source: str | None, as_json: bool) -> i
     from fmnist.inference import probabilities
 
     run = RunFolder(open_store(location), run_id)
-    run.manifest()  # An unfinished run has nothing to compare with.
+    _check_model(run)
     recorded = run.get_json(METRICS)["test"]["accuracy"]
     wanted = source or yaml.safe_load(run.get_bytes(CONFIG))["data"]
     test = data.load(wanted, cache=data.default_cache(), progress=aside.print).test
@@ -145,7 +153,7 @@ def predict(
     from fmnist.inference import probabilities
 
     run = RunFolder(open_store(location), run_id)
-    run.manifest()
+    _check_model(run)
     predicted = probabilities(_model(run), np.stack([picture.pixels for picture in pictures]))
     answers: list[dict[str, Any]] = [
         {
@@ -215,6 +223,17 @@ def prepare_data(source: str, figures: str | None) -> int:
             (folder / f"{name}.png").write_bytes(image)
             print(folder / f"{name}.png")
     return 0
+
+
+def _check_model(run: RunFolder) -> None:
+    """Sees that a run has finished, and with a model.
+
+    Raises:
+        RunError: if it has not.
+    """
+    manifest = run.manifest()
+    if not any(file.path == MODEL for file in manifest.files):
+        raise RunError(f"{run.location}: a {manifest.job} run has no {MODEL}, expected one of train or tune")
 
 
 def _model(run: RunFolder) -> Any:

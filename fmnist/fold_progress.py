@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from statistics import mean
+from threading import Lock
 from types import TracebackType
 
 from rich.console import Console
@@ -58,6 +59,8 @@ class FoldProgress:
         self._of_ended: list[int] = []
         self._trained = 0
         self._began = self._told = time.monotonic()
+        # News comes from a listener, and what a task returns from the driver's own thread.
+        self._lock = Lock()
 
     def __enter__(self) -> FoldProgress:
         self._bars.start()
@@ -92,54 +95,54 @@ class FoldProgress:
     def fold_begins(self, weights: Weights, fold: int, known: int) -> None:
         """Shows a fold that begins, or begins again, with ``known`` epochs."""
         key = weights, fold
-        if key in self._accuracies:
-            return
-        after = f" after epoch {known}" if known else ""
-        if key not in self._running:
-            self._running[key] = self._bars.add_task(_name(key), total=self.epochs, unit="epochs")
-            if known:
-                self.note(f"{_name(key)} goes on{after}")
-        else:
-            self.restarts += 1
-            self.note(f"{_name(key)} was started again{after}")
-        self._bars.update(self._running[key], completed=known)
+        with self._lock:
+            if key in self._accuracies:
+                return
+            after = f" after epoch {known}" if known else ""
+            if key not in self._running:
+                self._running[key] = self._bars.add_task(_name(key), total=self.epochs, unit="epochs")
+                if known:
+                    self.note(f"{_name(key)} goes on{after}")
+            else:
+                self.restarts += 1
+                self.note(f"{_name(key)} was started again{after}")
+            self._bars.update(self._running[key], completed=known)
 
     def epoch(self, weights: Weights, fold: int, row: Row) -> None:
         """Shows an epoch's result and moves the fold's bar."""
         key = weights, fold
-        if key not in self._running:
-            return
-        self._rows[key] = row
-        self._trained += 1
-        unit = f"epochs, val_accuracy {row['val_accuracy']:.4f}"
-        self._bars.update(self._running[key], completed=row["epoch"], unit=unit)
-        if not self.console.is_terminal and time.monotonic() - self._told >= LINE_INTERVAL:
-            known = [(key, self._rows[key]) for key in sorted(self._running) if key in self._rows]
-            self._line("; ".join(
-                f"{_name(key)} epoch {row['epoch']:.0f}/{self.epochs} val_accuracy {row['val_accuracy']:.4f}"
-                for key, row in known
-            ))  # fmt: skip
+        with self._lock:
+            if key not in self._running:
+                return
+            self._rows[key] = row
+            self._trained += 1
+            unit = f"epochs, val_accuracy {row['val_accuracy']:.4f}"
+            self._bars.update(self._running[key], completed=row["epoch"], unit=unit)
+            if not self.console.is_terminal and time.monotonic() - self._told >= LINE_INTERVAL:
+                self._line("; ".join(self._position(key) for key in sorted(self._running) if key in self._rows))
 
-    def fold_ends(self, weights: Weights, fold: int, accuracy: float) -> None:
-        """Shows what a fold has reached on its held-out images."""
+    def fold_ends(self, weights: Weights, fold: int, epochs: int, accuracy: float) -> None:
+        """Shows what a fold has reached on its held-out images; hearing it twice changes nothing."""
         key = weights, fold
-        if key in self._accuracies:
-            return
-        if key in self._running:
-            self._bars.remove_task(self._running.pop(key))
-        self._accuracies[key] = accuracy
-        self._bars.update(self._all, completed=len(self._accuracies))
-        of_kind = [value for (kind, _), value in self._accuracies.items() if kind == weights]
-        text = f"{_name(key)} ended"
-        if key in self._rows:
-            epochs = int(self._rows[key]["epoch"])
+        with self._lock:
+            if key in self._accuracies:
+                return
+            if key in self._running:
+                self._bars.remove_task(self._running.pop(key))
+            self._accuracies[key] = accuracy
             self._of_ended.append(epochs)
-            text += f" after {epochs} epoch{'' if epochs == 1 else 's'}"
-        text += f", held-out accuracy {accuracy:.4f}; {len(of_kind)} of {self.folds}"
-        if weights == "fresh":
-            text += f", mean {mean(of_kind):.4f}"
-        seconds = self._seconds_left()
-        self._line(text if seconds is None else f"{text}; about {rounded(seconds)} left")
+            self._bars.update(self._all, completed=len(self._accuracies))
+            of_kind = [value for (kind, _), value in self._accuracies.items() if kind == weights]
+            text = f"{_name(key)} ended after {epochs} epoch{'' if epochs == 1 else 's'}, held-out accuracy "
+            text += f"{accuracy:.4f}; {len(of_kind)} of {self.folds}"
+            if weights == "fresh":
+                text += f", mean {mean(of_kind):.4f}"
+            seconds = self._seconds_left()
+            self._line(text if seconds is None else f"{text}; about {rounded(seconds)} left")
+
+    def _position(self, key: Key) -> str:
+        row = self._rows[key]
+        return f"{_name(key)} epoch {row['epoch']:.0f}/{self.epochs} val_accuracy {row['val_accuracy']:.4f}"
 
     def _seconds_left(self) -> float | None:
         """From the epochs since the start, as if the folds that are left had as many as those that have ended."""

@@ -101,7 +101,7 @@ def _run_folds(
     progress.begin({key: outcome.accuracy(data.images, data.folds[key[1] - 1]) for key, outcome in known.items()})
     events = open_events()
     with heard(events, partial(_show, progress)):
-        lost = _run_pieces(config, FoldTask(config, run, ray.put(data.images), events), pieces, progress)
+        lost = _run_pieces(FoldTask(config, run, events), ray.put(data.images), pieces, progress)
     if lost:
         raise TrainingError(
             f"run {run.run_id}: {'; '.join(lost)}; the folds that have ended are kept, and the same command with this "
@@ -110,12 +110,13 @@ def _run_folds(
     return _outcomes(run, wanted)
 
 
-def _run_pieces(config: CrossvalConfig, task: FoldTask, pieces: list[Piece], progress: FoldProgress) -> list[str]:
+def _run_pieces(task: FoldTask, images: ray.ObjectRef, pieces: list[Piece], progress: FoldProgress) -> list[str]:
     """Runs the tasks, so many at once as is wanted and as there is room for; returns what was lost, and how.
 
     Raises:
         TrainingError: at once, if a fold ends with an error that it would end with again.
     """
+    config = task.config
     train = ray.remote(
         num_cpus=config.cpus_per_fold,
         num_gpus=config.gpus_per_fold,
@@ -131,7 +132,7 @@ def _run_pieces(config: CrossvalConfig, task: FoldTask, pieces: list[Piece], pro
     while waiting or running:
         while waiting and len(running) < limit:
             weights, folds = piece = waiting.pop()
-            running[train.remote(task, folds, weights)] = piece
+            running[train.remote(task, images, folds, weights)] = piece
         ended, _ = ray.wait(list(running), num_returns=1, timeout=patience)
         if patience and not progress.begun:
             progress.note(
@@ -142,7 +143,9 @@ def _run_pieces(config: CrossvalConfig, task: FoldTask, pieces: list[Piece], pro
         for reference in ended:
             piece = running.pop(reference)
             try:
-                ray.get(reference)
+                # They may be heard here before the listener hears them.
+                for news in ray.get(reference):
+                    _show(progress, news)
             except ray.exceptions.RayTaskError as error:
                 if isinstance(error.cause, FmnistError):
                     raise TrainingError(f"run {task.run.run_id}: {_name(piece)}: {error.cause}") from error
@@ -164,7 +167,7 @@ def _show(progress: FoldProgress, news: FoldNews) -> None:
     if news.row is not None:
         progress.epoch(news.weights, news.fold, news.row)
     elif news.accuracy is not None:
-        progress.fold_ends(news.weights, news.fold, news.accuracy)
+        progress.fold_ends(news.weights, news.fold, news.known, news.accuracy)
     else:
         progress.fold_begins(news.weights, news.fold, news.known)
 

@@ -27,6 +27,11 @@ def tell(events: Queue, event: object) -> None:
         events.put(event)
 
 
+def tell_at_once(events: Queue, event: object) -> None:
+    """Tells the driver without waiting whether it has heard; the last news before an end may come late."""
+    events.actor.put_nowait.remote(event)
+
+
 @contextmanager
 def heard(events: Queue, listener: Callable[[Any], None]) -> Iterator[None]:
     """Calls ``listener`` with every event, in a thread beside the block, and with those left when it ends."""

@@ -11,11 +11,9 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import ray
 from ray.util.queue import Queue
 
 from fmnist import cluster
@@ -24,7 +22,7 @@ from fmnist.config import CrossvalConfig
 from fmnist.data import Fold, Images
 from fmnist.folds import Weights
 from fmnist.history import Row
-from fmnist.workflows.events import tell
+from fmnist.workflows.events import tell_at_once
 from fmnist.workflows.training_state import TrainingState
 
 if TYPE_CHECKING:
@@ -41,13 +39,11 @@ class FoldTask:
     Attributes:
         config: of the job.
         run: where folds keep their state and their outcome.
-        images: a reference to all `Images`, which a process maps, not copies.
         events: where folds say how they come on, for the driver to show.
     """
 
     config: CrossvalConfig
     run: RunFolder
-    images: ray.ObjectRef
     events: Queue
 
 
@@ -57,7 +53,7 @@ class FoldNews:
 
     Attributes:
         weights, fold: which one.
-        known: epochs that it knows when it begins, or begins again.
+        known: epochs that it has when it begins, begins again, or ends.
         row: an epoch that it has trained; None when it begins or ends.
         accuracy: on the held-out images, when it ends; else None.
     """
@@ -99,25 +95,38 @@ class FoldOutcome:
         return float((self.probabilities.argmax(axis=1) == images.labels[fold.held_out]).mean())
 
 
-def train_folds(task: FoldTask, folds: Sequence[Fold], weights: Weights) -> None:
+def train_folds(task: FoldTask, images: Images, folds: Sequence[Fold], weights: Weights) -> list[FoldNews]:
     """Trains folds one after the other and leaves their outcomes in the run folder; those that are there are done.
 
-    With carried weights the folds must be all that there are, in order: each starts from the last one's weights.
+    It never waits for Ray: a task that does lends its processor to the next one, and then both compute.
+
+    Args:
+        images: all of them; as an argument of a Ray task, mapped from the object store.
+        folds: with carried weights all that there are, in order: each starts from the last one's weights.
+        weights: fresh for each fold, or carried.
+
+    Returns:
+        The last news of each fold.
     """
+    images = _of_this_process(task.run.location, images)
+    ends: list[FoldNews] = []
     before: TrainingState | None = None
     for fold in folds:
         state = fold_state(task.run, weights, fold.number)
-        if read_outcome(task.run, weights, fold.number) is None:
-            outcome = _train_fold(task, fold, weights, state, before)
+        outcome = read_outcome(task.run, weights, fold.number)
+        if outcome is None:
+            outcome = _train_fold(task, images, fold, weights, state, before)
             _write_outcome(task.run, outcome)
-            accuracy = outcome.accuracy(_mapped(task.images), fold)
-            tell(task.events, FoldNews(weights, fold.number, accuracy=accuracy))
+        accuracy = outcome.accuracy(images, fold)
+        ends.append(FoldNews(weights, fold.number, known=len(outcome.rows), accuracy=accuracy))
+        tell_at_once(task.events, ends[-1])
         # Its weights have been measured, and are needed only by the fold that they are carried to.
         if weights == "fresh":
             state.drop_weights()
         elif before is not None:
             before.drop_weights()
         before = state if weights == "carried" else None
+    return ends
 
 
 def fold_seed(seed: int, fold: int) -> int:
@@ -158,7 +167,7 @@ def _folder(weights: Weights, fold: int) -> str:
 
 
 def _train_fold(
-    task: FoldTask, fold: Fold, weights: Weights, state: TrainingState, before: TrainingState | None
+    task: FoldTask, images: Images, fold: Fold, weights: Weights, state: TrainingState, before: TrainingState | None
 ) -> FoldOutcome:
     config = task.config
     lanes = cluster.configure_tensorflow(config.cpus_per_fold)
@@ -174,7 +183,7 @@ def _train_fold(
     keras.backend.clear_session(free_memory=False)
     gc.collect()
 
-    images, seed = _mapped(task.images), fold_seed(config.seed, fold.number)
+    seed = fold_seed(config.seed, fold.number)
     precision = cluster.resolve_precision(config.precision)
     built = _build(config, seed, precision)
     batch_size = int((config.hyperparameters or {}).get("batch_size", config.batch_size))
@@ -187,7 +196,7 @@ def _train_fold(
         state.restore(history.epochs, built.model, built.optimizer)
     elif before is not None:
         before.restore(before.history().epochs, built.model)
-    tell(task.events, FoldNews(weights, fold.number, known=history.epochs))
+    tell_at_once(task.events, FoldNews(weights, fold.number, known=history.epochs))
     if not history.should_stop(config.patience):
         epochs = engine.train(
             built.model,
@@ -207,7 +216,7 @@ def _train_fold(
         for result in epochs:
             history = history.add(result.row())
             state.save(built.model, built.optimizer, history)
-            tell(task.events, FoldNews(weights, fold.number, row=result.row()))
+            tell_at_once(task.events, FoldNews(weights, fold.number, row=result.row()))
             if history.should_stop(config.patience):
                 break
     kept = int(history.best["epoch"]) if weights == "fresh" else history.epochs
@@ -254,8 +263,9 @@ def _all_but(fold: Fold) -> np.ndarray:
     return np.concatenate([fold.train, fold.val])
 
 
-@lru_cache(maxsize=1)
-def _mapped(reference: ray.ObjectRef) -> Images:
-    """The images behind a reference, the same object for every fold that this process trains."""
-    images: Images = ray.get(reference)
-    return images
+_images: dict[str, Images] = {}
+
+
+def _of_this_process(run: str, images: Images) -> Images:
+    """The images that this process' first fold got, for all its folds: the engine keeps a copy of each object."""
+    return _images.setdefault(run, images)

@@ -263,9 +263,10 @@ def _write_trials(config: TuneConfig, run: RunFolder, records: list[TrialRecord]
     run.put_bytes(TRIALS_HISTORY, pd.DataFrame(rows).to_csv(index=False).encode())
     reached = winner.best
     found = f"# Trial {winner.trial} of run {run.run_id}: val_accuracy {reached['val_accuracy']:.4f} in epoch "
-    found += f"{reached['epoch']:g}. To train it: fmnist train --config {BEST}\n"
-    # Not what is of this run only, and not what the space decides.
-    left_out = ("artifacts", "run_id", "overwrite", "learning_rate")
+    found += f"{reached['epoch']:g}.\n# To train it: fmnist train --config {BEST}\n"
+    found += f"# To cross-validate it: fmnist crossval --config {BEST}\n"
+    # Not what is of this run or this cluster only, and not what the space decides.
+    left_out = ("artifacts", "run_id", "overwrite", "learning_rate", "workers", "cpus_per_worker", "gpus_per_worker")
     settings = {name: value for name, value in asdict(best_config(config, winner)).items() if name not in left_out}
     before = yaml.safe_load(run.get_bytes(BEST)) if run.exists(BEST) else None
     if before and before["hyperparameters"] != settings["hyperparameters"]:
