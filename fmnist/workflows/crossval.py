@@ -134,7 +134,7 @@ def _run_pieces(task: FoldTask, images: ray.ObjectRef, pieces: list[Piece], prog
             weights, folds = piece = waiting.pop()
             running[train.remote(task, images, folds, weights)] = piece
         ended, _ = ray.wait(list(running), num_returns=1, timeout=patience)
-        if patience and not progress.begun:
+        if not ended and not progress.begun:
             progress.note(
                 f"still waiting: no room yet for a fold of {config.cpus_per_fold:g} CPUs and {config.gpus_per_fold:g} "
                 "GPUs on this cluster"

@@ -159,3 +159,29 @@ def test_a_layer_that_cannot_be_compiled_is_not() -> None:
         xla=True,
     )
     assert np.isfinite(next(epochs).loss)
+
+
+def test_positions_are_the_images_at_those_places() -> None:
+    places, val_places = np.array([3, 1, 40, 7, 9, 22, 30]), np.array([5, 0, 11])
+    chosen, optimizer = tiny_model(), keras.optimizers.SGD(0.01)
+    settings = {"batch_size": 4, "seed": 5, "epochs": 2}
+    of_positions = list(
+        engine.train(
+            chosen,
+            sparse_cross_entropy,
+            optimizer,
+            TRAIN,
+            VAL,
+            train_positions=places,
+            val_positions=val_places,
+            **settings,
+        )
+    )
+
+    copied = tiny_model()
+    parts = TRAIN.select(places), VAL.select(val_places)
+    of_copies = list(engine.train(copied, sparse_cross_entropy, keras.optimizers.SGD(0.01), *parts, **settings))
+
+    for one, other in zip(of_positions, of_copies, strict=True):
+        for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
+            assert getattr(one, name) == pytest.approx(getattr(other, name), rel=1e-6)

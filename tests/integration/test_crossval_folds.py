@@ -1,0 +1,183 @@
+"""Folds on a real Ray: the same numbers whatever runs beside them, and whatever happens to their processes."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import pytest
+import ray
+
+from fmnist.artifacts import FolderStore, RunFolder
+from fmnist.config import CrossvalConfig
+from fmnist.errors import TrainingError
+from fmnist.workflows.crossval import crossval
+
+
+def settings(data: Path, artifacts: str, **more: object) -> CrossvalConfig:
+    return CrossvalConfig(
+        data=str(data), artifacts=artifacts, run_id="folds", limit=900, folds=3, epochs=4, batch_size=8, **more
+    )
+
+
+def tables(run: RunFolder, weights: str = "fresh") -> list[pd.DataFrame]:
+    """What the run has found, without what it took."""
+    found = [pd.read_csv(io.BytesIO(run.get_bytes(name))) for name in ("folds.csv", "history.csv", "predictions.csv")]
+    found = [table[table["weights"] == weights] if "weights" in table else table for table in found]
+    return [table.drop(columns=["seconds", "images_per_second"], errors="ignore") for table in found]
+
+
+def assert_same(run: RunFolder, undisturbed: RunFolder, weights: str = "fresh") -> None:
+    """To the last digit."""
+    assert run.verify() == []
+    for table, expected in zip(tables(run, weights), tables(undisturbed, weights), strict=True):
+        pd.testing.assert_frame_equal(table, expected, check_exact=True)
+
+
+def fold_processes() -> list[psutil.Process]:
+    """The processes that train folds on this module's cluster; the machine may have others."""
+    found = [process for process in psutil.process_iter(["cmdline"]) if "ray::train_folds" in str(process.info)]
+    return [process for process in found if os.environ["RAY_ADDRESS"] in str(process.parent().cmdline())]
+
+
+class Watch:
+    """Counts the processes that train folds while the block runs."""
+
+    def __enter__(self) -> Watch:
+        self.most, self._over = 0, threading.Event()
+        self._thread = threading.Thread(target=self._look)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.1):
+            self.most = max(self.most, len(fold_processes()))
+
+
+class Killer:
+    """Kills the process of a fold each time that the fold has come to an epoch that was not killed at before."""
+
+    def __init__(self, folder: Path, kills: int) -> None:
+        self.folder, self.kills, self.killed = folder, kills, 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._kill)
+
+    def __enter__(self) -> Killer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _kill(self) -> None:
+        while self.killed < self.kills and not self._over.wait(0.02):
+            if (self.folder / f"epoch-{1 + self.killed:04d}").exists() and (processes := fold_processes()):
+                (process,) = processes
+                process.kill()
+                self.killed += 1
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_cluster: str, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunFolder]:
+    """A run of two folds at once, with the study's protocol beside them."""
+    with Watch() as watch:
+        run = crossval(settings(small_data, str(tmp_path_factory.mktemp("undisturbed")), carry_weights=True))
+    # More would share the two processors.
+    assert watch.most == 2
+    yield run
+
+
+def test_one_fold_at_once_gives_the_same_numbers(undisturbed: RunFolder, small_data: Path, tmp_path: Path) -> None:
+    with Watch() as watch:
+        run = crossval(settings(small_data, str(tmp_path), concurrency=1))
+
+    assert watch.most == 1
+    assert_same(run, undisturbed)
+    assert not [path for path in run.files() if path.startswith("folds/")]
+
+
+def test_killed_fold_goes_on_from_its_last_epoch(undisturbed: RunFolder, small_data: Path, tmp_path: Path) -> None:
+    with Killer(tmp_path / "folds/folds/fresh-0002", kills=2) as killer:
+        run = crossval(settings(small_data, str(tmp_path), concurrency=1))
+
+    assert killer.killed == 2
+    assert_same(run, undisturbed)
+    assert run.get_json("metrics.json")["restarts"] == 2
+
+
+def test_fold_that_is_lost_costs_no_other_fold_and_is_trained_by_the_same_command(
+    undisturbed: RunFolder, small_data: Path, tmp_path: Path
+) -> None:
+    config = settings(small_data, str(tmp_path), concurrency=1, max_failures=0, carry_weights=True)
+    with (
+        Killer(tmp_path / "folds/folds/carried-0002", kills=1),
+        pytest.raises(TrainingError, match=r"run folds: the folds with carried weights: .*the same command") as error,
+    ):
+        crossval(config)
+    run = RunFolder(FolderStore(tmp_path), "folds")
+    assert run.state() == "unfinished"
+    assert "\n" not in str(error.value)
+    outcomes = sorted(path for path in run.files() if path.endswith("outcome.json"))
+    assert [path.split("/")[1] for path in outcomes] == ["carried-0001", "fresh-0001", "fresh-0002", "fresh-0003"]
+    before = {path: run.get_bytes(path) for path in outcomes}
+    began = time.monotonic()
+
+    crossval(config)
+
+    assert_same(run, undisturbed, "fresh")
+    assert_same(run, undisturbed, "carried")
+    # What had ended was not trained again: it would have taken another time.
+    seconds = pd.read_csv(io.BytesIO(run.get_bytes("history.csv"))).set_index(["weights", "fold", "epoch"])["seconds"]
+    for path, outcome in before.items():
+        weights, fold = path.split("/")[1].split("-")
+        for row in pd.read_json(io.BytesIO(outcome), typ="series")["rows"]:
+            assert seconds[weights, int(fold), row["epoch"]] == pytest.approx(row["seconds"], rel=1e-9)
+    assert time.monotonic() - began < 120
+
+
+def test_diverging_fold_ends_the_run_with_one_line(ray_cluster: str, small_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"^run folds: fold 1: epoch \d, step \d+ of \d+: the loss is nan") as error:
+        crossval(settings(small_data, str(tmp_path), learning_rate=1e30, concurrency=1))
+
+    assert not ray.is_initialized()
+    assert "\n" not in str(error.value)
+    assert RunFolder(FolderStore(tmp_path), "folds").state() == "unfinished"
+
+
+def test_carried_weights_leak_and_fresh_ones_do_not(undisturbed: RunFolder) -> None:
+    table = pd.read_csv(io.BytesIO(undisturbed.get_bytes("folds.csv"))).set_index(["weights", "fold"])
+    accuracy = table["held_out_accuracy"]
+
+    assert table.loc["fresh", "train_images"].tolist() == [540] * 3
+    assert table.loc["carried", "train_images"].tolist() == [600] * 3
+    assert table.loc["carried", "val_images"].tolist() == [300] * 3
+    assert accuracy["carried", 3] > accuracy["carried", 1] + 0.05
+    assert abs(accuracy["fresh", 3] - accuracy["fresh", 1]) < 0.05
+    history = pd.read_csv(io.BytesIO(undisturbed.get_bytes("history.csv"))).set_index(["weights", "fold", "epoch"])
+    # The second fold goes on where the first one was, with fresh weights it begins anew.
+    assert history.loc[("carried", 2, 1), "loss"] < history.loc[("carried", 1, 4), "loss"] + 0.2
+    assert history.loc[("fresh", 2, 1), "loss"] > history.loc[("fresh", 1, 4), "loss"] + 0.2
+
+
+def test_held_out_predictions_cover_every_image_once(undisturbed: RunFolder) -> None:
+    predictions = pd.read_csv(io.BytesIO(undisturbed.get_bytes("predictions.csv")))
+    metrics = undisturbed.get_json("metrics.json")
+    table = tables(undisturbed)[0]
+
+    assert predictions["index"].tolist() == list(range(900))
+    assert predictions["fold"].value_counts().to_dict() == {1: 300, 2: 300, 3: 300}
+    right = (predictions["label"] == predictions["predicted"]).groupby(predictions["fold"]).mean()
+    assert right.tolist() == pytest.approx(table["held_out_accuracy"].tolist())
+    assert metrics["held_out"]["accuracy"] == pytest.approx(right.mean())
+    assert sum(map(sum, metrics["held_out"]["confusion_matrix"])) == 900

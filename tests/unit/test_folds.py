@@ -1,0 +1,57 @@
+"""What folds amount to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fmnist.folds import FoldRecord, folds_table, held_out_share, history_table, spread
+
+
+def record(fold: int, accuracy: float = 0.9, kept: int = 2, weights="fresh") -> FoldRecord:
+    rows = tuple(
+        {"epoch": epoch, "loss": 1 / epoch, "accuracy": 0.8, "val_loss": 0.5, "val_accuracy": 0.85, "seconds": 3.0}
+        for epoch in (1, 2, 3)
+    )
+    return FoldRecord(fold, weights, 7, rows, kept, 90, 10, 20, 0.3, accuracy)
+
+
+def test_interval_is_student_t_with_the_variance_of_nadeau_and_bengio() -> None:
+    values = [0.90, 0.91, 0.92, 0.93]
+    found = spread(values, 1 / 3)
+
+    assert found.mean == pytest.approx(0.915)
+    assert found.sd == pytest.approx(np.std(values, ddof=1))
+    # 3.1824 is the 97.5 % quantile of Student's t with three degrees of freedom, from a printed table.
+    half = 3.1824 * np.std(values, ddof=1) * np.sqrt(1 / 4 + 1 / 3)
+    assert (found.low, found.high) == pytest.approx((0.915 - half, 0.915 + half), abs=1e-6)
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=12), st.floats(0.05, 1))
+def test_interval_holds_the_mean_and_grows_with_the_share_held_out(values: list[float], share: float) -> None:
+    narrow, wide = spread(values, share), spread(values, 2 * share)
+
+    assert wide.low <= narrow.low <= narrow.mean <= narrow.high <= wide.high
+
+
+def test_share_held_out_is_of_the_images_trained_on() -> None:
+    assert held_out_share([record(1), record(2)]) == pytest.approx(20 / 90)
+
+
+def test_table_has_a_row_a_fold_with_its_kept_epoch() -> None:
+    table = folds_table([record(1, 0.91, kept=1), record(2, 0.93)])
+
+    assert table["fold"].tolist() == [1, 2]
+    assert table["loss"].tolist() == [1, 0.5]
+    assert table["held_out_accuracy"].tolist() == [0.91, 0.93]
+    assert table["epochs"].tolist() == [3, 3] and table["seconds"].tolist() == [9, 9]
+
+
+def test_history_names_fold_and_weights_of_each_epoch() -> None:
+    table = history_table([record(1), record(1, weights="carried")])
+
+    assert table[["weights", "fold", "epoch"]].values.tolist() == [
+        [weights, 1, epoch] for weights in ("fresh", "carried") for epoch in (1, 2, 3)
+    ]
