@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import HyperBandScheduler
+from ray.tune.schedulers import HyperBandScheduler, TrialScheduler
 from ray.tune.schedulers.hyperband import _Bracket
 
 
@@ -104,6 +104,13 @@ class Hyperband(HyperBandScheduler):
         # it would come back in a bracket of its own, and win it.
         if not (trial.status == Trial.ERROR and trial.should_recover()):
             super().on_trial_error(tune_controller, trial)
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        action: str = super().on_trial_result(tune_controller, trial, result)
+        # At the maximum a trial has nothing to wait for. Ray pauses it until the last of its bracket is there too, and
+        # then stops the paused ones but not one that is still being saved for its pause, nor any if the last ends early
+        # or fails: those would stay paused for ever.
+        return TrialScheduler.STOP if result[self._time_attr] >= self._max_t_attr else action
 
     def _process_bracket(self, tune_controller: Any, bracket: _Bracket) -> str:
         action: str = super()._process_bracket(tune_controller, bracket)

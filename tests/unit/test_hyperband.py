@@ -48,9 +48,10 @@ def test_every_bracket_grows_to_the_maximum_and_shrinks(max_epochs: int, factor:
 
 
 @pytest.mark.parametrize("slots", [1, 2])
+@pytest.mark.parametrize("knows_end", [True, False])
 @pytest.mark.parametrize(("max_epochs", "factor"), PAIRS)
-def test_a_simulated_search_trains_exactly_its_plan(max_epochs: int, factor: int, slots: int):
-    trials = simulate(max_epochs, factor, slots)
+def test_a_simulated_search_trains_exactly_its_plan(max_epochs: int, factor: int, knows_end: bool, slots: int):
+    trials = simulate(max_epochs, factor, slots, knows_end=knows_end)
     assert {trial.status for trial in trials} == {Trial.TERMINATED}
     assert sum(trial.epoch for trial in trials) == sum(bracket.budget for bracket in brackets(max_epochs, factor))
 
@@ -68,40 +69,53 @@ def test_a_simulated_bracket_keeps_its_best(slots: int):
     pair=st.sampled_from(PAIRS),
     slots=st.integers(1, 3),
     iterations=st.integers(1, 2),
+    knows_end=st.booleans(),
     seed=st.integers(0, 2**16),
     trouble=st.floats(0, 0.5),
 )
 def test_a_simulated_search_ends_whatever_happens_to_its_trials(
-    pair: tuple[int, int], slots: int, iterations: int, seed: int, trouble: float
+    pair: tuple[int, int], slots: int, iterations: int, knows_end: bool, seed: int, trouble: float
 ):
     rng = random.Random(seed)
 
     def fate() -> str:
         return rng.choice(["done", "crash", "fail"]) if rng.random() < trouble else "ok"
 
-    trials = simulate(*pair, slots, iterations=iterations, fate=fate, rng=rng)
+    trials = simulate(*pair, slots, iterations=iterations, knows_end=knows_end, fate=fate, rng=rng)
     assert {trial.status for trial in trials} <= {Trial.TERMINATED, Trial.ERROR}
 
 
-@pytest.mark.parametrize("before", [0, 16])
+@pytest.mark.parametrize("before", [0, 24])
 def test_a_simulated_trial_that_is_started_again_competes_where_it_was(before: int):
-    # One slot and two epochs a trial: after 16 the bracket waits for its ninth trial only.
+    # One slot, two epochs and a save a trial: after 24 the bracket waits for its ninth trial only.
     happens = iter(["ok"] * before + ["crash"])
     trials = simulate(10, 3, slots=1, fate=lambda: next(happens, "ok"))
     ranked = sorted(trials[:9], key=lambda trial: trial.quality, reverse=True)
     assert [trial.epoch for trial in ranked] == [10, 4, 4, 2, 2, 2, 2, 2, 2]
 
 
-class SimulatedTrial:
-    """As much of a Tune trial as a scheduler sees."""
+@pytest.mark.parametrize("happened", ["done", "fail"])
+def test_a_simulated_trial_at_the_maximum_does_not_wait_for_one_that_never_comes(happened: str):
+    # One slot: the last of the two uncut trials gets as far as its second epoch when the other has finished.
+    happens = iter(["ok"] * 7 + [happened])
+    trials = simulate(2, 2, slots=1, knows_end=False, fate=lambda: next(happens, "ok"))
+    assert [trial.status for trial in trials] == [Trial.TERMINATED] * 3 + [
+        Trial.ERROR if happened == "fail" else Trial.TERMINATED
+    ]
 
-    is_saving = False
+
+class SimulatedTrial:
+    """As much of a Tune trial as a scheduler sees.
+
+    Tune saves a trial before it pauses it; meanwhile other trials report, and the status is still RUNNING.
+    """
 
     def __init__(self, quality: float) -> None:
         self.quality = quality
         self.epoch = 0
         self.failures = 0
         self.status = Trial.PENDING
+        self.is_saving = False
 
     def should_recover(self) -> bool:
         return self.failures <= 1
@@ -119,6 +133,7 @@ class SimulatedController:
         elif trial.status == Trial.RUNNING:
             self.scheduler.on_trial_complete(self, trial, {})
         trial.status = Trial.TERMINATED
+        trial.is_saving = False
 
 
 def simulate(
@@ -126,10 +141,19 @@ def simulate(
     factor: int,
     slots: int,
     iterations: int = 1,
+    knows_end: bool = True,
     fate: Callable[[], str] = lambda: "ok",
     rng: random.Random | None = None,
 ) -> list[SimulatedTrial]:
-    """Runs a search as Tune's controller would; ``fate`` says what becomes of each epoch."""
+    """Runs a search as Tune's controller would.
+
+    Args:
+        max_epochs, factor, iterations: of the search.
+        slots: how many trials run at once.
+        knows_end: whether a trial says itself that it has reached the maximum, as `fmnist tune`'s do.
+        fate: what becomes of each epoch and each save.
+        rng: whose turn it is.
+    """
     rng = rng or random.Random(0)
     scheduler: Any = Hyperband("accuracy", max_epochs, factor)
     controller = SimulatedController(scheduler)
@@ -148,6 +172,7 @@ def simulate(
         happened = fate()
         if happened in ("crash", "fail"):
             trial.failures += 1 if happened == "crash" else 2
+            trial.is_saving = False
             if trial.should_recover():
                 trial.status, trial.epoch = Trial.ERROR, 0
                 scheduler.on_trial_error(controller, trial)
@@ -157,13 +182,16 @@ def simulate(
                 scheduler.on_trial_error(controller, trial)
                 trial.status = Trial.ERROR
             continue
+        if trial.is_saving:
+            trial.is_saving, trial.status = False, Trial.PAUSED
+            continue
         trial.epoch += 1
         result = {"training_iteration": trial.epoch, "accuracy": trial.quality}
-        if happened == "done" or trial.epoch == max_epochs:
+        if happened == "done" or (knows_end and trial.epoch == max_epochs):
             controller.stop_trial(trial)
             continue
         action = scheduler.on_trial_result(controller, trial, result)
         if action == TrialScheduler.PAUSE:
-            trial.status = Trial.PAUSED
+            trial.is_saving = True
         elif action == TrialScheduler.STOP:
             controller.stop_trial(trial)
