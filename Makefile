@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help train tune test lint format lock bench clean
+.PHONY: help train tune crossval test lint format lock bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,6 +16,9 @@ train: $(VENV)/.runtime  ## train LeNet-5 on the real data set; EPOCHS=2 for the
 
 tune: $(VENV)/.runtime  ## search the study's hyper-parameters and train the best; any flag through ARGS=
 	$(BIN)/fmnist tune $(ARGS)
+
+crossval: $(VENV)/.runtime  ## cross-validate LeNet-5 in ten folds, several at once; any flag through ARGS=
+	$(BIN)/fmnist crossval $(ARGS)
 
 test: $(VENV)/.dev  ## run all tests; some of them through ARGS=
 	$(BIN)/python -m pytest $(ARGS)
@@ -34,6 +37,7 @@ bench: $(VENV)/.dev  ## measure training against its peers, on an otherwise idle
 	$(BIN)/python benchmarks/workers.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/tune.py
+	$(BIN)/python benchmarks/crossval.py
 
 lock: $(VENV)/.dev  ## resolve the dependencies of pyproject.toml again and write them down with their hashes
 	$(BIN)/uv pip compile $(LOCK) --extra build pyproject.toml -o requirements.txt

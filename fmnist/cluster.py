@@ -169,6 +169,8 @@ def check_room(
     """
     if gpus > 1:
         raise UserError(f"gpus_per_{kind}: found {gpus:g}, expected 0 to 1; several GPUs take several --workers")
+    if cpus > 1 and not float(cpus).is_integer():
+        raise UserError(f"cpus_per_{kind}: found {cpus:g}, expected a whole number, or a share of one processor")
     if not resources.started_here:
         return
     of_several, times = ("workers x ", f"{count} x ") if kind == "worker" else ("", "")

@@ -87,6 +87,18 @@ def fmnist(*arguments: str, environment: dict[str, str] | None = None) -> Job:
     return Job(sys.executable, "-m", "fmnist", *arguments, environment=environment)
 
 
+def command(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    """Runs ``fmnist`` with the given arguments to its end, and returns what it wrote where."""
+    return subprocess.run(
+        [sys.executable, "-m", "fmnist", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=REPOSITORY,
+        timeout=240,
+        env={**os.environ, **(environment or {})},
+    )
+
+
 def _title(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())

@@ -187,9 +187,9 @@ def _train_fold(
     precision = cluster.resolve_precision(config.precision)
     built = _build(config, seed, precision)
     batch_size = int((config.hyperparameters or {}).get("batch_size", config.batch_size))
-    spread_over(built.optimizer, math.ceil(len(fold.train) / batch_size) * config.epochs)
     # The study had no other images to stop by than those it measured on.
-    train, val = (fold.train, fold.val) if weights == "fresh" else (_all_but(fold), fold.held_out)
+    train, val = (fold.train, fold.val) if weights == "fresh" else (_not_held_out(fold), fold.held_out)
+    spread_over(built.optimizer, math.ceil(len(train) / batch_size) * config.epochs)
 
     history = state.history()
     if history.epochs:
@@ -258,8 +258,7 @@ def _build(config: CrossvalConfig, seed: int, precision: str) -> Any:
     )
 
 
-def _all_but(fold: Fold) -> np.ndarray:
-    """What is not held out."""
+def _not_held_out(fold: Fold) -> np.ndarray:
     return np.concatenate([fold.train, fold.val])
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import pytest
 import yaml
 
 from fmnist.artifacts import FolderStore, RunFolder, S3Store
-from jobs import REPOSITORY, Job, fmnist
+from jobs import REPOSITORY, Job, command, fmnist
 
 TESTS = {"PYTHONPATH": str(REPOSITORY / "tests")}
 
@@ -211,14 +209,3 @@ def test_killed_search_goes_on_without_training_twice(
     for trial, rows in trained_before.items():
         for row in rows:
             assert history.loc[(trial, row["epoch"]), "seconds"] == row["seconds"]
-
-
-def command(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fmnist", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=REPOSITORY,
-        timeout=240,
-        env={**os.environ, **(environment or {})},
-    )

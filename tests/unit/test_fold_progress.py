@@ -6,20 +6,11 @@ import io
 import re
 
 import pytest
+from clock import Clock
 from rich.console import Console
 
 from fmnist import fold_progress
 from fmnist.fold_progress import LINE_INTERVAL, FoldProgress
-
-
-class Clock:
-    """Stands in for `time.monotonic`."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

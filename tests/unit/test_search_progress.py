@@ -4,6 +4,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from clock import Clock
 from rich.console import Console
 
 from fmnist import search_progress
@@ -14,16 +15,6 @@ NOTEBOOK = {
     "CONV_1_FILTER": 48, "KERNEL_1_FILTER": 3, "CONV_2_FILTER": 126, "KERNEL_2_FILTER": 5, "DROPOUT_1": 0.15,
     "learning_rate": 0.00073512,
 }  # fmt: skip
-
-
-class Clock:
-    """Stands in for `time.monotonic`."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 @pytest.fixture

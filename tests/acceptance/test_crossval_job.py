@@ -1,0 +1,142 @@
+"""Cross-validations as their users start them, killed on the way, and with everything that can go wrong."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from fmnist.artifacts import FolderStore, RunFolder, S3Store
+from jobs import REPOSITORY, Job, command, fmnist
+
+FILES = {
+    *("config.yaml", "environment.json", "data.json", "metrics.json", "history.csv", "predictions.csv", "folds.csv"),
+    *("plots", "report.html", "manifest.json"),
+}
+
+
+def settings(data: Path, artifacts: str, *more: str) -> list[str]:
+    return [
+        *("--data", str(data), "--artifacts", artifacts, "--run-id", "folds", "--folds", "4", "--epochs", "3"),
+        *("--limit", "800", "--batch-size", "16", *more),
+    ]
+
+
+def folds(run: RunFolder) -> pd.DataFrame:
+    return pd.read_csv(io.BytesIO(run.get_bytes("folds.csv")))
+
+
+@pytest.fixture(scope="module")
+def validated(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, list[str]]:
+    """A finished cross-validation, and what it printed."""
+    artifacts = tmp_path_factory.mktemp("artifacts")
+    with Job(sys.executable, "jobs/crossval.py", *settings(small_data, str(artifacts))) as job:
+        assert job.wait() == 0, job.output
+    return RunFolder(FolderStore(artifacts), "folds"), job.lines
+
+
+def test_run_folder_is_complete(validated: tuple[RunFolder, list[str]]) -> None:
+    run, _ = validated
+    metrics = run.get_json("metrics.json")
+
+    assert run.verify() == []
+    assert {path.split("/")[0] for path in run.files()} == FILES
+    assert metrics["job"] == "crossval" and metrics["folds"] == 4 and metrics["carried"] is None
+    assert "test" not in metrics
+    held_out = metrics["held_out"]
+    assert held_out["accuracy_low"] < held_out["accuracy"] < held_out["accuracy_high"]
+    assert held_out["accuracy"] == pytest.approx(folds(run)["held_out_accuracy"].mean())
+
+
+def test_output_without_a_terminal_is_a_few_plain_lines(validated: tuple[RunFolder, list[str]]) -> None:
+    _, lines = validated
+
+    assert lines[0].startswith("run folds in ")
+    assert "800 images in 4 folds; in fold 1 540 to train on, 60 to stop by, 200 held out" in lines[1]
+    assert sum(" ended after " in line for line in lines) == 4
+    assert lines[-2].startswith("held-out accuracy 0.") and lines[-1].startswith("finished in ")
+    assert not any("\x1b" in line or "Traceback" in line for line in lines)
+    assert len(lines) < 15, lines
+
+
+def test_run_is_shown_with_its_mean_and_has_no_model_to_use(validated: tuple[RunFolder, list[str]]) -> None:
+    run, _ = validated
+    store = ["--artifacts", run.store.location]
+
+    shown = command("runs", "show", "folds", *store)
+    assert shown.stdout.splitlines()[1].startswith("held-out accuracy 0.")
+    assert "over 4 folds" in shown.stdout
+    for arguments in (["evaluate", "--run", "folds", *store], ["predict", "--run", "folds", *store, "no.png"]):
+        ended = command(*arguments)
+        assert ended.returncode == 2
+        assert len(ended.stderr.strip().splitlines()) == 1
+    assert (
+        "a crossval run has no model.keras, expected one of train or tune"
+        in command("evaluate", "--run", "folds", *store).stderr
+    )
+
+
+def test_killed_driver_and_cluster_cost_no_fold_that_has_ended(
+    validated: tuple[RunFolder, list[str]], small_data: Path, s3_bucket: str
+) -> None:
+    arguments = settings(small_data, f"s3://{s3_bucket}/runs")
+    run = RunFolder(S3Store(s3_bucket, "runs"), "folds")
+    with fmnist("crossval", *arguments) as job:
+        job.wait_for(r"^fold \d ended")
+        job.kill_with_cluster()
+    assert run.state() == "unfinished"
+    ended = {path: json.loads(run.get_bytes(path))["rows"] for path in run.files() if path.endswith("outcome.json")}
+    assert 0 < len(ended) < 4
+
+    with fmnist("crossval", *arguments, "--concurrency", "1") as job:
+        assert job.wait() == 0, job.output
+
+    assert any(line == f"resumed: {len(ended)} of 4 folds were there already" for line in job.lines), job.output
+    assert sum(" ended after " in line for line in job.lines) == 4 - len(ended)
+    assert run.verify() == [] and {path.split("/")[0] for path in run.files()} == FILES
+    found, undisturbed = folds(run), folds(validated[0])
+    columns = [name for name in undisturbed.columns if name != "seconds"]
+    pd.testing.assert_frame_equal(found[columns], undisturbed[columns], check_exact=True)
+    # A fold that had been trained again would have taken another time.
+    for path, rows in ended.items():
+        fold = int(path.split("/")[1].split("-")[1])
+        assert found.set_index("fold")["seconds"][fold] == pytest.approx(sum(row["seconds"] for row in rows))
+
+
+def test_best_of_a_search_is_cross_validated(small_data: Path, tmp_path: Path) -> None:
+    best = tmp_path / "best.yaml"
+    best.write_bytes((REPOSITORY / "docs/results/tune-notebook/best.yaml").read_bytes())
+    arguments = ["--config", str(best), *settings(small_data, str(tmp_path), "--folds", "2", "--epochs", "1")]
+
+    with fmnist("crossval", *arguments) as job:
+        assert job.wait() == 0, job.output
+
+    run = RunFolder(FolderStore(tmp_path), "folds")
+    config = yaml.safe_load(run.get_bytes("config.yaml"))
+    assert config["model"] == "notebook" and config["hyperparameters"]["CONV_2_FILTER"] == 32
+    assert run.get_json("metrics.json")["parameters"] == 132_662
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--folds", "1"], "crossval: folds: found 1, expected a whole number of 2 or more"),
+        (["--concurrency", "0"], "crossval: concurrency: found 0, expected a whole number of 1 or more or auto"),
+        (["--folds", "700"], "700 folds of 800 images: found "),
+        (["--cpus-per-fold", "1000"], "cpus_per_fold: found 1000, expected at most the "),
+    ],
+)
+def test_wrong_settings_are_one_line_and_leave_nothing(
+    small_data: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    ended = command("crossval", *settings(small_data, str(tmp_path)), *arguments)
+
+    assert ended.returncode == 2
+    (line,) = ended.stderr.strip().splitlines()
+    assert line.startswith(f"fmnist: {message}")
+    assert list(tmp_path.iterdir()) == []
