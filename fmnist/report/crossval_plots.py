@@ -116,7 +116,7 @@ def leak(records: Sequence[FoldRecord]) -> Figure:
         axes.annotate(
             f"{accuracies[-1]:.1%}".replace("%", " %"),
             (folds[-1], accuracies[-1]),
-            xytext=(0, -9 if accuracies[-1] > mean(accuracies) and kind == "carried" else 8),
+            xytext=(0, -14 if accuracies[-1] > mean(accuracies) and kind == "carried" else 8),
             textcoords="offset points",
             ha="right",
             va="top" if accuracies[-1] > mean(accuracies) and kind == "carried" else "bottom",

@@ -165,8 +165,9 @@ def _held_out(fresh: Sequence[FoldRecord], pooled: Evaluation) -> dict[str, Any]
     return {
         "accuracy": accuracy.mean,
         "accuracy_sd": accuracy.sd,
-        "accuracy_low": accuracy.low,
-        "accuracy_high": accuracy.high,
+        # Of very few folds the interval would reach beyond what an accuracy can be.
+        "accuracy_low": max(0.0, accuracy.low),
+        "accuracy_high": min(1.0, accuracy.high),
         "interval": INTERVAL_METHOD,
         "loss": loss.mean,
         "loss_sd": loss.sd,

@@ -19,11 +19,17 @@ from fmnist.config import CrossvalConfig
 from fmnist.errors import TrainingError
 from fmnist.workflows.crossval import crossval
 
+# With dropout, whose random numbers have a state from step to step too.
+HYPERPARAMETERS = {
+    **{"CONV_1_FILTER": 32, "KERNEL_1_FILTER": 3, "CONV_2_FILTER": 32, "KERNEL_2_FILTER": 3},
+    **{"DROPOUT_1": 0.3, "learning_rate": 0.001},
+}
+
 
 def settings(data: Path, artifacts: str, **more: object) -> CrossvalConfig:
-    return CrossvalConfig(
-        data=str(data), artifacts=artifacts, run_id="folds", limit=900, folds=3, epochs=4, batch_size=8, **more
-    )
+    defaults = {"run_id": "folds", "limit": 900, "folds": 3, "epochs": 4, "batch_size": 8}
+    defaults |= {"model": "notebook", "hyperparameters": HYPERPARAMETERS}
+    return CrossvalConfig(data=str(data), artifacts=artifacts, **(defaults | more))
 
 
 def tables(run: RunFolder, weights: str = "fresh") -> list[pd.DataFrame]:
@@ -148,7 +154,7 @@ def test_fold_that_is_lost_costs_no_other_fold_and_is_trained_by_the_same_comman
 
 def test_diverging_fold_ends_the_run_with_one_line(ray_cluster: str, small_data: Path, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"^run folds: fold 1: epoch \d, step \d+ of \d+: the loss is nan") as error:
-        crossval(settings(small_data, str(tmp_path), learning_rate=1e30, concurrency=1))
+        crossval(settings(small_data, str(tmp_path), model="lenet5", hyperparameters=None, learning_rate=1e30))
 
     assert not ray.is_initialized()
     assert "\n" not in str(error.value)
