@@ -7,7 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from fmnist.folds import FoldRecord
-from fmnist.report.page import EN_DASH, command_again, duration, model_title, percent, render_page, shared_values
+from fmnist.report.page import (
+    EN_DASH,
+    command_again,
+    duration,
+    model_title,
+    number,
+    percent,
+    render_page,
+    shared_values,
+)
 
 # What the study's ten folds reached, the first and the last of them.
 STUDY_FIRST_FOLD, STUDY_LAST_FOLD = 0.9838, 0.9925
@@ -60,8 +69,8 @@ def render_crossval(report: CrossvalReport) -> str:
 
 
 FOLD_COLUMNS = (
-    "fold", "epochs", "kept", "train loss", "train accuracy", "val loss", "val accuracy", "held-out loss",
-    "held-out accuracy", "time",
+    "fold", "held-out accuracy", "held-out loss", "epochs", "kept", "train accuracy", "train loss", "val accuracy",
+    "val loss", "time",
 )  # fmt: skip
 
 
@@ -70,14 +79,14 @@ def fold_rows(records: Sequence[FoldRecord]) -> list[tuple[Any, ...]]:
     return [
         (
             record.fold,
+            percent(record.held_out_accuracy, 2),
+            record.held_out_loss,
             len(record.rows),
             record.kept_epoch,
-            record.kept["loss"],
             percent(record.kept["accuracy"], 2),
-            record.kept["val_loss"],
+            record.kept["loss"],
             percent(record.kept["val_accuracy"], 2),
-            record.held_out_loss,
-            percent(record.held_out_accuracy, 2),
+            record.kept["val_loss"],
             duration(record.seconds),
         )
         for record in records
@@ -88,15 +97,15 @@ def mean_row(metrics: Mapping[str, Any]) -> tuple[Any, ...]:
     """Returns the last row of that table."""
     train, val, held_out = metrics["train"], metrics["val"], metrics["held_out"]
     return (
-        "mean",
+        "mean ± sd",
+        f"{percent(held_out['accuracy'], 2)} ± {100 * held_out['accuracy_sd']:.2f}",
+        f"{number(held_out['loss'])} ± {number(held_out['loss_sd'])}",
         metrics["epochs"] / metrics["folds"],
         None,
-        train["loss"],
         percent(train["accuracy"], 2),
-        val["loss"],
+        train["loss"],
         percent(val["accuracy"], 2),
-        held_out["loss"],
-        f"{percent(held_out['accuracy'], 2)} ± {100 * held_out['accuracy_sd']:.2f}",
+        val["loss"],
         None,
     )
 

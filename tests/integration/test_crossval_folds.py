@@ -21,8 +21,12 @@ from fmnist.workflows.crossval import crossval
 
 # With dropout, whose random numbers have a state from step to step too.
 HYPERPARAMETERS = {
-    **{"CONV_1_FILTER": 32, "KERNEL_1_FILTER": 3, "CONV_2_FILTER": 32, "KERNEL_2_FILTER": 3},
-    **{"DROPOUT_1": 0.3, "learning_rate": 0.001},
+    "CONV_1_FILTER": 32,
+    "KERNEL_1_FILTER": 3,
+    "CONV_2_FILTER": 32,
+    "KERNEL_2_FILTER": 3,
+    "DROPOUT_1": 0.3,
+    "learning_rate": 0.001,
 }
 
 

@@ -86,8 +86,8 @@ def test_headline_is_the_mean_with_its_interval(report: CrossvalReport) -> None:
 def test_table_has_every_fold_and_the_mean(report: CrossvalReport) -> None:
     text = text_of(render_crossval(report))
 
-    assert "2 4 2 0.25 90.00 % 0.4 88.00 % 0.31 90.50 % 16 s" in text
-    assert "mean 5 \N{EN DASH} 0.2 93.00 % 0.3 90.00 % 0.31 91.00 % ± 0.50" in text
+    assert "2 90.50 % 0.31 4 2 90.00 % 0.25 88.00 % 0.4 16 s" in text
+    assert "mean ± sd 91.00 % ± 0.50 0.31 ± 0.01 5 \N{EN DASH} 93.00 % 0.2 90.00 % 0.3" in text
 
 
 def test_page_says_how_the_interval_was_made_and_that_the_study_stopped_by_held_out_images(
