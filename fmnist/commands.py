@@ -121,12 +121,12 @@ def evaluate(location: str, run_id: str, source: str | None, as_json: bool) -> i
         source: where the test images are; the run's own source if None, and then the accuracy has to be the run's.
         as_json: print the metrics as JSON.
     """
+    run = RunFolder(open_store(location), run_id)
+    _check_model(run)
     from fmnist import data
     from fmnist.evaluation import evaluate as evaluate_probabilities
     from fmnist.inference import probabilities
 
-    run = RunFolder(open_store(location), run_id)
-    _check_model(run)
     recorded = run.get_json(METRICS)["test"]["accuracy"]
     wanted = source or yaml.safe_load(run.get_bytes(CONFIG))["data"]
     test = data.load(wanted, cache=data.default_cache(), progress=aside.print).test
@@ -150,10 +150,10 @@ def predict(
     from fmnist.pictures import read_pictures
 
     pictures = [picture for image in images for picture in read_pictures(image, background)]
-    from fmnist.inference import probabilities
-
     run = RunFolder(open_store(location), run_id)
     _check_model(run)
+    from fmnist.inference import probabilities
+
     predicted = probabilities(_model(run), np.stack([picture.pixels for picture in pictures]))
     answers: list[dict[str, Any]] = [
         {

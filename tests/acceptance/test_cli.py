@@ -39,7 +39,10 @@ def test_help_imports_nothing_heavy_and_comes_at_once() -> None:
         (["train", "--epoch", "3"], "fmnist: train: "),
         (["train", "--cpus-per-worker", "all"], "cpus_per_worker: found all, expected a number above 0 or auto"),
         (["train", "--config", "nowhere.yaml"], "nowhere.yaml"),
-        (["trian"], "fmnist: 'trian' is not a command, expected one of train, tune, evaluate, predict, runs, data"),
+        (
+            ["trian"],
+            "fmnist: 'trian' is not a command, expected one of train, tune, crossval, evaluate, predict, runs, data",
+        ),
         (["train", "--run-id", "a/b", "--artifacts", "unused"], "a/b"),
         (["evaluate"], "fmnist: evaluate: the following arguments are required: --run"),
         (["runs", "show", "none", "--artifacts", "unused"], "none"),

@@ -170,8 +170,6 @@ def test_search_in_which_all_failed_says_why(small_data: Path, tmp_path: Path) -
         (["--space", "builders:without_hyperparameters"], "builders:without_hyperparameters: found no hyper-parameter"),
         (["--space", "builders:not_to_be_loaded"], "builders:not_to_be_loaded: its model cannot be saved and loaded"),
         (["--space", "nowhere:build"], "nowhere:build: cannot import nowhere, expected a module in the current"),
-        (["--cpus-per-trial", "1000"], "cpus_per_trial: found 1000, expected at most the "),
-        (["--gpus-per-trial", "2"], "gpus_per_trial: found 2, expected 0 to 1"),
     ],
 )
 def test_wrong_settings_are_one_line_and_leave_nothing(

@@ -108,22 +108,17 @@ def undisturbed(ray_cluster: str, small_data: Path, tmp_path_factory: pytest.Tem
     yield run
 
 
-def test_one_fold_at_once_gives_the_same_numbers(undisturbed: RunFolder, small_data: Path, tmp_path: Path) -> None:
-    with Watch() as watch:
+def test_one_fold_at_once_that_is_killed_and_goes_on_gives_the_same_numbers(
+    undisturbed: RunFolder, small_data: Path, tmp_path: Path
+) -> None:
+    with Watch() as watch, Killer(tmp_path / "folds/folds/fresh-0002", kills=2) as killer:
         run = crossval(settings(small_data, str(tmp_path), concurrency=1))
 
     assert watch.most == 1
-    assert_same(run, undisturbed)
-    assert not [path for path in run.files() if path.startswith("folds/")]
-
-
-def test_killed_fold_goes_on_from_its_last_epoch(undisturbed: RunFolder, small_data: Path, tmp_path: Path) -> None:
-    with Killer(tmp_path / "folds/folds/fresh-0002", kills=2) as killer:
-        run = crossval(settings(small_data, str(tmp_path), concurrency=1))
-
     assert killer.killed == 2
     assert_same(run, undisturbed)
     assert run.get_json("metrics.json")["restarts"] == 2
+    assert not [path for path in run.files() if path.startswith("folds/")]
 
 
 def test_fold_that_is_lost_costs_no_other_fold_and_is_trained_by_the_same_command(
@@ -157,7 +152,9 @@ def test_fold_that_is_lost_costs_no_other_fold_and_is_trained_by_the_same_comman
 
 
 def test_diverging_fold_ends_the_run_with_one_line(ray_cluster: str, small_data: Path, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match=r"^run folds: fold 1: epoch \d, step \d+ of \d+: the loss is nan") as error:
+    with pytest.raises(
+        TrainingError, match=r"^run folds: fold \d: epoch \d, step \d+ of \d+: the loss is nan"
+    ) as error:
         crossval(settings(small_data, str(tmp_path), model="lenet5", hyperparameters=None, learning_rate=1e30))
 
     assert not ray.is_initialized()

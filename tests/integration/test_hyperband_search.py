@@ -33,22 +33,29 @@ class Trivial(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         if self.iteration == self.config["max_epochs"]:
-            # A trial that is paused there is still being saved when the last of its bracket comes.
-            time.sleep(3)
+            time.sleep(self.config["last_save"])
         return {}
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
         pass
 
 
-def search(storage: Path, max_epochs: int, factor: int, cpus: float, trouble: bool = False) -> list[Any]:
-    """Runs a search of the trivial trainable, ``2 / cpus`` trials at once; returns Tune's trials' last results."""
+def search(
+    storage: Path, max_epochs: int, factor: int, cpus: float, trouble: bool = False, last_save: float = 0
+) -> list[Any]:
+    """Runs a search of the trivial trainable, ``2 / cpus`` trials at once; returns Tune's trials' last results.
+
+    Args:
+        trouble: some trials end early, and some fail.
+        last_save: seconds that a trial at the maximum takes to be saved.
+    """
     never = 10_000
     plan = brackets(max_epochs, factor)
     results = tune.Tuner(
         tune.with_resources(Trivial, {"CPU": cpus}),
         param_space={
             "max_epochs": max_epochs,
+            "last_save": last_save,
             "quality": tune.uniform(0, 1),
             "ends_at": tune.choice([never, 1, 2, 3]) if trouble else never,
             "fails_at": tune.choice([never, never, never, never, 2]) if trouble else never,
@@ -60,7 +67,7 @@ def search(storage: Path, max_epochs: int, factor: int, cpus: float, trouble: bo
             reuse_actors=True,
         ),
         run_config=tune.RunConfig(
-            name=f"{max_epochs}-{factor}-{cpus:g}-{trouble}",
+            name=f"{max_epochs}-{factor}-{cpus:g}-{trouble}-{last_save:g}",
             storage_path=str(storage),
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=1),
@@ -85,6 +92,15 @@ def test_search_trains_its_plan_and_leaves_no_trial_behind(
     assert {trial.status for trial in trials} == {"TERMINATED"}
     trained = sum(trial.last_result["training_iteration"] for trial in trials)
     assert trained == sum(bracket.budget for bracket in brackets(max_epochs, factor))
+
+
+def test_trial_that_is_still_saved_when_the_last_of_its_bracket_comes_is_not_forgotten(
+    connected: Any, tmp_path: Path
+) -> None:
+    # The two uncut trials run at once, and come to the maximum together.
+    trials = search(tmp_path, 5, 4, 1, last_save=3)
+
+    assert {trial.status for trial in trials} == {"TERMINATED"}
 
 
 @pytest.mark.parametrize("cpus", [1, 2])
