@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jsonargparse.typing import (
+    ClosedUnitInterval,
     NonNegativeFloat,
     NonNegativeInt,
     OpenUnitInterval,
@@ -19,7 +20,7 @@ from jsonargparse.typing import (
     restricted_string_type,
 )
 
-TRAIN, TUNE, CROSSVAL = "train", "tune", "crossval"
+TRAIN, TUNE, CROSSVAL, TRANSFER = "train", "tune", "crossval", "transfer"
 
 SPACES = ("notebook", "extended")
 MODELS = ("lenet5", "lenet5-1998")
@@ -28,6 +29,8 @@ _BUILDER = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 ModelName = restricted_string_type("ModelName", rf"^({'|'.join(MODELS + SPACES)}|{_BUILDER})$")
 SpaceName = restricted_string_type("SpaceName", rf"^({'|'.join(SPACES)}|{_BUILDER})$")
 TwoOrMore = restricted_number_type("TwoOrMore", int, (">=", 2))
+# Below 32 pixels a backbone's last stage would see nothing.
+ImageSize = restricted_number_type("ImageSize", int, (">=", 32))
 
 
 @dataclass(frozen=True)
@@ -179,4 +182,72 @@ class CrossvalConfig(JobConfig):
     max_failures: NonNegativeInt = 3
 
 
-JOBS: dict[str, type[JobConfig]] = {TRAIN: TrainConfig, TUNE: TuneConfig, CROSSVAL: CrossvalConfig}
+@dataclass(frozen=True)
+class TransferConfig(JobConfig):
+    """Trains a new head on a network that was trained on ImageNet, then its last stages if wanted.
+
+    Attributes:
+        backbone: The pretrained network, or all three one after the other.
+        recipe: sound feeds the network what it was trained on, at a size that it can use; notebook repeats the study's
+            model to the letter.
+        weights: imagenet for those that Keras publishes; a file (.h5 or .weights.h5) or its s3:// address; a folder or
+            s3:// prefix of files named after the backbones, as `fmnist weights fetch` stages them; or none.
+        image_size: Pixels along each side that images are resized to; auto is the recipe's.
+        feature_layer: Layer of the backbone whose output is the features; auto is the recipe's.
+        pooling: How a map of features becomes a vector; auto is the recipe's.
+        head_units: Sizes of the head's hidden layers; auto is the recipe's.
+        dropout: Share of the features and of each hidden layer that is dropped in training; auto is the recipe's.
+        epochs: Passes over the training images' features at most.
+        batch_size: Images a step, over all workers together.
+        learning_rate: Step size of the Adam optimizer while the backbone is frozen.
+        patience: Stop after this many epochs without a lower validation loss; 0 never stops early.
+        fine_tune_epochs: Passes over the training images that also train the backbone's last stages; 0 for none.
+        fine_tune_stages: How many of the stages before the features are trained then.
+        fine_tune_learning_rate: Highest step size then, after a warm-up.
+        compare_with: A finished train run of the same store that the report shows beside the backbones; the newest one
+            of lenet5 if not given.
+        precision: Of the products; weights stay float32. auto takes bfloat16 where the processor has instructions for
+            it.
+        xla: Compile the training step with XLA; auto does so on GPUs only, for on a CPU it is slower.
+        images_per_shard: Images whose features one task computes, and that a killed task costs.
+        cpus_per_shard: Processors of such a task; as many run at once as the cluster has room for.
+        gpus_per_shard: GPUs of such a task, 0 to 1; a fraction shares one.
+        workers: Data-parallel processes of the training.
+        cpus_per_worker: Processors of such a worker; auto shares out what the cluster has.
+        gpus_per_worker: GPUs of such a worker, 0 to 1; a fraction shares one.
+        max_failures: How often a killed task is run again, and failed workers are started again, before the run fails.
+    """
+
+    backbone: Literal["resnet152v2", "efficientnetb1", "vgg16", "all"] = "all"
+    recipe: Literal["sound", "notebook"] = "sound"
+    weights: str = "imagenet"
+    image_size: ImageSize | Literal["auto"] = "auto"  # type: ignore[valid-type]
+    feature_layer: str = "auto"
+    pooling: Literal["auto", "avg", "max", "flatten"] = "auto"
+    head_units: list[PositiveInt] | Literal["auto"] = "auto"
+    dropout: ClosedUnitInterval | Literal["auto"] = "auto"
+    epochs: PositiveInt = 30
+    batch_size: PositiveInt = 64
+    learning_rate: PositiveFloat = 1e-3
+    patience: NonNegativeInt = 10
+    fine_tune_epochs: NonNegativeInt = 0
+    fine_tune_stages: PositiveInt = 1
+    fine_tune_learning_rate: PositiveFloat = 1e-4
+    compare_with: str | None = None
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    xla: Literal["auto", "on", "off"] = "auto"
+    images_per_shard: PositiveInt = 2000
+    cpus_per_shard: PositiveFloat = 1
+    gpus_per_shard: NonNegativeFloat = 0
+    workers: PositiveInt = 1
+    cpus_per_worker: PositiveFloat | Literal["auto"] = "auto"
+    gpus_per_worker: NonNegativeFloat = 0
+    max_failures: NonNegativeInt = 3
+
+
+JOBS: dict[str, type[JobConfig]] = {
+    TRAIN: TrainConfig,
+    TUNE: TuneConfig,
+    CROSSVAL: CrossvalConfig,
+    TRANSFER: TransferConfig,
+}
