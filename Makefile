@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help train tune crossval test lint format lock bench clean
+.PHONY: help train tune crossval transfer test lint format lock bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ tune: $(VENV)/.runtime  ## search the study's hyper-parameters and train the bes
 
 crossval: $(VENV)/.runtime  ## cross-validate LeNet-5 in ten folds, several at once; any flag through ARGS=
 	$(BIN)/fmnist crossval $(ARGS)
+
+transfer: $(VENV)/.runtime  ## train new heads on ImageNet networks; --weights and any flag through ARGS=
+	$(BIN)/fmnist transfer $(ARGS)
 
 test: $(VENV)/.dev  ## run all tests; some of them through ARGS=
 	$(BIN)/python -m pytest $(ARGS)
@@ -38,6 +41,7 @@ bench: $(VENV)/.dev  ## measure training against its peers, on an otherwise idle
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/tune.py
 	$(BIN)/python benchmarks/crossval.py
+	$(BIN)/python benchmarks/transfer.py
 
 lock: $(VENV)/.dev  ## resolve the dependencies of pyproject.toml again and write them down with their hashes
 	$(BIN)/uv pip compile $(LOCK) --extra build pyproject.toml -o requirements.txt

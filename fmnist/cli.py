@@ -158,6 +158,27 @@ def _data(arguments: list[str]) -> int:
     return commands.prepare_data(options.data, options.figures)
 
 
+def _weights(arguments: list[str]) -> int:
+    from fmnist.options import command_parser
+    from fmnist.recipes import FACTS
+
+    parser = command_parser("fmnist weights", "Stages pretrained weights for transfer learning.")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="fetch")
+    fetch = actions.add_parser("fetch", help="obtain a backbone's weights and put them where a cluster finds them")
+    fetch.add_argument("--backbone", required=True, choices=[*FACTS, "all"], help="the network, or all of them")
+    fetch.add_argument("--to", required=True, metavar="DIR", help="folder or s3://bucket/prefix that gets the files")
+    fetch.add_argument(
+        "--from",
+        dest="source",
+        default="imagenet",
+        help="imagenet for those that Keras publishes, or a file, a folder or an s3:// address (default: imagenet)",
+    )
+    options = parser.parse_args(arguments)
+    from fmnist.commands import fetch_weights
+
+    return fetch_weights(options.backbone, options.source, options.to)
+
+
 def _add_artifacts(parser) -> None:  # type: ignore[no-untyped-def]
     from fmnist.config import JobConfig
 
@@ -179,8 +200,12 @@ COMMANDS = {
     "crossval": Command(
         "cross-validate one model, folds side by side, and leave a finished run folder", _job("crossval")
     ),
+    "transfer": Command(
+        "train new heads on networks trained on ImageNet, and leave a finished run folder", _job("transfer")
+    ),
     "evaluate": Command("measure a run's saved model on the test images again", _evaluate),
     "predict": Command("say what pictures show, with a run's model", _predict),
     "runs": Command("list, show, pull and verify the runs of an artifact store", _runs),
     "data": Command("look at the data set and prepare it", _data),
+    "weights": Command("stage pretrained weights where a cluster without internet finds them", _weights),
 }

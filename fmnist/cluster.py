@@ -160,9 +160,9 @@ def cpus_per_worker(resources: Resources, workers: int, wanted: float | Literal[
 
 
 def check_room(
-    resources: Resources, kind: Literal["worker", "trial", "fold"], count: int, cpus: float, gpus: float
+    resources: Resources, kind: Literal["worker", "trial", "fold", "shard"], count: int, cpus: float, gpus: float
 ) -> None:
-    """Sees whether ``count`` workers, trials or folds can run at once.
+    """Sees whether ``count`` workers, trials, folds or shards can run at once.
 
     Raises:
         UserError: naming the settings, if a cluster that cannot grow does not have what they ask for.
@@ -183,7 +183,7 @@ def check_room(
             )
 
 
-def configure_tensorflow(cpus: float, least_lanes: int = 1) -> int:
+def configure_tensorflow(cpus: float, least_lanes: int = 1, *, chain: bool = False) -> int:
     """Gives this process' TensorFlow as many threads as it has processors; call it before the first operation.
 
     Without a GPU each operation gets one thread and as many operations run at once as there are processors, which is
@@ -193,6 +193,7 @@ def configure_tensorflow(cpus: float, least_lanes: int = 1) -> int:
     Args:
         cpus: processors of this worker.
         least_lanes: on a processor.
+        chain: for a network whose operations wait for each other, without lanes: each gets all threads.
 
     Returns:
         How many lanes the engine should compute in: the threads, or one on a GPU.
@@ -202,7 +203,7 @@ def configure_tensorflow(cpus: float, least_lanes: int = 1) -> int:
     threads = max(1, math.floor(cpus))
     gpus = tf.config.list_physical_devices("GPU")
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    tf.config.threading.set_intra_op_parallelism_threads(threads if gpus else 1)
+    tf.config.threading.set_intra_op_parallelism_threads(threads if gpus or chain else 1)
     for gpu in gpus:
         # Else the first process on a GPU takes all of its memory, and fractions of a GPU cannot work.
         tf.config.experimental.set_memory_growth(gpu, True)

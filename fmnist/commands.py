@@ -15,9 +15,19 @@ from rich.progress import Progress
 from rich.table import Table
 
 from fmnist import artifacts
-from fmnist.artifacts import BEST, CONFIG, FOLDS_TABLE, METRICS, MODEL, TRIALS_TABLE, RunFolder, open_store
+from fmnist.artifacts import (
+    BEST,
+    CANDIDATES_TABLE,
+    CONFIG,
+    FOLDS_TABLE,
+    METRICS,
+    MODEL,
+    TRIALS_TABLE,
+    RunFolder,
+    open_store,
+)
 from fmnist.data import CLASS_NAMES
-from fmnist.errors import RunError
+from fmnist.errors import RunError, UserError
 
 console = Console(highlight=False, soft_wrap=True)
 # Progress goes to standard error: what a command prints can be piped.
@@ -79,6 +89,12 @@ def show_run(location: str, run_id: str) -> int:
         print(
             f"search: {search['trials']} trials, {search['failed']} failed, {search['epochs']} epochs; best "
             f"trial {search['winner']} with val_accuracy {search['val_accuracy']:.4f} ({TRIALS_TABLE}, {BEST})"
+        )
+    for one in metrics.get("candidates", ()):
+        print(
+            f"{one['backbone']}, {one['phase']}: test accuracy {one['test']['accuracy']:.4f}, val_accuracy "
+            f"{one['val_accuracy']:.4f}, {one['trained_parameters']:,} of {one['parameters']:,} parameters trained "
+            f"({CANDIDATES_TABLE})"
         )
     print("settings:")
     for line in run.get_bytes(CONFIG).decode().splitlines():
@@ -225,6 +241,28 @@ def prepare_data(source: str, figures: str | None) -> int:
     return 0
 
 
+def fetch_weights(backbone: str, source: str, destination: str) -> int:
+    """Puts pretrained weights into a folder or a bucket, one file a backbone.
+
+    Args:
+        backbone: of ``fmnist.recipes.FACTS``, or all.
+        source: as ``fmnist.weights.obtain_weights`` takes it.
+        destination: a folder or ``s3://bucket/prefix``.
+
+    Raises:
+        UserError: if there are no such weights, or the destination cannot be written.
+    """
+    from fmnist.recipes import FACTS
+    from fmnist.weights import SUFFIX, stage_weights
+
+    if backbone == "all" and source.endswith(SUFFIX):
+        raise UserError(f"weights fetch: --backbone: found all, expected the one whose weights {source} holds")
+    for name in FACTS if backbone == "all" else [backbone]:
+        weights, place = stage_weights(name, source, destination, aside.print)
+        print(f"{weights.name}: {weights.path.stat().st_size:,} bytes, sha256 {weights.sha256}, now {place}")
+    return 0
+
+
 def _check_model(run: RunFolder) -> None:
     """Sees that a run has finished, and with a model.
 
@@ -233,7 +271,7 @@ def _check_model(run: RunFolder) -> None:
     """
     manifest = run.manifest()
     if not any(file.path == MODEL for file in manifest.files):
-        raise RunError(f"{run.location}: a {manifest.job} run has no {MODEL}, expected one of train or tune")
+        raise RunError(f"{run.location}: a {manifest.job} run has no {MODEL}, expected one of train, tune or transfer")
 
 
 def _model(run: RunFolder) -> Any:

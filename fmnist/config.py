@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jsonargparse.typing import (
-    ClosedUnitInterval,
     NonNegativeFloat,
     NonNegativeInt,
     OpenUnitInterval,
@@ -24,11 +23,13 @@ TRAIN, TUNE, CROSSVAL, TRANSFER = "train", "tune", "crossval", "transfer"
 
 SPACES = ("notebook", "extended")
 MODELS = ("lenet5", "lenet5-1998")
+BACKBONES = ("resnet152v2", "efficientnetb1", "vgg16")
 
 _BUILDER = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 ModelName = restricted_string_type("ModelName", rf"^({'|'.join(MODELS + SPACES)}|{_BUILDER})$")
 SpaceName = restricted_string_type("SpaceName", rf"^({'|'.join(SPACES)}|{_BUILDER})$")
 TwoOrMore = restricted_number_type("TwoOrMore", int, (">=", 2))
+DropoutRate = restricted_number_type("DropoutRate", float, [(">=", 0), ("<", 1)])
 # Below 32 pixels a backbone's last stage would see nothing.
 ImageSize = restricted_number_type("ImageSize", int, (">=", 32))
 
@@ -199,11 +200,12 @@ class TransferConfig(JobConfig):
         dropout: Share of the features and of each hidden layer that is dropped in training; auto is the recipe's.
         epochs: Passes over the training images' features at most.
         batch_size: Images a step, over all workers together.
-        learning_rate: Step size of the Adam optimizer while the backbone is frozen.
+        learning_rate: Step size of the Adam optimizer while the backbone is frozen; in the sound recipe the highest one
+            of a cosine with a warm-up.
         patience: Stop after this many epochs without a lower validation loss; 0 never stops early.
         fine_tune_epochs: Passes over the training images that also train the backbone's last stages; 0 for none.
         fine_tune_stages: How many of the stages before the features are trained then.
-        fine_tune_learning_rate: Highest step size then, after a warm-up.
+        fine_tune_learning_rate: Highest step size then, of a cosine with a warm-up.
         compare_with: A finished train run of the same store that the report shows beside the backbones; the newest one
             of lenet5 if not given.
         precision: Of the products; weights stay float32. auto takes bfloat16 where the processor has instructions for
@@ -225,7 +227,7 @@ class TransferConfig(JobConfig):
     feature_layer: str = "auto"
     pooling: Literal["auto", "avg", "max", "flatten"] = "auto"
     head_units: list[PositiveInt] | Literal["auto"] = "auto"
-    dropout: ClosedUnitInterval | Literal["auto"] = "auto"
+    dropout: DropoutRate | Literal["auto"] = "auto"  # type: ignore[valid-type]
     epochs: PositiveInt = 30
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 1e-3

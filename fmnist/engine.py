@@ -13,16 +13,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from weakref import WeakKeyDictionary
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from fmnist.data import Images
 from fmnist.errors import TrainingError
-from fmnist.models import LOGITS, Loss
+from fmnist.models import LOGITS, Loss, changing_variables
 from fmnist.sharding import Shard
 
 # Images a validation step, over all workers. Large enough that dispatch costs nothing, small enough for any GPU.
@@ -60,23 +59,37 @@ class EpochResult:
         return {name: value for name, value in asdict(self).items() if name != "step_losses"}
 
 
+class Examples(Protocol):
+    """What a model is trained on: `fmnist.data.Images`, or the features of images behind a frozen network."""
+
+    @property
+    def inputs(self) -> np.ndarray:
+        """Of the model, one an example: [n, ...]."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """uint8 [n], 0 to 9."""
+
+    def __len__(self) -> int: ...
+
+
 # TensorFlow keeps every compiled function, with the tensors it uses, as long as the process lives. So that a process
 # which trains one model after the other keeps the images once, they are converted once.
-_tensors: WeakKeyDictionary[Images, tuple[tf.Tensor, tf.Tensor]] = WeakKeyDictionary()
+_tensors: WeakKeyDictionary[Examples, tuple[tf.Tensor, tf.Tensor]] = WeakKeyDictionary()
 
 
-def _on_device(images: Images) -> tuple[tf.Tensor, tf.Tensor]:
-    if images not in _tensors:
-        _tensors[images] = tf.constant(images.pixels), tf.constant(images.labels)
-    return _tensors[images]
+def _on_device(examples: Examples) -> tuple[tf.Tensor, tf.Tensor]:
+    if examples not in _tensors:
+        _tensors[examples] = tf.constant(examples.inputs), tf.constant(examples.labels)
+    return _tensors[examples]
 
 
 def train(
     model: keras.Model,
     loss: Loss,
     optimizer: keras.optimizers.Optimizer,
-    train_images: Images,
-    val_images: Images,
+    train_images: Examples,
+    val_images: Examples,
     *,
     batch_size: int,
     epochs: int,
@@ -93,7 +106,8 @@ def train(
     but for rounding; that holds for models without dropout and batch normalisation, which see only their share.
 
     Args:
-        model: uint8 [n, 28, 28] to probabilities [n, 10], with a layer named "logits" before the softmax.
+        model: the examples' inputs, such as uint8 [n, 28, 28], to probabilities [n, 10], with a layer named "logits"
+            before the softmax.
         loss: int labels [n] and logits [n, 10] to a loss an image [n].
         optimizer: any Keras optimizer.
         train_images: at least one.
@@ -158,32 +172,32 @@ def _compile(
     model: keras.Model,
     loss: Loss,
     optimizer: keras.optimizers.Optimizer,
-    train_images: Images,
-    val_images: Images,
+    train_images: Examples,
+    val_images: Examples,
     shard: Shard,
     xla: bool,
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """Returns the two functions that run an epoch's training and its validation inside TensorFlow."""
     network = keras.Model(model.inputs, model.get_layer(LOGITS).output)
     variables = model.trainable_variables
-    averaged = [v for v in model.non_trainable_variables if "float" in v.dtype]
-    train_pixels, train_labels = _on_device(train_images)
-    val_pixels, val_labels = _on_device(val_images)
+    averaged = [v for v in changing_variables(model) if not v.trainable and "float" in v.dtype]
+    train_inputs, train_labels = _on_device(train_images)
+    val_inputs, val_labels = _on_device(val_images)
 
     def forward(
-        pixels: tf.Tensor, labels: tf.Tensor, present: tf.Tensor, training: bool
+        inputs: tf.Tensor, labels: tf.Tensor, present: tf.Tensor, training: bool
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """The summed loss and the number of right answers of the images that count."""
         labels = tf.cast(labels, tf.int32)
-        logits = network(pixels, training=training)
+        logits = network(inputs, training=training)
         right = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32) == labels, tf.float32)
         return tf.reduce_sum(loss(labels, logits) * present), tf.reduce_sum(right * present)
 
     def gradients_of(
-        pixels: tf.Tensor, labels: tf.Tensor, present: tf.Tensor, count: tf.Tensor
+        inputs: tf.Tensor, labels: tf.Tensor, present: tf.Tensor, count: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape() as tape:
-            total, hits = forward(pixels, labels, present, training=True)
+            total, hits = forward(inputs, labels, present, training=True)
             # Divided by the global batch, the lanes' shares sum to the gradient of the global mean. Regularisation
             # belongs to the model, not to an image, so every lane brings its part of it.
             mean = total / count
@@ -202,10 +216,10 @@ def _compile(
         counts = shard.sum(tf.reduce_sum(present, axis=[1, 2]))
         losses, hits = tf.TensorArray(tf.float32, steps), 0.0
         for step in tf.range(steps):
-            pixels, labels = tf.gather(train_pixels, indices[step]), tf.gather(train_labels, indices[step])
+            inputs, labels = tf.gather(train_inputs, indices[step]), tf.gather(train_labels, indices[step])
             # A Python loop: TensorFlow sees lanes that do not depend on each other, and runs them at once.
             lanes = [
-                gradients_of(pixels[lane], labels[lane], present[step, lane], counts[step])
+                gradients_of(inputs[lane], labels[lane], present[step, lane], counts[step])
                 for lane in range(shard.lanes)
             ]
             lane_losses, lane_hits, lane_gradients = zip(*lanes, strict=True)
@@ -221,9 +235,9 @@ def _compile(
         # In float64 the sums are exact to the float32 losses that enter them, however they are sharded.
         sums = tf.zeros((2,), tf.float64)
         for step in tf.range(tf.shape(indices)[0]):
-            pixels, labels = tf.gather(val_pixels, indices[step]), tf.gather(val_labels, indices[step])
+            inputs, labels = tf.gather(val_inputs, indices[step]), tf.gather(val_labels, indices[step])
             for lane in range(shard.lanes):
-                loss_and_hits = forward(pixels[lane], labels[lane], present[step, lane], training=False)
+                loss_and_hits = forward(inputs[lane], labels[lane], present[step, lane], training=False)
                 sums += tf.cast(tf.stack(loss_and_hits), tf.float64)
         sums = shard.sum(sums)
         return sums[0], sums[1]

@@ -24,6 +24,8 @@ EXPECTED = {
     "OpenUnitInterval": "a number between 0 and 1",
     "dict": "names with values",
     "TwoOrMore": "a whole number of 2 or more",
+    "ImageSize": "a whole number of 32 or more",
+    "DropoutRate": "a number of 0 or more and below 1",
     "SpaceName": f"one of {', '.join(SPACES)}, or module:function",
     "ModelName": f"one of {', '.join(MODELS + SPACES)}, or module:function",
 }

@@ -24,6 +24,63 @@ def rounded(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
+class PieceProgress:
+    """Shows how many of a number of equal pieces are done: a bar in a terminal, now and then a line in a log.
+
+    Args:
+        what: is done, such as ``features of vgg16``.
+        pieces: how many there are.
+        of_piece: images in each.
+        console: where to; standard output if None.
+    """
+
+    SECONDS_BETWEEN_LINES = 15.0
+
+    def __init__(self, what: str, pieces: int, of_piece: int, console: Console | None = None) -> None:
+        self.what, self.pieces, self.of_piece = what, pieces, of_piece
+        self.console = console or plain_console()
+        self._bar = Progress(
+            TextColumn(what),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("shards"),
+            TimeElapsedColumn(),
+            TextColumn("elapsed,"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task(what, total=pieces)
+        self._done = 0
+        self._started = self._told = time.monotonic()
+
+    def __enter__(self) -> PieceProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def note(self, text: str) -> None:
+        """Shows a line."""
+        self.console.print(text, markup=False)
+
+    def piece(self) -> None:
+        """Shows that one more is done."""
+        self._done += 1
+        self._bar.update(self._task, completed=self._done)
+        now = time.monotonic()
+        if not self.console.is_terminal and now - self._told >= self.SECONDS_BETWEEN_LINES:
+            self._told = now
+            rate = self._done * self.of_piece / (now - self._started)
+            left = (self.pieces - self._done) * self.of_piece / rate
+            self.note(f"{self.what}: {self._done} of {self.pieces} shards, {rate:,.0f} images/s, {rounded(left)} left")
+
+
 class EpochProgress:
     """Shows epochs as they end. Use it as a context manager.
 

@@ -147,8 +147,8 @@ def recipe_of(config: TransferConfig, backbone: str) -> Recipe:
         )
     if config.fine_tune_epochs and config.fine_tune_stages > (stages := facts.stages.index(layer) + 1):
         raise UserError(
-            f"fine_tune_stages: found {config.fine_tune_stages}, expected at most {stages}, the stages of {backbone} up "
-            f"to {layer}"
+            f"fine_tune_stages: found {config.fine_tune_stages}, expected at most {stages}, the stages of {backbone} "
+            f"up to {layer}"
         )
     units = tuple(changed.get("head_units", facts.sound.head_units))
     dropout = changed.get("dropout")

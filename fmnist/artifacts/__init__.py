@@ -7,6 +7,8 @@ from fmnist.artifacts.folder_store import FolderStore
 from fmnist.artifacts.manifest import Manifest, ManifestFile, sha256_of
 from fmnist.artifacts.run import (
     BEST,
+    CANDIDATES,
+    CANDIDATES_TABLE,
     CHECKPOINTS,
     CONFIG,
     DATA,
@@ -17,6 +19,7 @@ from fmnist.artifacts.run import (
     MANIFEST,
     METRICS,
     MODEL,
+    PHASES,
     PLOTS,
     PREDICTIONS,
     REPORT,
@@ -35,6 +38,8 @@ from fmnist.artifacts.store import Entry, MissingKeyError, Store, open_store
 
 __all__ = [
     "BEST",
+    "CANDIDATES",
+    "CANDIDATES_TABLE",
     "CHECKPOINTS",
     "CONFIG",
     "DATA",
@@ -45,6 +50,7 @@ __all__ = [
     "MANIFEST",
     "METRICS",
     "MODEL",
+    "PHASES",
     "PLOTS",
     "PREDICTIONS",
     "REPORT",

@@ -33,6 +33,9 @@ TRIALS_HISTORY = "trials_history.csv"
 BEST = "best.yaml"
 FOLDS = "folds"
 FOLDS_TABLE = "folds.csv"
+PHASES = "phases"
+CANDIDATES = "candidates"
+CANDIDATES_TABLE = "candidates.csv"
 MANIFEST = "manifest.json"
 
 State = Literal["absent", "unfinished", "finished"]

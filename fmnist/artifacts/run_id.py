@@ -9,6 +9,9 @@ from datetime import UTC, datetime
 from fmnist.artifacts.store import PART_SUFFIX
 from fmnist.errors import RunError
 
+# Features of images, which transfer runs compute once and share.
+RESERVED = ("features",)
+
 
 def new_run_id(job: str) -> str:
     """Returns an id that no other run has, such as ``train-20261123-184500-a1b2`` (UTC)."""
@@ -21,6 +24,8 @@ def check_run_id(run_id: str) -> str:
     Raises:
         RunError: unless it has 1 to 100 letters, digits, ``.``, ``_`` or ``-``, the first a letter or digit.
     """
+    if run_id in RESERVED:
+        raise RunError(f"run id {run_id}: found the name of a folder that all runs of a store share, expected another")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", run_id) or run_id.endswith(PART_SUFFIX):
         raise RunError(
             f"run id {run_id[:120]!r}: expected 1 to 100 letters, digits, '.', '_' or '-', the first a letter or digit"

@@ -58,6 +58,11 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def inputs(self) -> NDArray[np.uint8]:
+        """The pixels, as what a model is fed with."""
+        return self.pixels
+
     def select(self, positions: NDArray[Any]) -> Images:
         """Returns a copy of the images at these positions (integers, in the order wanted, or a boolean mask)."""
         return Images(self.pixels[positions], self.labels[positions])

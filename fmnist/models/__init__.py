@@ -79,3 +79,13 @@ def precision_policy(precision: str) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(policy_before)
+
+
+def changing_variables(model: keras.Model) -> list[keras.Variable]:
+    """Returns the variables that training changes: weights, statistics, the state of random layers.
+
+    Those of layers that are not trainable are left out. A frozen network's never change, so that they need neither be
+    saved after each epoch nor be compared between workers.
+    """
+    frozen = {id(variable) for layer in model._flatten_layers() if not layer.trainable for variable in layer.variables}
+    return [variable for variable in model.variables if id(variable) not in frozen]

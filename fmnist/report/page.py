@@ -17,6 +17,7 @@ import pandas as pd
 
 from fmnist.data import CLASS_NAMES
 from fmnist.evaluation import CONFIDENCE
+from fmnist.recipes import FACTS
 from fmnist.trials import TrialRecord
 
 # The study's own result with its notebook's LeNet-5, and the images it trained on.
@@ -26,7 +27,9 @@ STUDY_TRAIN_IMAGES = 47_965
 STUDY_TUNED_VAL_ACCURACY = 0.8940
 STUDY_SPACE = "notebook"
 EN_DASH = "\N{EN DASH}"
-MODEL_TITLES = {"lenet5": "LeNet-5", "lenet5-1998": "LeNet-5 of 1998"}
+MODEL_TITLES = {"lenet5": "LeNet-5", "lenet5-1998": "LeNet-5 of 1998"} | {
+    name: facts.title for name, facts in FACTS.items()
+}
 SCHEDULER_TITLES = {"hyperband": "Hyperband", "asha": "ASHA"}
 
 

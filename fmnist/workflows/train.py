@@ -7,7 +7,6 @@ Top to bottom it is the method: `train` prepares the images, puts them into the 
 from __future__ import annotations
 
 import math
-import re
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -21,18 +20,17 @@ from ray.util.queue import Queue
 
 from fmnist import cluster
 from fmnist.artifacts import CHECKPOINTS, RunFolder
-from fmnist.artifacts.arrow import store_filesystem
 from fmnist.config import TRAIN, TrainConfig
 from fmnist.data import Images
 from fmnist.errors import TrainingError
 from fmnist.history import History
 from fmnist.progress import EpochProgress
-from fmnist.workflows.events import open_events, shown, tell
+from fmnist.workflows.data_parallel import Schedule, join, restore_best, run_workers, train_epochs
+from fmnist.workflows.events import open_events
 from fmnist.workflows.outcome import TrainOutcome
 from fmnist.workflows.preparation import PreparedData, prepare
 from fmnist.workflows.runs import begin_run, open_run
 from fmnist.workflows.spaces import check_model
-from fmnist.workflows.tensorflow_trainer import StrategyTrainer
 
 
 @dataclass(frozen=True)
@@ -105,56 +103,33 @@ def draw_data(data: PreparedData) -> dict[str, bytes]:
 def fit(config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float, progress: EpochProgress) -> TrainOutcome:
     """Trains on the cluster and returns what rank 0 brings back."""
     events = open_events()
-    filesystem, path = store_filesystem(run.store)
     task = WorkerTask(config, cpus, ray.put(data.train), ray.put(data.val), ray.put(data.test), events)
-    trainer = StrategyTrainer(
+    outcome, restarts = run_workers(
         train_worker,
-        train_loop_config={"task": task},
-        scaling_config=ray.train.ScalingConfig(
-            num_workers=config.workers,
-            use_gpu=config.gpus_per_worker > 0,
-            resources_per_worker={"CPU": cpus, **({"GPU": config.gpus_per_worker} if config.gpus_per_worker else {})},
-        ),
-        run_config=ray.train.RunConfig(
-            name=CHECKPOINTS,
-            storage_path=f"{path}/{run.run_id}",
-            storage_filesystem=filesystem,
-            failure_config=ray.train.FailureConfig(max_failures=config.max_failures),
-            # The latest checkpoint is kept besides the best one.
-            checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="val_accuracy"),
-        ),
+        task,
+        scale=config,
+        cpus=cpus,
+        run=run,
+        checkpoints=CHECKPOINTS,
+        events=events,
+        progress=progress,
     )
-    with shown(events, progress) as starts:
-        try:
-            outcome: TrainOutcome = trainer.fit().return_value
-        except ray.train.TrainingFailedError as error:
-            if known := _known_cause(error):
-                raise TrainingError(f"run {run.run_id}: {known}") from error
-            raise
     if outcome.failure:
         raise TrainingError(
             f"run {run.run_id}: {outcome.failure}; its last good checkpoint is epoch {outcome.history.epochs}"
         )
-    return replace(outcome, restarts=len(starts) - 1)
+    return replace(outcome, restarts=restarts)
 
 
 def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
     """What each worker process runs; rank 0 returns the outcome."""
     # TensorFlow and Keras are imported here and not above: the driver never needs them.
     task: WorkerTask = settings["task"]
-    context = ray.train.get_context()
-    rank, workers = context.get_world_rank(), context.get_world_size()
-    # At least two for a single worker, so that two workers of one processor compute the very numbers of one.
-    lanes = cluster.configure_tensorflow(task.cpus, least_lanes=2 if workers == 1 else 1)
-    import tensorflow as tf
-
-    from fmnist import checkpoint, engine
+    config = task.config
+    shard = join(task.cpus)
     from fmnist.models.factory import build
     from fmnist.models.schedules import spread_over
 
-    config = task.config
-    # The strategy has to exist before anything else touches TensorFlow: it starts the server that the workers meet at.
-    strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
     precision = cluster.resolve_precision(config.precision)
     built = build(
         config.model,
@@ -163,52 +138,12 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
         seed=config.seed,
         precision=precision,
     )
-    model, optimizer = built.model, built.optimizer
     train_images = _mapped(task.train_images)
     batch_size = int((config.hyperparameters or {}).get("batch_size", config.batch_size))
-    spread_over(optimizer, math.ceil(len(train_images) / batch_size) * config.epochs)
-
-    history = History()
-    if latest := ray.train.get_checkpoint():
-        with latest.as_directory() as folder:
-            history = checkpoint.restore(Path(folder), model, optimizer)
-    if rank == 0:
-        tell(task.events, history)
-
-    failure = None
-    if not history.should_stop(config.patience):
-        epochs = engine.train(
-            model,
-            built.loss,
-            optimizer,
-            train_images,
-            _mapped(task.val_images),
-            batch_size=batch_size,
-            epochs=config.epochs,
-            seed=config.seed,
-            first_epoch=history.epochs + 1,
-            shard=engine.Shard(strategy, rank, workers, lanes),
-            xla=cluster.resolve_xla(config.xla),
-        )
-        try:
-            for result in epochs:
-                history = history.add(result.row())
-                with tempfile.TemporaryDirectory() as folder:
-                    if rank == 0:
-                        checkpoint.save(Path(folder), model, optimizer, history)
-                    ray.train.report(
-                        result.row(),
-                        checkpoint=ray.train.Checkpoint(folder) if rank == 0 else None,
-                        checkpoint_dir_name=f"epoch-{result.epoch:04d}",
-                    )
-                if rank == 0:
-                    tell(task.events, result.row())
-                if history.should_stop(config.patience):
-                    break
-        except TrainingError as error:
-            # Not raised: Ray Train would start the workers anew, and they would come to the same point again.
-            failure = str(error)
-    if rank != 0:
+    spread_over(built.optimizer, math.ceil(len(train_images) / batch_size) * config.epochs)
+    schedule = Schedule(config.epochs, batch_size, config.seed, config.patience, config.xla)
+    history, failure = train_epochs(built, train_images, _mapped(task.val_images), schedule, shard, task.events)
+    if shard.rank != 0:
         return None
     return TrainOutcome(history, precision, failure=failure) if failure else _outcome(task, history, precision)
 
@@ -217,7 +152,6 @@ def _outcome(task: WorkerTask, history: History, precision: str) -> TrainOutcome
     """Takes the best epoch's weights, saves the model as it will be served, and uses the test images, once."""
     import tensorflow as tf
 
-    from fmnist import checkpoint
     from fmnist.inference import load_model, probabilities
     from fmnist.models.factory import build
     from fmnist.models.serving import without_augmentation
@@ -231,10 +165,7 @@ def _outcome(task: WorkerTask, history: History, precision: str) -> TrainOutcome
         seed=config.seed,
         precision="float32",
     ).model
-    reported = ray.train.get_all_reported_checkpoints()
-    best = max(reported, key=lambda known: (known.metrics["val_accuracy"], known.metrics["epoch"]))
-    with best.checkpoint.as_directory() as folder:
-        checkpoint.restore(Path(folder), model)
+    restore_best(model)
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "model.keras"
         without_augmentation(model).save(path)
@@ -249,12 +180,6 @@ def _outcome(task: WorkerTask, history: History, precision: str) -> TrainOutcome
             evaluation_seconds=time.perf_counter() - began,
             devices=tuple(device.name for device in tf.config.list_logical_devices()),
         )
-
-
-def _known_cause(error: BaseException) -> str | None:
-    """The text of an error for people that a worker ended with; None for an unexpected one, whose traceback matters."""
-    match = re.search(r"^fmnist\.errors\.\w+: (.+)$|MissingKeyError: (.+)$", str(error), re.MULTILINE)
-    return match and next(text for text in match.groups() if text)
 
 
 def _mapped(reference: ray.ObjectRef) -> Images:

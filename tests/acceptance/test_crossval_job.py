@@ -75,7 +75,7 @@ def test_run_is_shown_with_its_mean_and_has_no_model_to_use(validated: tuple[Run
         ended = command(*arguments, "--run", "folds", *store)
         assert ended.returncode == 2
         (line,) = ended.stderr.strip().splitlines()
-        assert line.endswith("/folds: a crossval run has no model.keras, expected one of train or tune")
+        assert line.endswith("/folds: a crossval run has no model.keras, expected one of train, tune or transfer")
 
 
 def test_killed_driver_and_cluster_cost_no_fold_that_has_ended(

@@ -1,0 +1,157 @@
+"""Transfer learning on a real Ray: features computed once, tasks that are killed, one worker and two."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+import pytest
+
+from fmnist.artifacts import FolderStore, RunFolder
+from fmnist.config import TransferConfig
+from fmnist.data import Images, clean, default_cache, load, split, take
+from fmnist.features import read_shard, shard_path, shards, stored_shards
+from fmnist.recipes import recipe_of
+from fmnist.workflows.transfer import transfer
+
+
+def settings(data: Path, artifacts: Path, **more: object) -> TransferConfig:
+    """Two small stages of a VGG16 that nobody trained: the ways are those of the whole, and quick."""
+    defaults: dict[str, object] = {"run_id": "small", "limit": 600, "epochs": 3, "batch_size": 32}
+    defaults |= {"backbone": "vgg16", "weights": "none", "image_size": 32, "feature_layer": "block2_pool"}
+    defaults |= {"pooling": "avg", "head_units": [16], "dropout": 0.0, "images_per_shard": 100}
+    return TransferConfig(data=str(data), artifacts=str(artifacts), **(defaults | more))  # type: ignore[arg-type]
+
+
+def history(run: RunFolder, phase: str = "frozen") -> pd.DataFrame:
+    """What the epochs have found, without what they took."""
+    table = pd.read_csv(io.BytesIO(run.get_bytes("history.csv")))
+    return table[table["phase"] == phase].drop(columns=["seconds", "images_per_second"])
+
+
+def candidate(run: RunFolder, phase: str = "frozen") -> dict:
+    return next(one for one in run.get_json("metrics.json")["candidates"] if one["phase"] == phase)
+
+
+def prepared(data: Path) -> tuple[Images, Images]:
+    """The training and validation images that the job makes of the data."""
+    images = take(clean(load(str(data), cache=default_cache()).train)[0], 600, seed=0)
+    return split(images, val_fraction=0.2, seed=0)
+
+
+class Killer:
+    """Kills a process that computes features, each time that another shard is there."""
+
+    def __init__(self, features: Path, kills: int) -> None:
+        self.features, self.kills, self.killed = features, kills, 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._kill)
+
+    def __enter__(self) -> Killer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _kill(self) -> None:
+        while self.killed < self.kills and not self._over.wait(0.005):
+            there = len(list(self.features.glob("*/*.npy")))
+            if there > self.killed and (processes := task_processes()):
+                processes[0].kill()
+                processes[0].wait(10)
+                self.killed += 1
+
+
+def task_processes() -> list[psutil.Process]:
+    """The processes that compute features on this module's cluster; the machine may have others."""
+    found = [process for process in psutil.process_iter(["cmdline"]) if "ray::compute_shard" in str(process.info)]
+    return [process for process in found if os.environ["RAY_ADDRESS"] in str(process.parent().cmdline())]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(ray_cluster: str, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A run of one worker, with fine-tuning."""
+    return transfer(settings(small_data, tmp_path_factory.mktemp("undisturbed"), fine_tune_epochs=2))
+
+
+def test_features_in_the_store_are_the_backbones(undisturbed: RunFolder, small_data: Path) -> None:
+    from fmnist.models.transfer import feature_extractor, load_backbone
+
+    (folder,) = undisturbed.store.folders("features")
+    train, val = prepared(small_data)
+    recipe = recipe_of(settings(small_data, Path("unused")), "vgg16")
+    extractor = feature_extractor(load_backbone("vgg16", recipe, None, seed=0), recipe)
+
+    dealt = shards([train, val], 100)
+    assert {shard_path(folder, shard) for shard in dealt} == stored_shards(undisturbed.store, folder)
+    pixels = np.concatenate([train.pixels, val.pixels])
+    for shard in dealt[:2]:
+        stored = read_shard(undisturbed.store, shard_path(folder, shard))
+        assert stored.dtype == np.float32
+        expected = extractor.predict(pixels[shard.positions], verbose=0)
+        np.testing.assert_allclose(stored, expected, rtol=1e-3, atol=1e-2)
+
+
+def test_both_phases_are_measured_and_the_better_one_is_the_runs_model(undisturbed: RunFolder) -> None:
+    metrics = undisturbed.get_json("metrics.json")
+    by_phase = {one["phase"]: one for one in metrics["candidates"]}
+
+    assert undisturbed.verify() == []
+    assert set(by_phase) == {"frozen", "fine-tuned"}
+    assert metrics["val"]["accuracy"] == max(one["val_accuracy"] for one in by_phase.values())
+    loser = next(phase for phase in by_phase if phase != metrics["phase"])
+    models = [path for path in undisturbed.files() if path.endswith("model.keras")]
+    assert sorted(models) == sorted(["model.keras", f"candidates/vgg16-{loser}/model.keras"])
+    assert by_phase["fine-tuned"]["trained_parameters"] > by_phase["frozen"]["trained_parameters"]
+    assert not any(path.startswith(("checkpoints/", "phases/")) for path in undisturbed.files())
+
+
+def test_another_head_finds_the_features_and_a_damaged_shard_is_computed_again(
+    undisturbed: RunFolder, small_data: Path
+) -> None:
+    store = FolderStore(Path(undisturbed.store.location))
+    (folder,) = store.folders("features")
+    path = sorted(stored_shards(store, folder))[0]
+    before = read_shard(store, path)
+    store.put_bytes(path, b"rust")
+
+    other = transfer(settings(small_data, Path(store.location), run_id="other", head_units=[32, 8]))
+
+    assert (candidate(other)["shards_found"], candidate(other)["shards_computed"]) == (5, 1)
+    np.testing.assert_allclose(read_shard(store, path), before, rtol=1e-4, atol=1e-3)
+    assert store.folders("features") == [folder]
+    assert not history(other).equals(history(undisturbed))
+
+
+def test_killed_feature_tasks_cost_their_shard_and_change_nothing(
+    undisturbed: RunFolder, small_data: Path, tmp_path: Path
+) -> None:
+    with Killer(tmp_path / "features", kills=2) as killer:
+        run = transfer(settings(small_data, tmp_path))
+
+    assert killer.killed == 2
+    assert candidate(run)["shards_computed"] == 6
+    pd.testing.assert_frame_equal(history(run), history(undisturbed), check_exact=False, rtol=1e-4)
+
+
+def test_two_workers_train_as_one_does(undisturbed: RunFolder, small_data: Path) -> None:
+    run = transfer(
+        settings(
+            small_data,
+            Path(undisturbed.store.location),
+            run_id="two",
+            workers=2,
+            cpus_per_worker=1,
+            fine_tune_epochs=2,
+        )
+    )
+
+    for phase in ("frozen", "fine-tuned"):
+        pd.testing.assert_frame_equal(history(run, phase), history(undisturbed, phase), check_exact=False, rtol=2e-3)
