@@ -25,7 +25,7 @@ class Recipe:
         scale, offset: grey level (0-255) * scale + offset, one offset a channel, is what the backbone is fed with.
         feature_layer: name of the layer whose output is the features.
         pooling: how its map becomes a vector: the average or the maximum over all places, or all places one by one.
-        standardise: whether features are brought to zero mean and unit variance over the training images.
+        standardise: whether features are brought to zero mean and at most unit variance over the training images.
         head_units: sizes of the hidden layers.
         feature_dropout: share of the features that is dropped in training.
         dropouts: share of each hidden layer that is dropped in training, one a layer.
@@ -79,7 +79,7 @@ def _notebook(feature_layer: str, pooling: Pooling, units: tuple[int, ...], drop
 def _sound(
     image_size: int, scale: float, offset: tuple[float, float, float], feature_layer: str, pooling: Pooling
 ) -> Recipe:
-    return Recipe(image_size, True, scale, offset, feature_layer, pooling, True, (512,), 0.3, (0.5,))
+    return Recipe(image_size, True, scale, offset, feature_layer, pooling, True, (512,), 0.5, (0.5,))
 
 
 FACTS: dict[str, BackboneFacts] = {

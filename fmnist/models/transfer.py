@@ -79,14 +79,17 @@ def build_head(recipe: Recipe, features: int, *, seed: int) -> keras.Model:
 
 
 def standardise(head: keras.Model, features: np.ndarray) -> None:
-    """Tells a head's standardisation, if it has one, the mean and variance of the training images' features."""
+    """Tells a head's standardisation, if it has one, the mean and variance of the training images' features.
+
+    A feature that varies less than they do on average is taken for varying as much: most are 0 for most images, and
+    divided by their own little deviation the few images that have them would shout.
+    """
     for layer in head.layers:
         if layer.name == STANDARDISATION:
             chunks = [features[start : start + 1000] for start in range(0, len(features), 1000)]
             mean = sum(chunk.sum(axis=0, dtype=np.float64) for chunk in chunks) / len(features)
             variance = sum(np.square(chunk - mean).sum(axis=0) for chunk in chunks) / len(features)
-            # A feature that never varies would be divided by about nothing, and shout should it ever vary.
-            layer.set_weights([mean, np.where(variance > STANDARDISATION_EPSILON, variance, 1.0)])
+            layer.set_weights([mean, np.maximum(variance, variance.mean())])
 
 
 def whole_model(backbone: keras.Model, recipe: Recipe, head: keras.Model | None = None) -> keras.Model:
@@ -102,6 +105,15 @@ def whole_model(backbone: keras.Model, recipe: Recipe, head: keras.Model | None 
             if layer.weights:
                 model.get_layer(layer.name).set_weights(layer.get_weights())
     return model
+
+
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Gives a model the weights of another one of the same architecture."""
+    target.set_weights(source.get_weights())
+    for layer in target._flatten_layers():
+        # EfficientNet has one. It computes with a copy of its weights that only loading from a file brings up to date.
+        if isinstance(layer, layers.Normalization):
+            layer.finalize_state()
 
 
 def unfreeze(model: keras.Model, backbone: str, recipe: Recipe, stages: int) -> None:

@@ -19,6 +19,7 @@ from fmnist.artifacts import Store
 from fmnist.candidates import InputDiagnosis
 from fmnist.config import TransferConfig
 from fmnist.data import Images
+from fmnist.errors import UserError
 from fmnist.features import feature_dtype, feature_key, write_shard
 from fmnist.recipes import FACTS, Recipe
 
@@ -37,6 +38,7 @@ class BackboneTask:
         backbone: its name.
         recipe: how it is fed.
         weights: sha256 of the weights' file; how fresh ones are drawn, without a file.
+        source: of the weights, as the user named it.
         file_name: of the weights; its ending says the format.
         published: whether they are those that Keras publishes.
     """
@@ -45,6 +47,7 @@ class BackboneTask:
     backbone: str
     recipe: Recipe
     weights: str
+    source: str = "none"
     file_name: str = ""
     published: bool = False
 
@@ -161,7 +164,11 @@ def load_task_backbone(task: BackboneTask, weights: np.ndarray | None, recipe: R
         if weights is not None:
             path = Path(folder, task.file_name)
             path.write_bytes(weights.tobytes())
-        return load_backbone(task.backbone, recipe, path, published=task.published, seed=task.config.seed)
+        try:
+            return load_backbone(task.backbone, recipe, path, published=task.published, seed=task.config.seed)
+        except UserError as error:
+            # The person knows the file by another name than this process does.
+            raise UserError(str(error).replace(str(path), task.source)) from error
 
 
 def _start(task: BackboneTask) -> str:

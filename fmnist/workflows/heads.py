@@ -153,7 +153,7 @@ def _begun(task: FineTuneTask, precision: str) -> Any:
     """The model to begin with, for products in ``precision``, with its last stages trainable."""
     from fmnist.inference import load_model
     from fmnist.models import precision_policy
-    from fmnist.models.transfer import unfreeze, whole_model
+    from fmnist.models.transfer import copy_weights, unfreeze, whole_model
 
     config, recipe = task.backbone.config, task.backbone.recipe
     backbone = load_task_backbone(task.backbone, None, recipe, precision)
@@ -162,7 +162,7 @@ def _begun(task: FineTuneTask, precision: str) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.keras")
         path.write_bytes(ray.get(task.model).tobytes())
-        model.set_weights(load_model(path).get_weights())
+        copy_weights(load_model(path), model)
     unfreeze(model, task.backbone.backbone, recipe, config.fine_tune_stages)
     return model
 

@@ -145,7 +145,7 @@ def _look_at(
         task = BackboneTask(config, name, recipe, weights=f"none, seed {config.seed}")
         record, weights = WeightsRecord("none", None, published=False), None
     else:
-        task = BackboneTask(config, name, recipe, file.sha256, file.name, file.published)
+        task = BackboneTask(config, name, recipe, file.sha256, file.source, file.name, file.published)
         record = WeightsRecord(file.source, file.sha256, file.published)
         # Once into the object store, from which every node takes it.
         weights = ray.put(np.frombuffer(file.path.read_bytes(), np.uint8))

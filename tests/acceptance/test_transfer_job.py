@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -112,7 +113,8 @@ def test_killed_driver_and_cluster_cost_no_shard_and_at_most_one_epoch(
         assert job.wait() == 0, job.output
 
     assert any("4 of 4 shards found" in line for line in job.lines), job.output
-    assert any(line.startswith(("resumed after epoch 2", "resumed after epoch 3")) for line in job.lines), job.output
+    # The machine died within the second epoch's report, or behind it.
+    assert any(re.match(r"resumed after epoch [123]", line) for line in job.lines), job.output
     assert run.verify() == [] and {path.split("/")[0] for path in run.files()} == FILES
     assert history(run)["epoch"].tolist() == [1, 2, 3, 4]
     assert run.get_json("metrics.json")["candidates"][0]["shards_computed"] == 0
@@ -170,5 +172,6 @@ def test_weights_of_another_network_are_one_line_that_names_the_layer(
 
     assert ended.returncode == 2, ended.stderr
     (line,) = ended.stderr.strip().splitlines()
-    assert "vgg16.weights.h5" in line and "normalization" in line
+    # The name by which it was given, not that of a copy somewhere on the cluster.
+    assert line.startswith(f"fmnist: {weights}: not weights of efficientnetb1: layer normalization")
     assert not (tmp_path / "vgg").exists()
