@@ -57,15 +57,17 @@ def experiment(name: str, fed: str, recipe: Any, options: argparse.Namespace, tr
 
     backbone = load_backbone(name, recipe, options.weights if name == "vgg16" else None, seed=0)
     if name == "efficientnetb1":
-        normalisation = backbone.get_layer("normalization")
+        import keras
+
+        (normalisation,) = (layer for layer in backbone.layers if isinstance(layer, keras.layers.Normalization))
         normalisation.set_weights([np.array(IMAGENET_MEAN), np.array(IMAGENET_STDDEV) ** 2, np.array(1)])
         normalisation.finalize_state()
     extractor = feature_extractor(backbone, recipe)
     seen = diagnose(name, "notebook", recipe, extractor, train.select(np.arange(1000)))
     sets = [Features(extractor.predict(part.pixels, batch_size=100, verbose=0), part.labels) for part in (train, val)]
     print(
-        f"{name} fed with {fed}: features of {sets[0].inputs.mean():.3g} on average differ by {seen.spread:.2%} between "
-        f"images, {seen.silent_features:.0%} are always 0; nearest mean right for {seen.separability:.0%}"
+        f"{name} fed with {fed}: features of {sets[0].inputs.mean():.3g} on average differ by {seen.spread:.2%} "
+        f"between images, {seen.silent_features:.0%} are always 0; nearest mean right for {seen.separability:.0%}"
     )
     for seed in SEEDS:
         accuracy, loss, dead = head(recipe, sets[0], sets[1], options.epochs, seed)

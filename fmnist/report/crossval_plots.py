@@ -113,13 +113,15 @@ def leak(records: Sequence[FoldRecord]) -> Figure:
         of_kind = [record for record in records if record.weights == kind]
         folds, accuracies = [record.fold for record in of_kind], [record.held_out_accuracy for record in of_kind]
         axes.plot(folds, accuracies, color=COLOURS[kind], marker="o", markersize=5, linewidth=2, label=TITLES[kind])
+        # Below the end of a line that rises, which would run through it.
+        below = kind == "carried" and accuracies[-1] > mean(accuracies)
         axes.annotate(
             f"{accuracies[-1]:.1%}".replace("%", " %"),
             (folds[-1], accuracies[-1]),
-            xytext=(0, -14 if accuracies[-1] > mean(accuracies) and kind == "carried" else 8),
+            xytext=(0, -14 if below else 8),
             textcoords="offset points",
             ha="right",
-            va="top" if accuracies[-1] > mean(accuracies) and kind == "carried" else "bottom",
+            va="top" if below else "bottom",
             color=COLOURS[kind],
         )
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))

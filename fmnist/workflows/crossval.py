@@ -107,7 +107,8 @@ def _run_folds(
             f"run {run.run_id}: {'; '.join(lost)}; the folds that have ended are kept, and the same command with this "
             "--run-id trains the others"
         )
-    return _outcomes(run, wanted)
+    ended = {(outcome.weights, outcome.fold): outcome for outcome in _outcomes(run, missing)} | known
+    return [ended[weights, fold.number] for weights, fold in wanted]
 
 
 def _run_pieces(task: FoldTask, images: ray.ObjectRef, pieces: list[Piece], progress: FoldProgress) -> list[str]:

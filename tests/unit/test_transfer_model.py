@@ -130,7 +130,9 @@ def test_a_copy_predicts_what_the_original_does(pixels: np.ndarray) -> None:
     # EfficientNet normalises its input by weights of which Keras keeps a copy.
     recipe = replace(FACTS["efficientnetb1"].sound, image_size=32, feature_layer="block1b_add", pooling="avg")
     models = [whole_model(load_backbone("efficientnetb1", recipe, None, seed=seed), recipe) for seed in (0, 1)]
-    normalization = models[0].get_layer(BACKBONE).get_layer("normalization")
+    (normalization,) = (
+        layer for layer in models[0].get_layer(BACKBONE).layers if isinstance(layer, keras.layers.Normalization)
+    )
     normalization.set_weights([np.full(3, 0.4), np.full(3, 0.02), np.array(1)])
     normalization.finalize_state()
     copy_weights(*models)
