@@ -3,8 +3,9 @@
 Repeats the study's frozen models with their inputs in three ranges, without test images:
 
 - VGG16 with the weights given, such as ``python tests/hed_weights.py vgg16.weights.h5`` writes;
-- EfficientNetB1 with fresh weights but the input statistics of the published ones, for the question is only whether
-  images still differ behind them.
+- EfficientNetB1 with fresh weights, but with the input statistics of the published ones, and its batch normalisations
+  set to what images of 0 to 255 give: the range that a trained one expects. Whether images still differ behind it
+  when they are fed in another range does not depend on what its filters have learnt.
 
 ``python benchmarks/chance.py --weights vgg16.weights.h5``
 """
@@ -57,11 +58,7 @@ def experiment(name: str, fed: str, recipe: Any, options: argparse.Namespace, tr
 
     backbone = load_backbone(name, recipe, options.weights if name == "vgg16" else None, seed=0)
     if name == "efficientnetb1":
-        import keras
-
-        (normalisation,) = (layer for layer in backbone.layers if isinstance(layer, keras.layers.Normalization))
-        normalisation.set_weights([np.array(IMAGENET_MEAN), np.array(IMAGENET_STDDEV) ** 2, np.array(1)])
-        normalisation.finalize_state()
+        expect_0_to_255(backbone, replace(recipe, scale=1.0), train.select(np.arange(500)))
     extractor = feature_extractor(backbone, recipe)
     seen = diagnose(name, "notebook", recipe, extractor, train.select(np.arange(1000)))
     sets = [Features(extractor.predict(part.pixels, batch_size=100, verbose=0), part.labels) for part in (train, val)]
@@ -76,6 +73,23 @@ def experiment(name: str, fed: str, recipe: Any, options: argparse.Namespace, tr
             f"  head, seed {seed}: val_accuracy {accuracy:.4f}, val_loss {loss:.4f}, dead units by layer {layers}",
             flush=True,
         )
+
+
+def expect_0_to_255(backbone: Any, recipe: Any, images: Any) -> None:
+    """Sets the statistics of an EfficientNet with fresh weights, layer by layer, to those of images."""
+    import keras
+
+    from fmnist.models.transfer import backbone_input
+
+    for layer in backbone.layers:
+        if isinstance(layer, keras.layers.Normalization):
+            layer.set_weights([np.array(IMAGENET_MEAN), np.array(IMAGENET_STDDEV) ** 2, np.array(1)])
+            layer.finalize_state()
+        if isinstance(layer, keras.layers.BatchNormalization):
+            # No memory: the statistics become those of the one batch that follows.
+            layer.momentum, layer.trainable = 0.0, True
+    backbone(backbone_input(recipe).predict(images.pixels, verbose=0), training=True)
+    backbone.trainable = False
 
 
 def head(recipe: Any, train: Any, val: Any, epochs: int, seed: int) -> tuple[float, float, tuple[float, ...]]:
