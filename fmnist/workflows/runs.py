@@ -46,6 +46,11 @@ def open_run(job: str, config: JobConfig) -> RunFolder:
     return run
 
 
+def goes_on(run: RunFolder, config: JobConfig) -> bool:
+    """Whether a job with this configuration goes on from what the run's folder has, once it has begun."""
+    return run.state() == "unfinished" and _conflict(run, config) is None
+
+
 def begin_run(run: RunFolder, config: JobConfig, data_summary: dict[str, Any]) -> dict[str, Any]:
     """Writes what is known before the work begins; returns the environment it wrote.
 

@@ -35,7 +35,7 @@ from fmnist.workflows.feature_tasks import BackboneReport, BackboneTask
 from fmnist.workflows.heads import FineTuneTask, HeadTask, TrainedModel, fine_tune, train_head
 from fmnist.workflows.phases import PhaseOutcome, WeightsRecord, phase_model, read_phase, write_phase
 from fmnist.workflows.preparation import PreparedData, prepare
-from fmnist.workflows.runs import begin_run, open_run
+from fmnist.workflows.runs import begin_run, goes_on, open_run
 from fmnist.workflows.train import draw_data
 
 _console = plain_console()
@@ -113,7 +113,11 @@ def transfer(config: TransferConfig) -> RunFolder:
             note(f"Ray: {resources}; workers: {config.workers} of {cpus:g} CPUs, {config.gpus_per_worker:g} GPUs")
             if shared := cluster.shared_folder(resources, run.store.location):
                 note(shared)
-            unfinished = [name for name in names if any(read_phase(run, name, phase) is None for phase in phases)]
+            unfinished = [
+                name
+                for name in names
+                if not goes_on(run, config) or any(read_phase(run, name, phase) is None for phase in phases)
+            ]
             # All are looked at before the first is trained: wrong weights of the last one cost nothing.
             backbones = [_look_at(config, name, recipes[name], files[name], data) for name in unfinished]
             environment = begin_run(run, config, data.summary)

@@ -133,8 +133,12 @@ def test_another_head_finds_the_features_and_a_damaged_shard_is_computed_again(
 def test_killed_feature_tasks_cost_their_shard_and_change_nothing(
     undisturbed: RunFolder, small_data: Path, tmp_path: Path
 ) -> None:
+    # What an unfinished run of other settings has left, which is about to be overwritten, counts for nothing.
+    left = RunFolder(FolderStore(tmp_path), "small")
+    left.put_bytes("config.yaml", b"epochs: 99")
+    left.put_json("phases/vgg16-frozen/outcome.json", {})
     with Killer(tmp_path / "features", kills=2) as killer:
-        run = transfer(settings(small_data, tmp_path))
+        run = transfer(settings(small_data, tmp_path, overwrite=True))
 
     assert killer.killed == 2
     assert candidate(run)["shards_computed"] == 6
