@@ -206,18 +206,11 @@ def _s3_download(url: str, backbone: str, note: Callable[[str], None], cache: Pa
 
 
 def _versions(bucket: str, prefix: str, url: str) -> dict[str, str]:
-    """Returns the names directly under a prefix, each with a text that changes with its content."""
     # Imported here: boto3 is for those who use it.
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        # Quick attempts: an address that is wrong is told at once, not after a minute of retries.
-        pages = s3.client(s3.QUICK_ATTEMPTS).get_paginator("list_objects_v2")
-        return {
-            entry["Key"].removeprefix(prefix): f"{entry['ETag']} {entry['Size']}"
-            for page in pages.paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
-            for entry in page.get("Contents", [])
-        }
+        return s3.versions(bucket, prefix)
     except ClientError as error:
         raise UserError(f"{url}: cannot be read: {error.response['Error']['Code']}") from error
     except BotoCoreError as error:

@@ -35,7 +35,7 @@ def download(url: str, cache: Path, progress: Callable[[str], None]) -> tuple[Ch
     folder = key.rpartition("/")[0] if train else key
     prefix = f"{folder}/" if folder else ""
     try:
-        objects = _list(bucket, prefix)
+        objects = s3.versions(bucket, prefix)
         choice = choose_csv_pair(train, objects, url) if train else choose_files(objects, url)
         versions = "\n".join(f"{name} {objects[name]}" for _, name in choice.files)
         # A folder for each version: an object that changed in the bucket is never read from the cache.
@@ -56,18 +56,3 @@ def download(url: str, cache: Path, progress: Callable[[str], None]) -> tuple[Ch
         raise DataError(f"{cache}: cannot be written ({error.strerror}): set FMNIST_CACHE to a folder") from error
     files = [DataFile(target / name, f"s3://{bucket}/{prefix}{name}") for _, name in choice.files]
     return choice, files
-
-
-def _list(bucket: str, prefix: str) -> dict[str, str]:
-    """Returns the names directly under a prefix, each with a text that changes with its content."""
-    names = {}
-    # One attempt: an address that is wrong is told at once, not after a minute of retries.
-    pages = (
-        s3.client(s3.QUICK_ATTEMPTS)
-        .get_paginator("list_objects_v2")
-        .paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
-    )
-    for page in pages:
-        for entry in page.get("Contents", []):
-            names[entry["Key"].removeprefix(prefix)] = f"{entry['ETag']} {entry['Size']}"
-    return names
