@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -24,7 +25,41 @@ def rounded(seconds: float) -> str:
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
-class PieceProgress:
+class _BarProgress:
+    """A bar that a terminal shows while the block runs, and lines above it. Use it as a context manager."""
+
+    def __init__(self, what: str, total: int, unit: str, console: Console | None) -> None:
+        self.console = console or plain_console()
+        self._bar = Progress(
+            TextColumn(what),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TimeElapsedColumn(),
+            TextColumn("elapsed,"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+            transient=True,
+        )
+        self._task = self._bar.add_task(what, total=total)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def note(self, text: str) -> None:
+        """Shows a line."""
+        self.console.print(text, markup=False)
+
+
+class PieceProgress(_BarProgress):
     """Shows how many of a number of equal pieces are done: a bar in a terminal, now and then a line in a log.
 
     Args:
@@ -37,37 +72,10 @@ class PieceProgress:
     SECONDS_BETWEEN_LINES = 15.0
 
     def __init__(self, what: str, pieces: int, of_piece: int, console: Console | None = None) -> None:
+        super().__init__(what, pieces, "shards", console)
         self.what, self.pieces, self.of_piece = what, pieces, of_piece
-        self.console = console or plain_console()
-        self._bar = Progress(
-            TextColumn(what),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("shards"),
-            TimeElapsedColumn(),
-            TextColumn("elapsed,"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=self.console,
-            disable=not self.console.is_terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task(what, total=pieces)
         self._done = 0
         self._started = self._told = time.monotonic()
-
-    def __enter__(self) -> PieceProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def note(self, text: str) -> None:
-        """Shows a line."""
-        self.console.print(text, markup=False)
 
     def piece(self) -> None:
         """Shows that one more is done."""
@@ -81,7 +89,7 @@ class PieceProgress:
             self.note(f"{self.what}: {self._done} of {self.pieces} shards, {rate:,.0f} images/s, {rounded(left)} left")
 
 
-class EpochProgress:
+class EpochProgress(_BarProgress):
     """Shows epochs as they end. Use it as a context manager.
 
     Args:
@@ -90,36 +98,8 @@ class EpochProgress:
     """
 
     def __init__(self, epochs: int, console: Console | None = None) -> None:
+        super().__init__("training", epochs, "epochs", console)
         self.epochs = epochs
-        self.console = console or plain_console()
-        self._bar = Progress(
-            TextColumn("training"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("epochs"),
-            TimeElapsedColumn(),
-            TextColumn("elapsed,"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=self.console,
-            disable=not self.console.is_terminal,
-            transient=True,
-        )
-        self._task = self._bar.add_task("training", total=epochs)
-        self._started = time.monotonic()
-
-    def __enter__(self) -> EpochProgress:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def note(self, text: str) -> None:
-        """Shows a line."""
-        self.console.print(text, markup=False)
 
     def epoch(self, row: Row) -> None:
         """Shows an epoch's result and moves the bar."""

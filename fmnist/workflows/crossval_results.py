@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -31,7 +30,7 @@ from fmnist.report.crossval_page import CrossvalReport, render_crossval
 from fmnist.report.crossval_plots import crossval_plots
 from fmnist.workflows.fold import FoldOutcome
 from fmnist.workflows.preparation import PreparedFolds
-from fmnist.workflows.results import utc
+from fmnist.workflows.results import csv_bytes, utc
 
 
 def write_crossval_results(
@@ -63,9 +62,9 @@ def write_crossval_results(
     environment = {**environment, "devices": devices, "precision": ", ".join(precisions)}
     plots = crossval_plots(records, pooled, data.images, probabilities) | dict(figures)
 
-    run.put_bytes(FOLDS_TABLE, _csv(folds_table(records)))
-    run.put_bytes(HISTORY, _csv(history_table(records)))
-    run.put_bytes(PREDICTIONS, _csv(_predictions(data, probabilities), float_format="%.6g"))
+    run.put_bytes(FOLDS_TABLE, csv_bytes(folds_table(records)))
+    run.put_bytes(HISTORY, csv_bytes(history_table(records)))
+    run.put_bytes(PREDICTIONS, csv_bytes(_predictions(data, probabilities), float_format="%.6g"))
     run.put_json(ENVIRONMENT, environment)
     for name, image in plots.items():
         run.put_bytes(f"{PLOTS}/{name}.png", image)
@@ -184,9 +183,3 @@ def _carried(records: Sequence[FoldRecord]) -> dict[str, Any] | None:
         "loss": [record.held_out_loss for record in records],
         "epochs": sum(len(record.rows) for record in records),
     }
-
-
-def _csv(table: pd.DataFrame, **options: Any) -> bytes:
-    text = io.StringIO()
-    table.to_csv(text, index=False, **options)
-    return text.getvalue().encode()

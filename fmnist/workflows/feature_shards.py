@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from fmnist.config import TransferConfig
 from fmnist.data import Images
 from fmnist.errors import FmnistError, IntegrityError, TrainingError
 from fmnist.features import Features, Shard, feature_dtype, read_shard, shard_path, shards, stored_shards
-from fmnist.progress import PieceProgress
+from fmnist.progress import PieceProgress, plain_console
 from fmnist.workflows.feature_tasks import BackboneReport, BackboneTask, compute_shard, inspect_backbone, predict_shard
 
 Key = TypeVar("Key")
@@ -51,7 +50,8 @@ def inspect(task: BackboneTask, weights: ray.ObjectRef | None, train: Images) ->
     """Looks at a backbone on the cluster; see `inspect_backbone`."""
     sample = train.select(np.arange(min(SAMPLE_IMAGES, len(train))))
     run = _remote(inspect_backbone, task.config)
-    [(_, report)] = _completed({"the look at the backbone": run.remote(task, weights, sample)}, f"{task.backbone}")
+    looking = iter([(task.backbone, run.remote(task, weights, sample))])
+    [(_, report)] = _completed(looking, f"the look at {task.backbone}", plain_console().print)
     return report
 
 
@@ -80,16 +80,12 @@ def compute_features(
         if found := len(dealt) - len(missing):
             progress.note(f"features of {task.backbone}: {found} of {len(dealt)} shards found in {store.location}")
         run = _remote(compute_shard, task.config)
-        waiting = deque(missing)
         seconds = 0.0
-
-        def started() -> Iterator[tuple[Shard, ray.ObjectRef]]:
-            while waiting:
-                shard = waiting.popleft()
-                path = shard_path(report.key, shard)
-                yield shard, run.remote(task, weights, images, shard.positions, store, path)
-
-        for shard, (features, took) in _completed_of(started(), f"features of {task.backbone}", progress.note):
+        tasks = (
+            (shard, run.remote(task, weights, images, shard.positions, store, shard_path(report.key, shard)))
+            for shard in missing
+        )
+        for shard, (features, took) in _completed(tasks, f"features of {task.backbone}", progress.note):
             out[shard.positions] = features
             seconds += took
             progress.piece()
@@ -124,7 +120,7 @@ def predict(
         (start, run.remote(config.cpus_per_shard, name, reference, images, start, start + config.images_per_shard))
         for start in starts
     )
-    found = dict(_completed_of(tasks, "the test images", note))
+    found = dict(_completed(tasks, "the test images", note))
     devices = sorted({device for _, of_task in found.values() for device in of_task})
     probabilities = np.concatenate([found[start][0] for start in starts])
     return probabilities, tuple(devices), time.perf_counter() - began
@@ -166,11 +162,7 @@ def _remote(function: Callable[..., Any], config: TransferConfig) -> Any:
     )(function)
 
 
-def _completed(tasks: dict[Key, ray.ObjectRef], what: str) -> list[tuple[Key, Any]]:
-    return list(_completed_of(iter(tasks.items()), what, lambda _: None))
-
-
-def _completed_of(
+def _completed(
     tasks: Iterator[tuple[Key, ray.ObjectRef]], what: str, note: Callable[[str], None]
 ) -> Iterator[tuple[Key, Any]]:
     """Yields what tasks return, as they end; starts more of them only as others end.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -101,10 +100,9 @@ def write_results(
         plots = tune_plots(search.records, search.winner.trial) | plots
 
     run.put_bytes(MODEL, outcome.model)
-    run.put_bytes(HISTORY, history.to_csv(index=False).encode())
-    table = io.StringIO()
-    predictions_table(data.test.labels, outcome.test_probabilities).to_csv(table, index=False, float_format="%.6g")
-    run.put_bytes(PREDICTIONS, table.getvalue().encode())
+    run.put_bytes(HISTORY, csv_bytes(history))
+    table = predictions_table(data.test.labels, outcome.test_probabilities)
+    run.put_bytes(PREDICTIONS, csv_bytes(table, float_format="%.6g"))
     run.put_json(ENVIRONMENT, environment)
     for name, image in plots.items():
         run.put_bytes(f"{PLOTS}/{name}.png", image)
@@ -179,6 +177,11 @@ def _metrics(
         "workers": config.workers,
         "restarts": outcome.restarts,
     }
+
+
+def csv_bytes(table: pd.DataFrame, **options: Any) -> bytes:
+    """A table as a run's CSV files have it, without the index; ``options`` are those of ``DataFrame.to_csv``."""
+    return table.to_csv(index=False, **options).encode()
 
 
 def utc(seconds: float) -> str:

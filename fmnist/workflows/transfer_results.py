@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
-
-import pandas as pd
 
 from fmnist.artifacts import (
     CANDIDATES,
@@ -31,7 +28,7 @@ from fmnist.report.transfer_page import TransferReport, render_transfer
 from fmnist.report.transfer_plots import transfer_plots
 from fmnist.workflows.phases import PhaseOutcome, phase_model
 from fmnist.workflows.preparation import PreparedData
-from fmnist.workflows.results import utc
+from fmnist.workflows.results import csv_bytes, utc
 
 
 def write_transfer_results(
@@ -72,9 +69,9 @@ def write_transfer_results(
         folder = "" if outcome is kept else f"{CANDIDATES}/{outcome.backbone}-{outcome.phase}/"
         run.put_bytes(f"{folder}{MODEL}", phase_model(run, outcome.backbone, outcome.phase))
         table = predictions_table(labels, outcome.probabilities)
-        run.put_bytes(f"{folder}{PREDICTIONS}", _csv(table, float_format="%.6g"))
-    run.put_bytes(CANDIDATES_TABLE, _csv(candidates_table(records)))
-    run.put_bytes(HISTORY, _csv(history_table(records)))
+        run.put_bytes(f"{folder}{PREDICTIONS}", csv_bytes(table, float_format="%.6g"))
+    run.put_bytes(CANDIDATES_TABLE, csv_bytes(candidates_table(records)))
+    run.put_bytes(HISTORY, csv_bytes(history_table(records)))
     run.put_json(ENVIRONMENT, environment)
     for name, image in plots.items():
         run.put_bytes(f"{PLOTS}/{name}.png", image)
@@ -157,9 +154,3 @@ def _candidate(record: CandidateRecord) -> dict[str, Any]:
 
 def _diagnoses(outcomes: Sequence[PhaseOutcome]) -> list[Any]:
     return [diagnosis for outcome in outcomes if outcome.phase == "frozen" for diagnosis in outcome.diagnoses]
-
-
-def _csv(table: pd.DataFrame, **options: Any) -> bytes:
-    text = io.StringIO()
-    table.to_csv(text, index=False, **options)
-    return text.getvalue().encode()
