@@ -44,6 +44,8 @@ class JobConfig:
         artifacts: The artifact store that the run folder goes to, a folder or s3://bucket/prefix.
         run_id: Name of the run, made from job and time if not given. The same id again resumes an unfinished run.
         overwrite: Replace a finished run of the same id instead of refusing.
+        skip_finished: End with success, and do nothing, where a finished run has the same id and settings, instead of
+            refusing: whoever starts a job again after a failure need not know how far it came.
         val_fraction: Share of the training images set aside for validation, stratified by class.
         seed: Of the split, the initial weights and the order of the images.
         limit: Use the first so many training images, after shuffling by the seed; all if not given.
@@ -53,6 +55,7 @@ class JobConfig:
     artifacts: str = "artifacts"
     run_id: str | None = None
     overwrite: bool = False
+    skip_finished: bool = False
     val_fraction: OpenUnitInterval = 0.2
     seed: NonNegativeInt = 0
     limit: PositiveInt | None = None

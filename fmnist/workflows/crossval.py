@@ -22,7 +22,7 @@ from fmnist.folds import Weights
 from fmnist.workflows.events import heard, open_events
 from fmnist.workflows.fold import FoldNews, FoldOutcome, FoldTask, read_outcome, train_folds
 from fmnist.workflows.preparation import PreparedFolds, prepare_folds
-from fmnist.workflows.runs import begin_run, open_run
+from fmnist.workflows.runs import begin_run, is_done, open_run
 from fmnist.workflows.spaces import check_model
 
 # Until a person is told that no fold finds room.
@@ -47,6 +47,8 @@ def crossval(config: CrossvalConfig) -> RunFolder:
     """
     started = time.time()
     run = open_run(CROSSVAL, config)
+    if is_done(run, config):
+        return run
     with (
         ThreadPoolExecutor() as beside,
         FoldProgress(config.folds, config.epochs, carried=config.carry_weights) as progress,

@@ -12,11 +12,12 @@ from fmnist.config import JobConfig
 from fmnist.environment import describe_environment
 from fmnist.errors import RunError
 from fmnist.options import settings_yaml
+from fmnist.progress import plain_console
 
 # Where a run's files lie and how much of a cluster it takes may change between a start and its resumption; what its
 # numbers depend on may not.
 MAY_CHANGE = frozenset(
-    {"artifacts", "run_id", "overwrite", "max_failures", "xla"}
+    {"artifacts", "run_id", "overwrite", "skip_finished", "max_failures", "xla"}
     | {"workers", "cpus_per_worker", "gpus_per_worker", "cpus_per_trial", "gpus_per_trial"}
     # A fold's processors are not among them: its numbers are to be the same to the last digit.
     | {"concurrency", "carry_weights"}
@@ -36,14 +37,25 @@ def open_run(job: str, config: JobConfig) -> RunFolder:
 
     Raises:
         StoreError: if the artifact store cannot be used.
-        RunError: if the id is taken by a finished run or one of other settings, and ``overwrite`` is off.
+        RunError: if the id is taken by one of other settings and ``overwrite`` is off, or by a finished one and
+            ``skip_finished`` is off too.
     """
+    if config.overwrite and config.skip_finished:
+        raise RunError("overwrite, skip_finished: found both, expected one of them at most")
     store = open_store(config.artifacts)
     store.check()
     run = RunFolder(store, config.run_id or new_run_id(job))
-    if (conflict := _conflict(run, config)) and not config.overwrite:
+    conflict = _changed(run, config) if is_done(run, config) else _conflict(run, config)
+    if conflict and not config.overwrite:
         raise RunError(f"run {run.run_id} in {store.location}: {conflict}; take another --run-id, or --overwrite")
+    if is_done(run, config):
+        plain_console().print(f"run {run.run_id} in {store.location}: finished already, nothing to do", markup=False)
     return run
+
+
+def is_done(run: RunFolder, config: JobConfig) -> bool:
+    """Whether there is nothing to do, because the run has finished and ``skip_finished`` lets it be."""
+    return config.skip_finished and run.state() == "finished"
 
 
 def goes_on(run: RunFolder, config: JobConfig) -> bool:
@@ -67,10 +79,12 @@ def begin_run(run: RunFolder, config: JobConfig, data_summary: dict[str, Any]) -
 
 def _conflict(run: RunFolder, config: JobConfig) -> str | None:
     """Says why a job with this configuration cannot go on in the run's folder; None if it can."""
-    state = run.state()
-    if state == "finished":
-        return "finished already"
-    if state == "unfinished" and run.exists(CONFIG):
+    return "finished already" if run.state() == "finished" else _changed(run, config)
+
+
+def _changed(run: RunFolder, config: JobConfig) -> str | None:
+    """Names the first setting that a job's numbers depend on and that differs from the run's; None if none does."""
+    if run.exists(CONFIG):
         before = yaml.safe_load(run.get_bytes(CONFIG))
         for name, now in asdict(config).items():
             if name not in MAY_CHANGE and before.get(name) != now:

@@ -29,7 +29,7 @@ from fmnist.workflows.data_parallel import Schedule, join, restore_best, run_wor
 from fmnist.workflows.events import open_events
 from fmnist.workflows.outcome import TrainOutcome
 from fmnist.workflows.preparation import PreparedData, prepare
-from fmnist.workflows.runs import begin_run, open_run
+from fmnist.workflows.runs import begin_run, is_done, open_run
 from fmnist.workflows.spaces import check_model
 
 
@@ -67,6 +67,8 @@ def train(config: TrainConfig) -> RunFolder:
     """
     started = time.time()
     run = open_run(TRAIN, config)
+    if is_done(run, config):
+        return run
     with ThreadPoolExecutor() as beside, EpochProgress(config.epochs) as progress:
         progress.note(f"run {run.run_id} in {run.store.location}")
         preparing = beside.submit(prepare, config, progress.note)

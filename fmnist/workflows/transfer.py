@@ -35,7 +35,7 @@ from fmnist.workflows.feature_tasks import BackboneReport, BackboneTask
 from fmnist.workflows.heads import FineTuneTask, HeadTask, TrainedModel, fine_tune, train_head
 from fmnist.workflows.phases import PhaseOutcome, WeightsRecord, phase_model, read_phase, write_phase
 from fmnist.workflows.preparation import PreparedData, prepare
-from fmnist.workflows.runs import begin_run, goes_on, open_run
+from fmnist.workflows.runs import begin_run, goes_on, is_done, open_run
 from fmnist.workflows.train import draw_data
 
 _console = plain_console()
@@ -101,6 +101,8 @@ def transfer(config: TransferConfig) -> RunFolder:
     phases: tuple[Phase, ...] = ("frozen", "fine-tuned") if config.fine_tune_epochs else ("frozen",)
     recipes = {name: recipe_of(config, name) for name in names}
     run = open_run(TRANSFER, config)
+    if is_done(run, config):
+        return run
     comparison = find_comparison(run.store, config.compare_with)
     with ThreadPoolExecutor() as beside:
         note(f"run {run.run_id} in {run.store.location}")

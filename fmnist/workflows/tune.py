@@ -36,7 +36,7 @@ from fmnist.search_progress import SearchProgress
 from fmnist.trials import Status, TrialRecord, best_trial, trials_table
 from fmnist.workflows.hyperband import Hyperband, brackets
 from fmnist.workflows.preparation import PreparedData, prepare
-from fmnist.workflows.runs import begin_run, open_run
+from fmnist.workflows.runs import begin_run, is_done, open_run
 from fmnist.workflows.spaces import discover_space
 from fmnist.workflows.train import draw_data, fit
 from fmnist.workflows.trial import OBJECTIVE, SearchTask, SearchTrial, trial_number
@@ -64,6 +64,8 @@ def tune(config: TuneConfig) -> RunFolder:
     """
     started = time.time()
     run = open_run(TUNE, config)
+    if is_done(run, config):
+        return run
     console = plain_console()
     note = partial(console.print, markup=False)
     note(f"run {run.run_id} in {run.store.location}")
@@ -266,7 +268,8 @@ def _write_trials(config: TuneConfig, run: RunFolder, records: list[TrialRecord]
     found += f"{reached['epoch']:g}.\n# To train it: fmnist train --config {BEST}\n"
     found += f"# To cross-validate it: fmnist crossval --config {BEST}\n"
     # Not what is of this run or this cluster only, and not what the space decides.
-    left_out = ("artifacts", "run_id", "overwrite", "learning_rate", "workers", "cpus_per_worker", "gpus_per_worker")
+    left_out = {"artifacts", "run_id", "overwrite", "skip_finished", "learning_rate"}
+    left_out |= {"workers", "cpus_per_worker", "gpus_per_worker"}
     settings = {name: value for name, value in asdict(best_config(config, winner)).items() if name not in left_out}
     before = yaml.safe_load(run.get_bytes(BEST)) if run.exists(BEST) else None
     if before and before["hyperparameters"] != settings["hyperparameters"]:

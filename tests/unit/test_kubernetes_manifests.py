@@ -1,0 +1,299 @@
+"""What can be known of k8s/ without a cluster: each object is valid, and what a schema cannot see fits together."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import shlex
+import string
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import kubernetes_validate
+import pytest
+import yaml
+from manifests import (
+    FOLDERS,
+    K8S,
+    Object,
+    clusters,
+    containers,
+    has_kubectl,
+    merged,
+    named,
+    of_kind,
+    overlay,
+    pods,
+    ray_jobs,
+    render,
+    rendered,
+    title,
+)
+
+import fmnist
+from fmnist.config import JOBS
+from fmnist.options import parse_config
+from jobs import REPOSITORY
+
+KUBERNETES = "1.33"
+RAY_KINDS = {"RayCluster": "rayclusters", "RayJob": "rayjobs", "RayCronJob": "raycronjobs"}
+# Secrets that a person makes, by the commands of docs/kubernetes.md.
+SECRETS = {"fmnist-s3", "fmnist-redis"}
+COMPONENTS = ("autoscaling", "gcs-fault-tolerance", "gpu", "kueue", "spot", "workload-identity")
+
+pytestmark = pytest.mark.skipif(not has_kubectl(), reason="no `kubectl`, whose kustomize renders k8s/")
+
+
+def crds() -> Path:
+    """The folder of KubeRay's CustomResourceDefinitions."""
+    folder = Path(os.environ.get("KUBERAY_CRDS") or REPOSITORY.parent / "shared/kuberay-crds")
+    if not folder.is_dir():
+        pytest.skip(f"no {folder}: KUBERAY_CRDS names a folder of KubeRay's CustomResourceDefinitions")
+    return folder
+
+
+def strict(schema: Any) -> Any:
+    """The schema with fields that it does not know made errors, in the dialect of JSON Schema."""
+    if isinstance(schema, list):
+        return [strict(each) for each in schema]
+    if not isinstance(schema, dict):
+        return schema
+    result = {name: strict(value) for name, value in schema.items()}
+    if result.get("x-kubernetes-int-or-string") is True:
+        result = {"anyOf": [{"type": "integer"}, {"type": "string"}]}
+    free = "additionalProperties" in result or result.get("x-kubernetes-preserve-unknown-fields") is True
+    if isinstance(result.get("properties"), dict) and not free:
+        result["additionalProperties"] = False
+    return result
+
+
+@cache
+def validator(kind: str) -> jsonschema.Draft202012Validator:
+    """Of a kind of KubeRay's, as version v1 of its definition has it."""
+    definition = yaml.load((crds() / f"ray.io_{RAY_KINDS[kind]}.yaml").read_text(), yaml.CSafeLoader)
+    (version,) = [each for each in definition["spec"]["versions"] if each["name"] == "v1"]
+    schema = strict(version["schema"]["openAPIV3Schema"])
+    # The API server's, not the resource's own.
+    schema["properties"]["metadata"] = {"type": "object"}
+    return jsonschema.Draft202012Validator(schema)
+
+
+def check(one: Object) -> None:
+    """Raises an error of the validator if an object is not valid."""
+    if one["kind"] in RAY_KINDS:
+        validator(one["kind"]).validate(one)
+    elif not one["apiVersion"].startswith("kueue."):
+        kubernetes_validate.validate(one, KUBERNETES, strict=True)
+
+
+def with_component(name: str, folder: Path) -> tuple[Object, ...]:
+    """The jobs of overlays/cpu with one component more, at the place that its own text names."""
+    if name == "kueue":
+        return render(overlay(folder / "queued", ["jobs/cpu"], ["components/kueue"]))
+    overlay(folder / "cluster", ["overlays/cpu"], [f"components/{name}"])
+    jobs = overlay(folder / "jobs", [], ["jobs/rayjobs"])
+    content = yaml.safe_load((jobs / "kustomization.yaml").read_text()) | {"resources": ["../cluster"]}
+    (jobs / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    return render(jobs)
+
+
+@pytest.fixture(scope="module", params=[*FOLDERS, *(f"components/{name}" for name in COMPONENTS)])
+def objects(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Object, ...]:
+    """All objects of a folder that can be applied, or of the jobs with a component."""
+    kind, _, name = request.param.partition("/")
+    if kind == "components":
+        return with_component(name, tmp_path_factory.mktemp(name))
+    return rendered(request.param)
+
+
+def test_every_object_is_valid(objects: tuple[Object, ...]) -> None:
+    for one in objects:
+        try:
+            check(one)
+        except (jsonschema.ValidationError, kubernetes_validate.ValidationError) as error:
+            raise AssertionError(f"{title(one)}: {error}") from error
+
+
+def test_a_field_that_kuberay_does_not_know_is_an_error() -> None:
+    cluster = copy.deepcopy(named(rendered("base"), "RayCluster", "fmnist"))
+    cluster["spec"]["headGroupSpec"]["template"]["spec"]["enableServiceLink"] = False
+
+    with pytest.raises(jsonschema.ValidationError, match="enableServiceLink"):
+        check(cluster)
+
+
+def test_every_folder_of_k8s_is_looked_at() -> None:
+    found = {str(path.parent.relative_to(K8S)) for path in K8S.rglob("kustomization.yaml")}
+
+    used = {"components/s3-secret", "components/settings", "jobs/rayjobs"}
+    assert found == {*FOLDERS, *(f"components/{name}" for name in COMPONENTS), *used}
+
+
+def test_names_that_are_referred_to_exist(objects: tuple[Object, ...]) -> None:
+    known = {kind: {one["metadata"]["name"] for one in of_kind(objects, kind)} for kind in {o["kind"] for o in objects}}
+    assert "Secret" not in known
+    for whose, pod in pods(objects):
+        assert (
+            pod["spec"]["serviceAccountName"] in known["ServiceAccount"]
+            if "serviceAccountName" in pod["spec"]
+            else True
+        )
+        volumes = {volume["name"]: volume for volume in pod["spec"].get("volumes", [])}
+        if whose == "StatefulSet s3":
+            volumes |= {"data": {}}
+        for volume in volumes.values():
+            if "configMap" in volume:
+                assert volume["configMap"]["name"] in known["ConfigMap"], whose
+        for container in containers(pod):
+            assert {mount["name"] for mount in container["volumeMounts"]} <= set(volumes), whose
+            for source in container.get("envFrom", []):
+                if "configMapRef" in source:
+                    assert source["configMapRef"]["name"] in known["ConfigMap"], whose
+                else:
+                    assert source["secretRef"]["name"] in SECRETS, whose
+    for binding in of_kind(objects, "RoleBinding"):
+        assert binding["roleRef"]["name"] in known["Role"]
+        assert {subject["name"] for subject in binding["subjects"]} <= known["ServiceAccount"]
+    assert {one["metadata"].get("namespace", "fmnist") for one in objects} == {"fmnist"}
+
+
+def test_pods_obey_the_restricted_standard_and_more(objects: tuple[Object, ...]) -> None:
+    for whose, pod in pods(objects):
+        spec = pod["spec"]
+        assert spec["securityContext"]["runAsNonRoot"] is True and spec["securityContext"]["runAsUser"] > 0, whose
+        assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}, whose
+        assert spec["enableServiceLinks"] is False, whose
+        needs_token = whose == "Job storage-setup" or (whose.endswith(", head") and _autoscales(objects))
+        assert spec.get("automountServiceAccountToken", needs_token) is needs_token, whose
+        for container in containers(pod):
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False and context["readOnlyRootFilesystem"] is True, whose
+            assert context["capabilities"] == {"drop": ["ALL"]}, whose
+            assert container["imagePullPolicy"] == "IfNotPresent", whose
+            resources = container["resources"]
+            assert resources["requests"]["memory"] == resources["limits"]["memory"], whose
+            for variable in container.get("env", []):
+                assert "value" not in variable or not re.search("KEY|TOKEN|SECRET|PASSWORD", variable["name"]), whose
+
+
+def _autoscales(objects: tuple[Object, ...]) -> bool:
+    return any(cluster.get("enableInTreeAutoscaling") for _, cluster in clusters(objects))
+
+
+def test_clusters_are_closed_and_their_heads_do_no_work(objects: tuple[Object, ...]) -> None:
+    found = list(clusters(objects))
+    assert found
+    for whose, cluster in found:
+        assert cluster["authOptions"] == {"mode": "token"}, whose
+        assert cluster["headGroupSpec"]["rayStartParams"]["num-cpus"] == "0", whose
+        groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+        for group in groups:
+            objects_bytes = int(group["rayStartParams"]["object-store-memory"])
+            memory = {volume["name"]: volume for volume in group["template"]["spec"]["volumes"]}["shared-memory"]
+            assert objects_bytes <= _bytes(memory["emptyDir"]["sizeLimit"]), whose
+            limit = group["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
+            assert _bytes(memory["emptyDir"]["sizeLimit"]) < _bytes(limit), whose
+    (namespace,) = of_kind(objects, "Namespace")
+    assert namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] == "restricted"
+
+
+def _bytes(quantity: str) -> int:
+    number, unit = re.fullmatch(r"(\d+)(Mi|Gi)", quantity).groups()  # type: ignore[union-attr]
+    return int(number) << {"Mi": 20, "Gi": 30}[unit]
+
+
+def test_policies_let_in_whom_they_name(objects: tuple[Object, ...]) -> None:
+    closed, ray = (named(objects, "NetworkPolicy", name) for name in ("closed", "ray"))
+    assert closed["spec"] == {"podSelector": {}, "policyTypes": ["Ingress"]}
+    peers = [peer.get("podSelector", {}) for rule in ray["spec"]["ingress"] for peer in rule["from"]]
+    labels = [peer.get("matchLabels", {}) for peer in peers]
+    for whose, job in ray_jobs(objects):
+        submitter = job["submitterPodTemplate"]["metadata"]["labels"]
+        assert any(each and each.items() <= submitter.items() for each in labels), whose
+
+
+@pytest.mark.parametrize("folder", ["jobs/cpu", "jobs/gpu", "jobs/dev-storage"])
+def test_entrypoints_and_settings_are_those_of_the_jobs(folder: str, tmp_path: Path) -> None:
+    objects = rendered(folder)
+    settings = named(objects, "ConfigMap", "fmnist-settings")["data"]
+    files = named(objects, "ConfigMap", "fmnist-jobs")["data"]
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    found = {}
+    for whose, job in ray_jobs(objects):
+        (container,) = job["submitterPodTemplate"]["spec"]["containers"]
+        assert {source["configMapRef"]["name"] for source in container["envFrom"]} == {"fmnist-settings"}
+        assert {variable["name"] for variable in container["env"]} == {"RUN_ID"}
+        # As the submitter's shell does; a name that is not there is an error.
+        entrypoint = string.Template(job["entrypoint"]).substitute(settings, RUN_ID="stable")
+        python, script, *arguments = shlex.split(entrypoint)
+        name = Path(script).stem
+        assert python == "python" and (REPOSITORY / script).exists(), whose
+        arguments = [argument.replace("/etc/fmnist/", f"{tmp_path}/") for argument in arguments]
+        config = parse_config(JOBS[name], f"fmnist {name}", arguments)
+        assert config is not None
+        assert (config.run_id, config.artifacts, config.skip_finished) == ("stable", settings["ARTIFACTS"], True)
+        found[whose] = config
+        cluster = job["rayClusterSpec"]
+        (group,) = cluster["workerGroupSpecs"]
+        limits = group["template"]["spec"]["containers"][0]["resources"]["limits"]
+        gpus = int(limits.get("nvidia.com/gpu", 0))
+        assert group["replicas"] == group["maxReplicas"] == int(settings["WORKERS"])
+        if hasattr(config, "workers"):
+            assert config.workers == group["replicas"], whose
+        for unit in ("worker", "trial", "fold", "shard"):
+            asked = getattr(config, f"gpus_per_{unit}", 0)
+            assert asked <= gpus and (asked > 0) == (gpus > 0 and hasattr(config, f"gpus_per_{unit}")), whose
+        assert job["shutdownAfterJobFinishes"] is True and job["backoffLimit"] > 0
+    assert set(found) == {*(f"RayJob {name}" for name in JOBS), "RayCronJob retrain"}
+    assert set(files) == {f"{name}.yaml" for name in JOBS}
+
+
+def test_ray_is_the_one_that_is_installed_and_in_the_images_name() -> None:
+    pinned = re.search(r'"ray\[[^\]]*\]==([\d.]+)"', (REPOSITORY / "pyproject.toml").read_text())
+    assert pinned
+    for folder in FOLDERS:
+        for whose, cluster in clusters(rendered(folder)):
+            assert cluster["rayVersion"] == pinned[1], whose
+        for whose, pod in pods(rendered(folder)):
+            for container in containers(pod):
+                name, _, tag = container["image"].partition(":")
+                if name == "fmnist" and folder != "base":
+                    variant = "-gpu" if folder.endswith("/gpu") else ""
+                    assert tag == f"{fmnist.__version__}-ray{pinned[1]}{variant}", whose
+
+
+def test_one_value_changes_image_bucket_and_workers_everywhere(tmp_path: Path) -> None:
+    mine = overlay(
+        tmp_path / "mine",
+        ["jobs/cpu"],
+        ["components/settings"],
+        images=[{"name": "fmnist", "newName": "somewhere/fmnist", "newTag": "mine"}],
+        configMapGenerator=[merged("fmnist-settings", {"WORKERS": "7", "ARTIFACTS": "s3://other/place"})],
+    )
+
+    objects = render(mine)
+
+    assert {container["image"] for _, pod in pods(objects) for container in containers(pod)} == {
+        "somewhere/fmnist:mine"
+    }
+    for whose, cluster in clusters(objects):
+        (group,) = cluster["workerGroupSpecs"]
+        assert (group["replicas"], group["maxReplicas"]) == (7, 7), whose
+    assert named(objects, "ConfigMap", "fmnist-settings")["data"]["ARTIFACTS"] == "s3://other/place"
+    assert not re.search(r"s3://my-bucket", yaml.safe_dump_all(objects))
+
+
+def test_every_job_has_the_cluster_of_the_people(objects: tuple[Object, ...]) -> None:
+    first, *others = [cluster for _, cluster in clusters(objects)]
+
+    assert all(other == first for other in others)
+
+
+def test_retraining_is_the_train_job(objects: tuple[Object, ...]) -> None:
+    jobs = dict(ray_jobs(objects))
+    if jobs:
+        assert jobs["RayCronJob retrain"] == {k: v for k, v in jobs["RayJob train"].items() if k != "suspend"}
