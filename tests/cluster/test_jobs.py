@@ -1,0 +1,198 @@
+"""Every job as a RayJob on pods, its artifacts fetched and checked; schedules, autoscaling, GPUs, bad settings."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+from kubernetes_cluster import (
+    Jobs,
+    artifacts,
+    get,
+    job_status,
+    kubectl,
+    own_jobs,
+    state,
+    wait_for_job,
+    wait_until,
+)
+
+from jobs import command
+
+
+@pytest.fixture(scope="module", autouse=True)
+def room(jobs: Jobs) -> None:
+    """The cluster for people would only hold processors here."""
+    kubectl("delete", "raycluster", "fmnist", "--ignore-not-found")
+
+
+@pytest.mark.timeout(420)
+@pytest.mark.parametrize("job", ["train", "tune", "crossval", "transfer"])
+def test_job_succeeds_on_two_workers_and_its_artifacts_can_be_fetched(jobs: Jobs, job: str, tmp_path: Path) -> None:
+    jobs.start(job)
+    wait_for_job(job)
+
+    with artifacts() as environment:
+        pulled = command(
+            "runs", "pull", job, "--artifacts", "s3://fmnist/runs", "--to", str(tmp_path), environment=environment
+        )
+    assert pulled.returncode == 0, pulled.stderr
+    verified = command("runs", "verify", job, "--artifacts", str(tmp_path))
+    assert verified.returncode == 0 and "files intact" in verified.stdout, verified.stdout
+    metrics = json.loads((tmp_path / job / "metrics.json").read_text())
+    if job != "crossval":
+        evaluated = command("evaluate", "--run", job, "--artifacts", str(tmp_path), "--json")
+        assert evaluated.returncode == 0, evaluated.stderr
+        assert json.loads(evaluated.stdout)["accuracy"] == pytest.approx(metrics["test"]["accuracy"], abs=1e-6)
+    log = kubectl("logs", f"job/{job}", "--tail=-1")
+    assert "Ray: 2 CPUs (3 nodes, joined)" in log, log
+
+
+@pytest.mark.timeout(420)
+def test_schedule_fires_and_each_firing_is_a_run_of_its_own(jobs: Jobs, tmp_path: Path) -> None:
+    often = own_jobs(
+        tmp_path,
+        patches=[
+            {
+                "target": {"kind": "RayCronJob"},
+                "patch": json.dumps([{"op": "replace", "path": "/spec/schedule", "value": "* * * * *"}]),
+            }
+        ],
+    )
+    often.start("retrain")
+
+    def fired() -> list[str]:
+        return [one["metadata"]["name"] for one in get("rayjobs") if one["metadata"]["name"].startswith("retrain-")]
+
+    wait_until("second firing", lambda: len(fired()) >= 2, timeout=180)
+    kubectl("patch", "raycronjob", "retrain", "--type=merge", "--patch", '{"spec": {"suspend": true}}')
+    names = fired()
+    for name in names:
+        wait_for_job(name)
+
+    with artifacts() as environment:
+        listed = command("runs", "list", "--artifacts", "s3://fmnist/runs", environment=environment).stdout
+    assert len(names) == len(set(names)) >= 2
+    for name in names:
+        assert any(line.startswith(f"{name}\ttrain\tfinished") for line in listed.splitlines()), listed
+
+
+@pytest.mark.timeout(420)
+def test_autoscaled_cluster_grows_from_nothing_and_shrinks_again(jobs: Jobs, tmp_path: Path) -> None:
+    # A cluster that stays when its job has ended, to see it shrink.
+    patch = [
+        {"op": "replace", "path": "/metadata/name", "value": "grows"},
+        {"op": "replace", "path": "/spec/shutdownAfterJobFinishes", "value": False},
+        {"op": "remove", "path": "/spec/ttlSecondsAfterFinished"},
+        {"op": "add", "path": "/spec/rayClusterSpec/autoscalerOptions/idleTimeoutSeconds", "value": 5},
+    ]
+    grown = own_jobs(
+        tmp_path,
+        components=("autoscaling",),
+        patches=[{"target": {"kind": "RayJob", "name": "crossval"}, "patch": json.dumps(patch)}],
+    )
+    grown.start("crossval")
+
+    seen = []
+
+    def ended() -> bool:
+        pods = [pod["metadata"]["name"] for pod in get("pods", "", "-l", "ray.io/node-type=worker")]
+        workers = sum(name.startswith("grows-") for name in pods)
+        if not seen or seen[-1] != workers:
+            seen.append(workers)
+        job, deployment = job_status("grows")
+        assert deployment != "Failed", state()
+        return job == "SUCCEEDED" and deployment == "Complete" and workers == 0
+
+    wait_until("grown and shrunk cluster", ended, timeout=360)
+    kubectl("delete", "rayjob", "grows", "--wait=false")
+
+    assert seen[0] == 0 and max(seen) == 2 and seen[-1] == 0, seen
+
+
+@pytest.fixture
+def gpus() -> Iterator[None]:
+    """A node that says it has two GPUs. There is no device behind them, unless the cluster has some by itself."""
+    nodes = get("nodes")
+    if any(int(node["status"]["capacity"].get("nvidia.com/gpu", 0)) for node in nodes):
+        yield
+        return
+    name = nodes[0]["metadata"]["name"]
+    change = ["patch", "node", name, "--subresource=status", "--type=json", "--patch"]
+    path = "/status/capacity/nvidia.com~1gpu"
+    kubectl(*change, json.dumps([{"op": "add", "path": path, "value": "2"}]))
+    yield
+    kubectl(*change, json.dumps([{"op": "remove", "path": path}]))
+
+
+@pytest.mark.timeout(300)
+def test_gpu_workers_are_placed_one_a_gpu_and_ray_sees_them__without_a_device(
+    jobs: Jobs, gpus: None, tmp_path: Path
+) -> None:
+    look = "import ray; ray.init(); print([int(node['Resources'].get('GPU', 0)) for node in ray.nodes()])"
+    patch = [
+        {"op": "replace", "path": "/metadata/name", "value": "gpus"},
+        {"op": "replace", "path": "/spec/entrypoint", "value": f'python -c "{look}"'},
+    ]
+    placed = own_jobs(
+        tmp_path,
+        components=("gpu",),
+        patches=[{"target": {"kind": "RayJob", "name": "train"}, "patch": json.dumps(patch)}],
+    )
+    placed.start("train")
+    wait_for_job("gpus")
+
+    log = kubectl("logs", "job/gpus", "--tail=-1")
+    assert sorted(re.search(r"\[(.*)\]", log)[1].split(", ")) == ["0", "1", "1"], log
+
+
+@pytest.mark.timeout(300)
+def test_bad_settings_are_told_within_a_minute_and_end(jobs: Jobs, tmp_path: Path) -> None:
+    def broken(name: str, *operations: dict[str, object]) -> None:
+        patch = [
+            {"op": "replace", "path": "/metadata/name", "value": name},
+            {"op": "replace", "path": "/spec/backoffLimit", "value": 0},
+            {"op": "replace", "path": "/spec/preRunningDeadlineSeconds", "value": 75},
+            *operations,
+        ]
+        one = own_jobs(
+            tmp_path / name,
+            values=("WORKERS=1",),
+            patches=[{"target": {"kind": "RayJob", "name": "train"}, "patch": json.dumps(patch)}],
+        )
+        one.start("train")
+
+    cluster = "/spec/rayClusterSpec"
+    container = "template/spec/containers/0"
+    pod = [f"{cluster}/headGroupSpec/{container}", f"{cluster}/workerGroupSpecs/0/{container}"]
+    other_secret = [{"op": "replace", "path": f"{path}/envFrom/1/secretRef/name", "value": "nowhere"} for path in pod]
+    other_image = [{"op": "replace", "path": f"{path}/image", "value": "fmnist:not-built"} for path in pod]
+    nowhere = [{"name": "AWS_ENDPOINT_URL", "value": "http://nowhere:9"}]
+    other_store = [{"op": "add", "path": f"{path}/env", "value": nowhere} for path in pod]
+    broken("no-secret", *other_secret)
+    broken("no-image", *other_image)
+    broken("no-store", *other_store)
+
+    def seen(text: str, *of: str) -> Callable[[], bool]:
+        return lambda: text in kubectl(*of, check=False)
+
+    heads = ("describe", "pods", "-l", "ray.io/node-type=head")
+    began = time.monotonic()
+    wait_until("reason: Secret", seen('secret "nowhere" not found', *heads), timeout=60)
+    wait_until("reason: image", seen('pull image "fmnist:not-built"', *heads), timeout=60)
+    wait_until("reason: store", seen("nowhere:9", "describe", "rayjob", "no-store"), timeout=120)
+    told = time.monotonic() - began
+    for name in ("no-secret", "no-image", "no-store"):
+        wait_until(f"end of {name}", partial(lambda name: job_status(name)[1] == "Failed", name), timeout=180)
+    message = get("rayjob", "no-store")["status"]["message"]
+
+    assert told < 120
+    assert "fmnist: s3://fmnist/runs" in message and "Traceback" not in message, message
+    for name in ("no-secret", "no-image"):
+        assert "preRunningDeadlineSeconds" in get("rayjob", name)["status"]["message"]
+    kubectl("delete", "rayjob", "no-secret", "no-image", "no-store", "--wait=false")
