@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help train tune crossval transfer test lint format lock bench clean
+.PHONY: help train tune crossval transfer test e2e lint format lock bench image clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,10 @@ transfer: $(VENV)/.runtime  ## train new heads on ImageNet networks; --weights a
 
 test: $(VENV)/.dev  ## run all tests; some of them through ARGS=
 	$(BIN)/python -m pytest $(ARGS)
+
+e2e: $(VENV)/.dev  ## run the jobs on the Kubernetes cluster that KUBECONFIG names; E2E_IMAGE= names the image, E2E_KILLS=5 kills more
+	@test -n "$$KUBECONFIG" || { echo "KUBECONFIG: not set, expected the file of a cluster with the KubeRay operator" >&2; exit 2; }
+	$(BIN)/python -m pytest tests/cluster $(ARGS)
 
 lint: $(VENV)/.dev  ## check style and types
 	$(BIN)/ruff check .
@@ -49,6 +53,18 @@ lock: $(VENV)/.dev  ## resolve the dependencies of pyproject.toml again and writ
 	$(BIN)/uv pip compile $(LOCK) --extra build --extra gpu pyproject.toml -o requirements-gpu.txt
 
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
+
+image:  ## build fmnist:VERSION-rayVERSION with docker or buildah; VARIANT=gpu for one with CUDA, its tag ends in -gpu; any flag through ARGS=
+	$(BUILDER) --build-arg VARIANT=$(VARIANT) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --tag $(IMAGE) $(ARGS) .
+
+# Ray's version is in the tag, since all of a cluster and who submits to it must have the same.
+IMAGE ?= fmnist:$(VERSION)-ray$(RAY)$(if $(filter gpu,$(VARIANT)),-gpu)
+VARIANT ?= cpu
+VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' fmnist/__init__.py)
+RAY = $(shell sed -n 's/^ray==\([0-9.]*\).*/\1/p' requirements.txt)
+REVISION = $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null)
+# Without --layers, buildah installs all dependencies again when a line of ours has changed.
+BUILDER ?= $(shell docker info >/dev/null 2>&1 && echo docker build || echo buildah build --layers)
 
 clean:  ## remove the environment and all caches, but no artifacts
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
