@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,17 @@ from ray_head import RAY
 
 from jobs import REPOSITORY
 
+# Says of each address among its arguments whether something answers there.
+STRANGER = """
+import socket, sys
+for address in sys.argv[1:]:
+    host, port = address.split(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=4)
+        print(address, "reached")
+    except OSError:
+        print(address, "not reached")
+"""
 ENTRYPOINT = "python jobs/train.py --config /etc/fmnist/train.yaml --artifacts s3://fmnist/runs --run-id by-hand"
 
 
@@ -67,16 +79,6 @@ def test_a_pod_without_a_label_of_ours_reaches_neither_ray_nor_the_store(jobs: J
     (head,) = get("pods", "", "-l", "ray.io/node-type=head,ray.io/cluster=fmnist")
     targets = [(head["status"]["podIP"], port) for port in (6379, 8265, 10001)]
     targets.append((get("pod", "s3-0")["status"]["podIP"], 8333))
-    stranger = """
-import socket, sys
-for address in sys.argv[1:]:
-    host, port = address.split(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=4)
-        print(address, "reached")
-    except OSError as error:
-        print(address, "not reached")
-"""
     image = IMAGE or head["spec"]["containers"][0]["image"]
     overrides = {
         "spec": {
@@ -87,19 +89,17 @@ for address in sys.argv[1:]:
                     "name": "stranger",
                     "image": image,
                     "imagePullPolicy": "IfNotPresent",
-                    "command": ["python", "-c", stranger, *(f"{host}:{port}" for host, port in targets)],
+                    "command": ["python", "-c", STRANGER, *(f"{host}:{port}" for host, port in targets)],
                     "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
                 }
             ],
         }
     }
-    from json import dumps
-
-    kubectl("run", "stranger", "--restart=Never", f"--image={image}", f"--overrides={dumps(overrides)}")
+    kubectl("run", "stranger", "--restart=Never", f"--image={image}", f"--overrides={json.dumps(overrides)}")
     kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/stranger", "--timeout=90s")
     output = kubectl("logs", "stranger")
     # The same from a pod of the cluster: what is refused above is there, and not merely down.
-    inside = kubectl("exec", head["metadata"]["name"], "--", "python", "-c", stranger, f"{targets[-1][0]}:8333")
+    inside = kubectl("exec", head["metadata"]["name"], "--", "python", "-c", STRANGER, f"{targets[-1][0]}:8333")
 
     assert output.splitlines() == [f"{host}:{port} not reached" for host, port in targets]
     assert "8333 reached" in inside
