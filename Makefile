@@ -30,7 +30,8 @@ e2e: $(VENV)/.dev  ## run the jobs on the Kubernetes cluster that KUBECONFIG nam
 	@test -n "$$KUBECONFIG" || { echo "KUBECONFIG: not set, expected the file of a cluster with the KubeRay operator" >&2; exit 2; }
 	$(BIN)/python -m pytest tests/cluster $(ARGS)
 
-lint: $(VENV)/.dev  ## check style and types
+lint: $(VENV)/.dev  ## check style, types and the Dockerfile
+	$(BIN)/hadolint Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
