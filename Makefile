@@ -23,8 +23,12 @@ crossval: $(VENV)/.runtime  ## cross-validate LeNet-5 in ten folds, several at o
 transfer: $(VENV)/.runtime  ## train new heads on ImageNet networks; --weights and any flag through ARGS=
 	$(BIN)/fmnist transfer $(ARGS)
 
-test: $(VENV)/.dev  ## run all tests; some of them through ARGS=
-	$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/.dev  ## run all tests, files side by side; some of them, or one after the other (-n 0), through ARGS=
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
+
+# Jobs wait for processes to start more than they compute. A file's tests share its jobs, and those of most jobs come
+# first. More at once than four would need more memory than most machines have: each may run Ray with TensorFlow.
+SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 e2e: $(VENV)/.dev  ## run the jobs on the Kubernetes cluster that KUBECONFIG names; E2E_IMAGE= names the image, E2E_KILLS=5 kills more
 	@test -n "$$KUBECONFIG" || { echo "KUBECONFIG: not set, expected the file of a cluster with the KubeRay operator" >&2; exit 2; }

@@ -9,10 +9,11 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 from data_files import write_idx_folder
-from ray_head import running_head
+from ray_head import joined_head
 from s3_server import S3Server, find_weed
 
 import fmnist.s3
@@ -24,6 +25,10 @@ from fmnist.errors import DataError
 
 # Ray reads this once, at its import. Tests that are about tokens start processes of their own with tokens switched on.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+
+# How long an example takes says what else the machine does, such as other tests.
+hypothesis.settings.register_profile("fmnist", deadline=None)
+hypothesis.settings.load_profile("fmnist")
 
 
 @pytest.fixture(scope="session")
@@ -94,9 +99,16 @@ def small_data(official_cache: Path, tmp_path_factory: pytest.TempPathFactory) -
     return write_idx_folder(tmp_path_factory.mktemp("small"), train, test)
 
 
+@pytest.fixture(scope="session")
+def tiny_data(official_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As `small_data`, of 400 and 40 images: for jobs whose images are dear and whose accuracy does not matter."""
+    whole = load("auto", cache=official_cache)
+    train, test = (part.select(np.arange(n)) for part, n in ((whole.train, 400), (whole.test, 40)))
+    return write_idx_folder(tmp_path_factory.mktemp("tiny"), train, test)
+
+
 @pytest.fixture(scope="module")
 def ray_cluster() -> Iterator[str]:
-    """A Ray head that runs for the tests of a module, named by RAY_ADDRESS as in a job given to ``ray job submit``."""
-    with running_head() as address, pytest.MonkeyPatch.context() as environment:
-        environment.setenv("RAY_ADDRESS", address)
+    """A Ray head that runs for the tests of a module, which its jobs join."""
+    with joined_head() as address:
         yield address

@@ -14,6 +14,8 @@ from types import TracebackType
 import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# Of a job that starts a local Ray as on a laptop, in a module whose others join one.
+OWN_RAY = {"RAY_ADDRESS": ""}
 
 
 class Job:

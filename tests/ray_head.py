@@ -10,27 +10,42 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+import pytest
 
 RAY = str(Path(sys.executable).parent / "ray")
 
 
+@dataclass(frozen=True)
+class Head:
+    """A running head.
+
+    Attributes:
+        address: for RAY_ADDRESS.
+        dashboard: where ``ray job submit`` finds it.
+    """
+
+    address: str
+    dashboard: str
+
+
 @contextmanager
-def running_head(*options: str, environment: dict[str, str] | None = None) -> Iterator[str]:
-    """Runs ``ray start --head`` with two CPUs for the block and yields its address.
+def running_head(environment: dict[str, str] | None = None) -> Iterator[Head]:
+    """Runs ``ray start --head`` with two CPUs for the block.
 
     Args:
-        options: more options of ``ray start``.
         environment: more variables for the head and all its processes.
     """
     environment = {**os.environ, "RAY_ADDRESS": "", **(environment or {})}
-    port = free_port()
+    port, dashboard_port = free_port(), free_port()
     head = subprocess.Popen(
         [
             *(RAY, "start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--disable-usage-stats"),
-            *("--object-store-memory=300000000", *(options or ("--include-dashboard=false",))),
+            # Without a dashboard Ray Train waits 12 s for it at the end of each of its runs.
+            *("--include-dashboard=true", f"--dashboard-port={dashboard_port}", "--object-store-memory=800000000"),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -38,7 +53,7 @@ def running_head(*options: str, environment: dict[str, str] | None = None) -> It
         env=environment,
     )
     try:
-        yield _announced_address(head, port)
+        yield Head(_announced_address(head, port), f"http://127.0.0.1:{dashboard_port}")
     finally:
         # Not by SIGTERM: a head drains for half a minute, and nothing here is worth the wait.
         family = [psutil.Process(head.pid), *psutil.Process(head.pid).children(recursive=True)]
@@ -47,6 +62,15 @@ def running_head(*options: str, environment: dict[str, str] | None = None) -> It
                 process.kill()
         psutil.wait_procs(family, timeout=20)
         head.wait(20)
+
+
+@contextmanager
+def joined_head(environment: dict[str, str] | None = None) -> Iterator[str]:
+    """As `running_head`, and the jobs that are started within the block join it; yields its address."""
+    with running_head(environment) as head, pytest.MonkeyPatch.context() as own:
+        # As in a job given to ``ray job submit``.
+        own.setenv("RAY_ADDRESS", head.address)
+        yield head.address
 
 
 def free_port() -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,40 +16,67 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from ray_head import RAY, free_port, running_head
+from ray_head import RAY, running_head
 
 from fmnist.data import CLASS_NAMES, load
-from jobs import REPOSITORY, fmnist
-
-
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fmnist", *arguments], capture_output=True, text=True, cwd=REPOSITORY, timeout=180
-    )
+from jobs import REPOSITORY, command, fmnist
 
 
 @pytest.fixture(scope="module")
-def submitted(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
-    """Artifacts and output of a run that was given to a Ray head by ``ray job submit``, with token authentication."""
-    artifacts = tmp_path_factory.mktemp("artifacts")
-    port = free_port()
+def head() -> Iterator[tuple[str, dict[str, str]]]:
+    """A Ray head with token authentication: where jobs are submitted, and the environment of a job that joins it."""
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex}
-    with running_head("--include-dashboard=true", f"--dashboard-port={port}", environment=token):
+    with running_head(token) as running:
+        yield running.dashboard, {**token, "RAY_ADDRESS": running.address}
+
+
+@pytest.fixture(scope="module")
+def submitted(
+    head: tuple[str, dict[str, str]], small_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str]:
+    """Artifacts and output of a run that was given to the head by ``ray job submit``."""
+    artifacts = tmp_path_factory.mktemp("artifacts")
+    dashboard, environment = head
+    began = time.monotonic()
+    while True:
         ended = subprocess.run(
             [
-                *(RAY, "job", "submit", f"--address=http://127.0.0.1:{port}", "--working-dir", "."),
+                *(RAY, "job", "submit", f"--address={dashboard}", "--working-dir", "."),
                 *("--", sys.executable, "jobs/train.py", "--data", str(small_data), "--artifacts", str(artifacts)),
                 *("--run-id", "submitted", "--epochs", "3", "--batch-size", "32", "--cpus-per-worker", "1"),
             ],
             capture_output=True,
             text=True,
             cwd=REPOSITORY,
-            env={**os.environ, **token},
+            # The token, but not the address: the head tells the job where it is.
+            env={**os.environ, **environment, "RAY_ADDRESS": ""},
             timeout=240,
         )
-    output = ended.stdout + ended.stderr
+        output = ended.stdout + ended.stderr
+        # A head says that it has started before it has all that it takes to start jobs.
+        if "No available agent" not in output or time.monotonic() > began + 60:
+            break
     assert ended.returncode == 0, output
-    yield artifacts, output
+    return artifacts, output
+
+
+@pytest.fixture(scope="module")
+def overwritten(
+    head: tuple[str, dict[str, str]],
+    submitted: tuple[Path, str],
+    small_data: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, list[str]]:
+    """The submitted run in other artifacts, where the 1998 model took its place; the settings that it took it with."""
+    artifacts = tmp_path_factory.mktemp("overwritten")
+    shutil.copytree(submitted[0] / "submitted", artifacts / "submitted")
+    arguments = [
+        *("--artifacts", str(artifacts), "--run-id", "submitted", "--model", "lenet5-1998", "--seed", "5"),
+        *("--epochs", "8", "--batch-size", "16", "--patience", "0"),
+    ]
+    with fmnist("train", *arguments, "--data", str(small_data), "--overwrite", environment=head[1]) as job:
+        assert job.wait() == 0, job.output
+    return artifacts, arguments
 
 
 def test_submitted_job_succeeds_and_shows_its_epochs(submitted: tuple[Path, str]) -> None:
@@ -127,23 +156,27 @@ def test_predict_reads_pictures_of_any_kind(submitted: tuple[Path, str], small_d
         assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-4)
 
 
-def test_finished_run_is_kept_unless_another_can_overwrite_it(small_data: Path, tmp_path: Path) -> None:
-    arguments = ["train", "--artifacts", str(tmp_path), "--run-id", "again", "--epochs", "1"]
-    data, nowhere = ["--data", str(small_data)], ["--data", str(tmp_path / "nowhere")]
-    overwrite = ["--overwrite", "--seed", "5"]
-    for extra, code in ((data, 0), (data, 2), (data + overwrite, 0), (nowhere + overwrite, 2)):
-        with fmnist(*arguments, *extra) as job:
-            assert job.wait() == code, job.output
-        if extra is data and code == 2:
-            assert "run again" in job.output and "finished already" in job.output and "--overwrite" in job.output
+def test_finished_run_is_kept_unless_another_can_overwrite_it(
+    head: tuple[str, dict[str, str]], overwritten: tuple[Path, list[str]], small_data: Path, tmp_path: Path
+) -> None:
+    artifacts, arguments = overwritten
 
-    assert json.loads((tmp_path / "again" / "metrics.json").read_text())["seed"] == 5
-    assert command("runs", "verify", "again", "--artifacts", str(tmp_path)).returncode == 0
+    with fmnist("train", *arguments, "--data", str(small_data), environment=head[1]) as job:
+        assert job.wait() == 2, job.output
+    assert "run submitted" in job.output and "finished already" in job.output and "--overwrite" in job.output
+    nowhere = ["--data", str(tmp_path / "nowhere")]
+    with fmnist("train", *arguments, *nowhere, "--overwrite", environment=head[1]) as job:
+        assert job.wait() == 2, job.output
+
+    assert json.loads((artifacts / "submitted" / "metrics.json").read_text())["seed"] == 5
+    assert command("runs", "verify", "submitted", "--artifacts", str(artifacts)).returncode == 0
 
 
-def test_loss_that_is_not_finite_ends_the_run_with_a_line(small_data: Path, tmp_path: Path) -> None:
+def test_loss_that_is_not_finite_ends_the_run_with_a_line(
+    head: tuple[str, dict[str, str]], small_data: Path, tmp_path: Path
+) -> None:
     arguments = ["--data", str(small_data), "--artifacts", str(tmp_path), "--run-id", "wild"]
-    with fmnist("train", *arguments, "--learning-rate", "1e30", "--epochs", "2") as job:
+    with fmnist("train", *arguments, "--learning-rate", "1e30", "--epochs", "2", environment=head[1]) as job:
         assert job.wait() == 1
 
     assert re.search(r"fmnist: run wild: epoch 1, step \d+ of \d+: the loss is (nan|inf)", job.output), job.output
@@ -151,11 +184,7 @@ def test_loss_that_is_not_finite_ends_the_run_with_a_line(small_data: Path, tmp_
     assert not (tmp_path / "wild" / "manifest.json").exists()
 
 
-def test_1998_model_learns(small_data: Path, tmp_path: Path) -> None:
-    arguments = ["--data", str(small_data), "--artifacts", str(tmp_path), "--run-id", "old", "--model", "lenet5-1998"]
-    with fmnist("train", *arguments, "--epochs", "8", "--batch-size", "16", "--patience", "0") as job:
-        assert job.wait() == 0, job.output
-
-    metrics = json.loads((tmp_path / "old" / "metrics.json").read_text())
+def test_1998_model_learns(overwritten: tuple[Path, list[str]]) -> None:
+    metrics = json.loads((overwritten[0] / "submitted" / "metrics.json").read_text())
     assert metrics["parameters"] == 60_000
     assert metrics["test"]["accuracy"] > 0.6

@@ -13,7 +13,9 @@ import pytest
 from hed_weights import write_vgg16_weights
 
 from fmnist.artifacts import FolderStore, RunFolder, S3Store
-from jobs import Job, command, fmnist
+from jobs import OWN_RAY, Job, command, fmnist
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 FILES = {
     *("config.yaml", "environment.json", "data.json", "metrics.json", "history.csv", "predictions.csv"),
@@ -40,7 +42,9 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(small_data: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, list[str]]:
+def trained(
+    ray_cluster: str, small_data: Path, weights: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunFolder, list[str]]:
     """A finished run on 1,600 images, and what it printed."""
     artifacts = tmp_path_factory.mktemp("artifacts")
     arguments = settings(small_data, str(artifacts), "--weights", str(weights))
@@ -97,19 +101,20 @@ def test_the_saved_model_reproduces_what_the_run_recorded(trained: tuple[RunFold
 
 
 def test_killed_driver_and_cluster_cost_no_shard_and_at_most_one_epoch(
-    trained: tuple[RunFolder, list[str]], small_data: Path, weights: Path, s3_bucket: str
+    tiny_data: Path, weights: Path, s3_bucket: str
 ) -> None:
     staged = command("weights", "fetch", "--backbone", "vgg16", "--from", str(weights), "--to", f"s3://{s3_bucket}/w")
     assert staged.returncode == 0, staged.stderr
-    more = ["--weights", f"s3://{s3_bucket}/w", "--batch-size", "4"]
-    arguments = settings(small_data, f"s3://{s3_bucket}/runs", *more)
+    # Of few images an epoch would be over before it is killed; of many small steps it is not.
+    more = ["--weights", f"s3://{s3_bucket}/w", "--batch-size", "1", "--images-per-shard", "100"]
+    arguments = settings(tiny_data, f"s3://{s3_bucket}/runs", *more)
     run = RunFolder(S3Store(s3_bucket, "runs"), "vgg")
-    with fmnist("transfer", *arguments) as job:
-        job.wait_for(r"^epoch 2/4")
+    with fmnist("transfer", *arguments, environment=OWN_RAY) as job:
+        job.wait_for(r"^epoch 2/4", timeout=180)
         job.kill_with_cluster()
     assert run.state() == "unfinished"
 
-    with fmnist("transfer", *arguments) as job:
+    with fmnist("transfer", *arguments, environment=OWN_RAY) as job:
         assert job.wait() == 0, job.output
 
     assert any("4 of 4 shards found" in line for line in job.lines), job.output
@@ -120,10 +125,10 @@ def test_killed_driver_and_cluster_cost_no_shard_and_at_most_one_epoch(
     assert run.get_json("metrics.json")["candidates"][0]["shards_computed"] == 0
 
 
-def test_all_backbones_leave_a_model_each(small_data: Path, tmp_path: Path) -> None:
+def test_all_backbones_leave_a_model_each(tiny_data: Path, tmp_path: Path) -> None:
     arguments = [
-        *("--data", str(small_data), "--artifacts", str(tmp_path), "--run-id", "all", "--weights", "none"),
-        *("--limit", "200", "--epochs", "1", "--recipe", "notebook"),
+        *("--data", str(tiny_data), "--artifacts", str(tmp_path), "--run-id", "all", "--weights", "none"),
+        *("--limit", "100", "--epochs", "1", "--recipe", "notebook"),
     ]
     with fmnist("transfer", *arguments) as job:
         assert job.wait(400) == 0, job.output
@@ -154,9 +159,9 @@ def test_all_backbones_leave_a_model_each(small_data: Path, tmp_path: Path) -> N
     ],
 )
 def test_wrong_settings_are_one_line_and_leave_nothing(
-    small_data: Path, tmp_path: Path, arguments: list[str], message: str
+    tiny_data: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    ended = command("transfer", *settings(small_data, str(tmp_path)), *arguments)
+    ended = command("transfer", *settings(tiny_data, str(tmp_path)), *arguments)
 
     assert ended.returncode == 2
     (line,) = ended.stderr.strip().splitlines()
@@ -165,9 +170,9 @@ def test_wrong_settings_are_one_line_and_leave_nothing(
 
 
 def test_weights_of_another_network_are_one_line_that_names_the_layer(
-    small_data: Path, weights: Path, tmp_path: Path
+    tiny_data: Path, weights: Path, tmp_path: Path
 ) -> None:
-    arguments = settings(small_data, str(tmp_path), "--backbone", "efficientnetb1", "--weights", str(weights))
+    arguments = settings(tiny_data, str(tmp_path), "--backbone", "efficientnetb1", "--weights", str(weights))
     ended = command("transfer", *arguments)
 
     assert ended.returncode == 2, ended.stderr

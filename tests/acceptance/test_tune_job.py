@@ -6,14 +6,16 @@ import io
 import json
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
+from ray_head import joined_head
 
 from fmnist.artifacts import FolderStore, RunFolder, S3Store
-from jobs import REPOSITORY, Job, command, fmnist
+from jobs import OWN_RAY, REPOSITORY, Job, command, fmnist
 
 TESTS = {"PYTHONPATH": str(REPOSITORY / "tests")}
 
@@ -29,8 +31,17 @@ def trials(run: RunFolder) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(run.get_bytes("trials.csv")))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def ray_cluster() -> Iterator[str]:
+    """A Ray head whose workers find the builders of the tests."""
+    with joined_head(TESTS) as address:
+        yield address
+
+
 @pytest.fixture(scope="module")
-def searched(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, list[str]]:
+def searched(
+    ray_cluster: str, small_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunFolder, list[str]]:
     """A finished search of the study's space, and what it printed."""
     artifacts = tmp_path_factory.mktemp("artifacts")
     with Job(sys.executable, "jobs/tune.py", *settings(small_data, str(artifacts), "--limit", "600")) as job:
@@ -123,7 +134,7 @@ def test_builder_of_a_user_is_searched_and_survives_a_killed_trial(
     marker = tmp_path / "killed"
     arguments = settings(small_data, f"s3://{s3_bucket}/runs", "--space", "builders:killed_once", "--limit", "400")
     arguments += ["--max-epochs", "1"]
-    with fmnist("tune", *arguments, environment=TESTS | {"KILLED_ONCE": str(marker)}) as job:
+    with fmnist("tune", *arguments, environment=TESTS | OWN_RAY | {"KILLED_ONCE": str(marker)}) as job:
         assert job.wait() == 0, job.output
 
     run = RunFolder(S3Store(s3_bucket, "runs"), "search")
@@ -187,14 +198,14 @@ def test_killed_search_goes_on_without_training_twice(
     searched: tuple[RunFolder, list[str]], small_data: Path, tmp_path: Path
 ) -> None:
     arguments = settings(small_data, str(tmp_path), "--limit", "600")
-    with fmnist("tune", *arguments) as job:
+    with fmnist("tune", *arguments, environment=OWN_RAY) as job:
         job.wait_for(r"^trial \d+ finished after 4 epochs")
         job.kill_with_cluster()
     states = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("search/trials/*/state.json")}
     trained_before = {int(name): state["rows"] for name, state in states.items()}
     assert 0 < sum(len(rows) == 4 for rows in trained_before.values()) < 6
 
-    with fmnist("tune", *arguments) as job:
+    with fmnist("tune", *arguments, environment=OWN_RAY) as job:
         assert job.wait() == 0, job.output
 
     run = RunFolder(FolderStore(tmp_path), "search")

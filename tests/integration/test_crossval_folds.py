@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import io
-import os
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
-import psutil
 import pytest
 import ray
+from kills import Killer, task_processes
 
 from fmnist.artifacts import FolderStore, RunFolder
 from fmnist.config import CrossvalConfig
@@ -50,12 +49,6 @@ def assert_same(run: RunFolder, undisturbed: RunFolder, weights: str = "fresh") 
         pd.testing.assert_frame_equal(table, expected, check_exact=True)
 
 
-def fold_processes() -> list[psutil.Process]:
-    """The processes that train folds on this module's cluster; the machine may have others."""
-    found = [process for process in psutil.process_iter(["cmdline"]) if "ray::train_folds" in str(process.info)]
-    return [process for process in found if os.environ["RAY_ADDRESS"] in str(process.parent().cmdline())]
-
-
 class Watch:
     """Counts the processes that train folds while the block runs."""
 
@@ -71,31 +64,12 @@ class Watch:
 
     def _look(self) -> None:
         while not self._over.wait(0.1):
-            self.most = max(self.most, len(fold_processes()))
+            self.most = max(self.most, len(task_processes("train_folds")))
 
 
-class Killer:
+def fold_killer(fold: Path, kills: int) -> Killer:
     """Kills the process of a fold each time that the fold has come to an epoch that was not killed at before."""
-
-    def __init__(self, folder: Path, kills: int) -> None:
-        self.folder, self.kills, self.killed = folder, kills, 0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._kill)
-
-    def __enter__(self) -> Killer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _kill(self) -> None:
-        while self.killed < self.kills and not self._over.wait(0.02):
-            if (self.folder / f"epoch-{1 + self.killed:04d}").exists() and (processes := fold_processes()):
-                (process,) = processes
-                process.kill()
-                self.killed += 1
+    return Killer("train_folds", kills, lambda killed: (fold / f"epoch-{1 + killed:04d}").exists())
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +85,7 @@ def undisturbed(ray_cluster: str, small_data: Path, tmp_path_factory: pytest.Tem
 def test_one_fold_at_once_that_is_killed_and_goes_on_gives_the_same_numbers(
     undisturbed: RunFolder, small_data: Path, tmp_path: Path
 ) -> None:
-    with Watch() as watch, Killer(tmp_path / "folds/folds/fresh-0002", kills=2) as killer:
+    with Watch() as watch, fold_killer(tmp_path / "folds/folds/fresh-0002", kills=2) as killer:
         run = crossval(settings(small_data, str(tmp_path), concurrency=1))
 
     assert watch.most == 1
@@ -126,10 +100,12 @@ def test_fold_that_is_lost_costs_no_other_fold_and_is_trained_by_the_same_comman
 ) -> None:
     config = settings(small_data, str(tmp_path), concurrency=1, max_failures=0, carry_weights=True)
     with (
-        Killer(tmp_path / "folds/folds/carried-0002", kills=1),
+        Watch() as watch,
+        fold_killer(tmp_path / "folds/folds/carried-0002", kills=1),
         pytest.raises(TrainingError, match=r"run folds: the folds with carried weights: .*the same command") as error,
     ):
         crossval(config)
+    assert watch.most == 1
     run = RunFolder(FolderStore(tmp_path), "folds")
     assert run.state() == "unfinished"
     assert "\n" not in str(error.value)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import io
-import os
-import threading
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
+from kills import Killer
 
 from fmnist.artifacts import FolderStore, RunFolder
 from fmnist.config import TransferConfig
@@ -22,9 +20,9 @@ from fmnist.workflows.transfer import transfer
 
 def settings(data: Path, artifacts: Path, **more: object) -> TransferConfig:
     """Two small stages of a VGG16 that nobody trained: the ways are those of the whole, and quick."""
-    defaults: dict[str, object] = {"run_id": "small", "limit": 600, "epochs": 3, "batch_size": 32}
+    defaults: dict[str, object] = {"run_id": "small", "limit": 360, "epochs": 3, "batch_size": 32}
     defaults |= {"backbone": "vgg16", "weights": "none", "image_size": 32, "feature_layer": "block2_pool"}
-    defaults |= {"pooling": "avg", "head_units": [16], "dropout": 0.0, "images_per_shard": 100}
+    defaults |= {"pooling": "avg", "head_units": [16], "dropout": 0.0, "images_per_shard": 60}
     return TransferConfig(data=str(data), artifacts=str(artifacts), **(defaults | more))  # type: ignore[arg-type]
 
 
@@ -40,56 +38,25 @@ def candidate(run: RunFolder, phase: str = "frozen") -> dict:
 
 def prepared(data: Path) -> tuple[Images, Images]:
     """The training and validation images that the job makes of the data."""
-    images = take(clean(load(str(data), cache=default_cache()).train)[0], 600, seed=0)
+    images = take(clean(load(str(data), cache=default_cache()).train)[0], 360, seed=0)
     return split(images, val_fraction=0.2, seed=0)
 
 
-class Killer:
-    """Kills a process that computes features, each time that another shard is there."""
-
-    def __init__(self, features: Path, kills: int) -> None:
-        self.features, self.kills, self.killed = features, kills, 0
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._kill)
-
-    def __enter__(self) -> Killer:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _kill(self) -> None:
-        while self.killed < self.kills and not self._over.wait(0.005):
-            there = len(list(self.features.glob("*/*.npy")))
-            if there > self.killed and (processes := task_processes()):
-                processes[0].kill()
-                processes[0].wait(10)
-                self.killed += 1
-
-
-def task_processes() -> list[psutil.Process]:
-    """The processes that compute features on this module's cluster; the machine may have others."""
-    found = [process for process in psutil.process_iter(["cmdline"]) if "ray::compute_shard" in str(process.info)]
-    return [process for process in found if os.environ["RAY_ADDRESS"] in str(process.parent().cmdline())]
-
-
 @pytest.fixture(scope="module")
-def undisturbed(ray_cluster: str, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+def undisturbed(ray_cluster: str, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run of one worker, with fine-tuning."""
-    return transfer(settings(small_data, tmp_path_factory.mktemp("undisturbed"), fine_tune_epochs=2))
+    return transfer(settings(tiny_data, tmp_path_factory.mktemp("undisturbed"), fine_tune_epochs=2))
 
 
-def test_features_in_the_store_are_the_backbones(undisturbed: RunFolder, small_data: Path) -> None:
+def test_features_in_the_store_are_the_backbones(undisturbed: RunFolder, tiny_data: Path) -> None:
     from fmnist.models.transfer import feature_extractor, load_backbone
 
     (folder,) = undisturbed.store.folders("features")
-    train, val = prepared(small_data)
-    recipe = recipe_of(settings(small_data, Path("unused")), "vgg16")
+    train, val = prepared(tiny_data)
+    recipe = recipe_of(settings(tiny_data, Path("unused")), "vgg16")
     extractor = feature_extractor(load_backbone("vgg16", recipe, None, seed=0), recipe)
 
-    dealt = shards([train, val], 100)
+    dealt = shards([train, val], 60)
     assert {shard_path(folder, shard) for shard in dealt} == stored_shards(undisturbed.store, folder)
     pixels = np.concatenate([train.pixels, val.pixels])
     for shard in dealt[:2]:
@@ -114,7 +81,7 @@ def test_both_phases_are_measured_and_the_better_one_is_the_runs_model(undisturb
 
 
 def test_another_head_finds_the_features_and_a_damaged_shard_is_computed_again(
-    undisturbed: RunFolder, small_data: Path
+    undisturbed: RunFolder, tiny_data: Path
 ) -> None:
     store = FolderStore(Path(undisturbed.store.location))
     (folder,) = store.folders("features")
@@ -122,7 +89,7 @@ def test_another_head_finds_the_features_and_a_damaged_shard_is_computed_again(
     before = read_shard(store, path)
     store.put_bytes(path, b"rust")
 
-    other = transfer(settings(small_data, Path(store.location), run_id="other", head_units=[32, 8]))
+    other = transfer(settings(tiny_data, Path(store.location), run_id="other", head_units=[32, 8]))
 
     assert (candidate(other)["shards_found"], candidate(other)["shards_computed"]) == (5, 1)
     np.testing.assert_allclose(read_shard(store, path), before, rtol=1e-4, atol=1e-3)
@@ -131,24 +98,26 @@ def test_another_head_finds_the_features_and_a_damaged_shard_is_computed_again(
 
 
 def test_killed_feature_tasks_cost_their_shard_and_change_nothing(
-    undisturbed: RunFolder, small_data: Path, tmp_path: Path
+    undisturbed: RunFolder, tiny_data: Path, tmp_path: Path
 ) -> None:
     # What an unfinished run of other settings has left, which is about to be overwritten, counts for nothing.
     left = RunFolder(FolderStore(tmp_path), "small")
     left.put_bytes("config.yaml", b"epochs: 99")
     left.put_json("phases/vgg16-frozen/outcome.json", {})
-    with Killer(tmp_path / "features", kills=2) as killer:
-        run = transfer(settings(small_data, tmp_path, overwrite=True))
+    # Each time that another shard is there.
+    features = tmp_path / "features"
+    with Killer("compute_shard", 2, lambda killed: len(list(features.glob("*/*.npy"))) > killed) as killer:
+        run = transfer(settings(tiny_data, tmp_path, overwrite=True))
 
     assert killer.killed == 2
     assert candidate(run)["shards_computed"] == 6
     pd.testing.assert_frame_equal(history(run), history(undisturbed), check_exact=False, rtol=1e-4)
 
 
-def test_two_workers_train_as_one_does(undisturbed: RunFolder, small_data: Path) -> None:
+def test_two_workers_train_as_one_does(undisturbed: RunFolder, tiny_data: Path) -> None:
     run = transfer(
         settings(
-            small_data,
+            tiny_data,
             Path(undisturbed.store.location),
             run_id="two",
             workers=2,

@@ -1,0 +1,61 @@
+"""Killing the processes of Ray's tasks at the moments that a test chooses."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+import psutil
+
+
+def task_processes(name: str) -> list[psutil.Process]:
+    """The processes that are at a task of this name on this module's cluster; the machine may have others."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if f"ray::{name}" in str(process.info):
+            # Another cluster's may end while they are looked at.
+            try:
+                parent = process.parent()
+                if parent and os.environ["RAY_ADDRESS"] in str(parent.cmdline()):
+                    found.append(process)
+            except psutil.Error:
+                continue
+    return found
+
+
+class Killer:
+    """Kills a process of a task while the block runs, again and again as a test's job comes on.
+
+    Attributes:
+        killed: how many processes it has killed.
+    """
+
+    def __init__(self, name: str, kills: int, due: Callable[[int], bool]) -> None:
+        """Takes what to kill.
+
+        Args:
+            name: of the task.
+            kills: how many of its processes, at most.
+            due: whether the job has come to where the next one is killed, told how many were before.
+        """
+        self.killed = 0
+        self._name, self._kills, self._due = name, kills, due
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._kill)
+
+    def __enter__(self) -> Killer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _kill(self) -> None:
+        while self.killed < self._kills and not self._over.wait(0.005):
+            if self._due(self.killed) and (processes := task_processes(self._name)):
+                processes[0].kill()
+                # Else it might be found again.
+                processes[0].wait(10)
+                self.killed += 1
