@@ -24,7 +24,7 @@ transfer: $(VENV)/.runtime  ## train new heads on ImageNet networks; --weights a
 	$(BIN)/fmnist transfer $(ARGS)
 
 test: $(VENV)/.dev  ## run all tests, files side by side; some of them, or one after the other (-n 0), through ARGS=
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
+	$(BIN)/python -m pytest -m "not kubernetes" $(SIDE_BY_SIDE) $(ARGS)
 
 # Jobs wait for processes to start more than they compute. A file's tests share its jobs, and those of most jobs come
 # first. More at once than four would need more memory than most machines have: each may run Ray with TensorFlow.

@@ -40,12 +40,14 @@ def running_head(environment: dict[str, str] | None = None) -> Iterator[Head]:
         environment: more variables for the head and all its processes.
     """
     environment = {**os.environ, "RAY_ADDRESS": "", **(environment or {})}
-    port, dashboard_port = free_port(), free_port()
+    port, dashboard_port, agent_port = free_port(), free_port(), free_port()
     head = subprocess.Popen(
         [
             *(RAY, "start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--disable-usage-stats"),
             # Without a dashboard Ray Train waits 12 s for it at the end of each of its runs.
             *("--include-dashboard=true", f"--dashboard-port={dashboard_port}", "--object-store-memory=800000000"),
+            # The default is the same for all; a head whose agent finds it taken accepts no job.
+            f"--dashboard-agent-listen-port={agent_port}",
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
