@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import ray
 
 RAY = str(Path(sys.executable).parent / "ray")
 
@@ -39,8 +39,11 @@ def running_head(environment: dict[str, str] | None = None) -> Iterator[Head]:
     Args:
         environment: more variables for the head and all its processes.
     """
-    environment = {**os.environ, "RAY_ADDRESS": "", **(environment or {})}
     port, dashboard_port, agent_port = free_port(), free_port(), free_port()
+    address = f"{ray.util.get_node_ip_address()}:{port}"
+    # Its processes must know it: else they ask the machine's latest head for theirs, hear there that a run's controller
+    # is unknown, and end the run's workers.
+    environment = {**os.environ, **(environment or {}), "RAY_ADDRESS": address}
     head = subprocess.Popen(
         [
             *(RAY, "start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--disable-usage-stats"),
@@ -55,7 +58,8 @@ def running_head(environment: dict[str, str] | None = None) -> Iterator[Head]:
         env=environment,
     )
     try:
-        yield Head(_announced_address(head, port), f"http://127.0.0.1:{dashboard_port}")
+        _wait_for_start(head)
+        yield Head(address, f"http://127.0.0.1:{dashboard_port}")
     finally:
         # Not by SIGTERM: a head drains for half a minute, and nothing here is worth the wait.
         family = [psutil.Process(head.pid), *psutil.Process(head.pid).children(recursive=True)]
@@ -81,15 +85,13 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def _announced_address(head: subprocess.Popen[str], port: int) -> str:
+def _wait_for_start(head: subprocess.Popen[str]) -> None:
     assert head.stdout
     output = []
     deadline = time.monotonic() + 90
     for line in head.stdout:
         output.append(line)
-        if found := re.search(r"Local node IP.*?(\d+\.\d+\.\d+\.\d+)", line):
-            address = f"{found[1]}:{port}"
         if "Ray runtime started" in line:
-            return address
+            return
         assert time.monotonic() < deadline, "".join(output)
     raise AssertionError("".join(output))
