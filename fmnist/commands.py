@@ -1,4 +1,4 @@
-"""The commands that look at what is there: runs, saved models, data. Each prints and returns an exit code."""
+"""The commands that use saved models and obtain data and weights. Each prints and returns an exit code."""
 
 from __future__ import annotations
 
@@ -10,122 +10,16 @@ from typing import Any, Literal
 
 import numpy as np
 import yaml
-from rich.console import Console
-from rich.progress import Progress
 from rich.table import Table
 
-from fmnist import artifacts
-from fmnist.artifacts import (
-    BEST,
-    CANDIDATES_TABLE,
-    CONFIG,
-    FOLDS_TABLE,
-    METRICS,
-    MODEL,
-    TRIALS_TABLE,
-    RunFolder,
-    open_store,
-)
+from fmnist.artifacts import CONFIG, METRICS, MODEL, RunFolder, open_store
 from fmnist.data import CLASS_NAMES
 from fmnist.errors import RunError, UserError
-
-console = Console(highlight=False, soft_wrap=True)
-# Progress goes to standard error: what a command prints can be piped.
-aside = Console(highlight=False, soft_wrap=True, stderr=True)
+from fmnist.output import aside, console
 
 # Between machines the same model's probabilities differ by rounding, which can turn an image on the border of two
 # classes; on one machine they are equal.
 REPRODUCTION_TOLERANCE = 1e-6
-
-
-def list_runs(location: str) -> int:
-    """Prints the runs of a store as a table, or tab-separated where the output is not a terminal."""
-    store = open_store(location)
-    store.check()
-    header = ("run", "job", "status", "test accuracy", "finished", "seconds")
-    rows = [
-        (
-            run.run_id,
-            run.job or "-",
-            run.status,
-            "-" if run.test_accuracy is None else f"{run.test_accuracy:.4f}",
-            run.finished or "-",
-            "-" if run.seconds is None else f"{run.seconds:.0f}",
-        )
-        for run in artifacts.list_runs(store)
-    ]
-    if not console.is_terminal:
-        for row in (header, *rows):
-            print(*row, sep="\t")
-        return 0
-    table = Table(*header)
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-    return 0
-
-
-def show_run(location: str, run_id: str) -> int:
-    """Prints a finished run's result, settings and files."""
-    run = RunFolder(open_store(location), run_id)
-    manifest = run.manifest()
-    metrics = run.get_json(METRICS)
-    print(
-        f"run {run.location}: {manifest.job}, finished {metrics['finished']} after {metrics['seconds']['total']:.0f} s"
-    )
-    if test := metrics.get("test"):
-        print(
-            f"test accuracy {test['accuracy']:.4f} (95 % interval {test['accuracy_low']:.4f}-"
-            f"{test['accuracy_high']:.4f}), best epoch {metrics['best_epoch']} of {metrics['epochs']} with "
-            f"val_accuracy {metrics['val']['accuracy']:.4f}"
-        )
-    if held_out := metrics.get("held_out"):
-        print(
-            f"held-out accuracy {held_out['accuracy']:.4f} +- {held_out['accuracy_sd']:.4f} over {metrics['folds']} "
-            f"folds (95 % interval of the mean {held_out['accuracy_low']:.4f}-{held_out['accuracy_high']:.4f}; "
-            f"{FOLDS_TABLE})"
-        )
-    if search := metrics.get("search"):
-        print(
-            f"search: {search['trials']} trials, {search['failed']} failed, {search['epochs']} epochs; best "
-            f"trial {search['winner']} with val_accuracy {search['val_accuracy']:.4f} ({TRIALS_TABLE}, {BEST})"
-        )
-    for one in metrics.get("candidates", ()):
-        print(
-            f"{one['backbone']}, {one['phase']}: test accuracy {one['test']['accuracy']:.4f}, val_accuracy "
-            f"{one['val_accuracy']:.4f}, {one['trained_parameters']:,} of {one['parameters']:,} parameters trained "
-            f"({CANDIDATES_TABLE})"
-        )
-    print("settings:")
-    for line in run.get_bytes(CONFIG).decode().splitlines():
-        print(f"  {line}")
-    print("files:")
-    for file in manifest.files:
-        print(f"  {file.size:>12,}  {file.path}")
-    return 0
-
-
-def verify_run(location: str, run_id: str) -> int:
-    """Compares a run's files with its manifest; 1 if one is missing or differs."""
-    run = RunFolder(open_store(location), run_id)
-    problems = run.verify()
-    for problem in problems:
-        print(f"{'note' if problem.is_note else 'damaged'}: {problem}")
-    damaged = sum(not problem.is_note for problem in problems)
-    files = len(run.manifest().files)
-    print(f"{run.location}: {damaged} of {files} files damaged" if damaged else f"{run.location}: {files} files intact")
-    return 1 if damaged else 0
-
-
-def pull_run(location: str, run_id: str, destination: str) -> int:
-    """Fetches a run's files into ``destination/run_id`` and checks each."""
-    run = RunFolder(open_store(location), run_id)
-    target = Path(destination) / run_id
-    with Progress(console=aside, disable=not aside.is_terminal, transient=True) as bar:
-        task = bar.add_task("pulling", total=sum(file.size for file in run.manifest().files))
-        pulled = run.pull(target, lambda file, _fetched: bar.advance(task, file.size))
-    print(f"{target}: {pulled.fetched} files fetched ({pulled.bytes:,} bytes), {pulled.kept} were there; all verified")
-    return 0
 
 
 def evaluate(location: str, run_id: str, source: str | None, as_json: bool) -> int:

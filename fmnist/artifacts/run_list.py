@@ -22,6 +22,7 @@ class RunSummary:
         test_accuracy: from 0 to 1; None where the run has none.
         finished: UTC time such as ``2026-11-23T18:45:00Z``, or None.
         seconds: what the whole run took, or None.
+        held_out_accuracy: of a cross-validation, which leaves the test images alone: the mean over its folds, or None.
     """
 
     run_id: str
@@ -30,6 +31,7 @@ class RunSummary:
     test_accuracy: float | None = None
     finished: str | None = None
     seconds: float | None = None
+    held_out_accuracy: float | None = None
 
 
 def list_runs(store: Store) -> list[RunSummary]:
@@ -71,6 +73,7 @@ def _summarise(run: RunFolder) -> RunSummary | None:
             test_accuracy=_number(metrics, "test", "accuracy"),
             finished=metrics.get("finished"),
             seconds=_number(metrics, "seconds", "total"),
+            held_out_accuracy=_number(metrics, "held_out", "accuracy"),
         )
     except (IntegrityError, AttributeError):
         return RunSummary(run.run_id, None, "damaged")
