@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help train tune crossval transfer test e2e lint format lock bench image clean
+.PHONY: help train tune crossval transfer pipeline test e2e lint format lock bench image clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ crossval: $(VENV)/.runtime  ## cross-validate LeNet-5 in ten folds, several at o
 transfer: $(VENV)/.runtime  ## train new heads on ImageNet networks; --weights and any flag through ARGS=
 	$(BIN)/fmnist transfer $(ARGS)
 
+pipeline: $(VENV)/.runtime  ## run the whole study and write one report; ARGS="--profile smoke" in six minutes, any flag through ARGS=
+	$(BIN)/fmnist pipeline $(ARGS)
+
 test: $(VENV)/.dev  ## run all tests, files side by side; some of them, or one after the other (-n 0), through ARGS=
 	$(BIN)/python -m pytest -m "not kubernetes" $(SIDE_BY_SIDE) $(ARGS)
 
@@ -34,11 +37,12 @@ e2e: $(VENV)/.dev  ## run the jobs on the Kubernetes cluster that KUBECONFIG nam
 	@test -n "$$KUBECONFIG" || { echo "KUBECONFIG: not set, expected the file of a cluster with the KubeRay operator" >&2; exit 2; }
 	$(BIN)/python -m pytest tests/cluster $(ARGS)
 
-lint: $(VENV)/.dev  ## check style, types and the Dockerfile
+lint: $(VENV)/.dev  ## check style, types, who imports whom, and the Dockerfile
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 
 format: $(VENV)/.dev  ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
@@ -72,7 +76,7 @@ REVISION = $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/de
 BUILDER ?= $(shell docker info >/dev/null 2>&1 && echo docker build || echo buildah build --layers)
 
 clean:  ## remove the environment and all caches, but no artifacts
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 $(VENV)/.runtime: requirements.txt pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
