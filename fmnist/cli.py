@@ -119,24 +119,32 @@ def _runs(arguments: list[str]) -> int:
     from fmnist.options import command_parser
 
     parser = command_parser("fmnist runs", "Looks at the runs of an artifact store.")
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|pull|verify")
-    listing = actions.add_parser("list", help="every run: job, status, test accuracy, when, how long")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|compare|pull|verify")
+    listing = actions.add_parser("list", help="every run: job, status, accuracy, when, how long")
     show = actions.add_parser("show", help="one run's result, settings and files")
+    compare = actions.add_parser("compare", help="two finished runs side by side: settings that differ, then metrics")
     pull = actions.add_parser("pull", help="fetch a run's files; goes on where it was interrupted, checks every sha256")
     verify = actions.add_parser("verify", help="compare a run's files with its manifest; exit code 1 if one differs")
-    for action in (listing, show, pull, verify):
+    for action in (listing, show, compare, pull, verify):
         _add_artifacts(action)
     for action in (show, pull, verify):
         action.add_argument("run", metavar="RUN", help="run id")
+    compare.add_argument("a", metavar="A", help="run id")
+    compare.add_argument("b", metavar="B", help="run id; differences are B - A")
+    compare.add_argument("--all", action="store_true", help="also what is the same, and what only one of them has")
+    compare.add_argument("--json", action="store_true", help="print one JSON document, which has everything")
     pull.add_argument("--to", default=".", metavar="DIR", help="folder that the run folder is put into (default: .)")
     options = parser.parse_args(arguments)
-    from fmnist import commands
+    from fmnist import run_commands
 
     if options.action == "list":
-        return commands.list_runs(options.artifacts)
+        return run_commands.list_runs(options.artifacts)
+    if options.action == "compare":
+        return run_commands.compare_runs(options.artifacts, options.a, options.b, options.all, options.json)
     if options.action == "pull":
-        return commands.pull_run(options.artifacts, options.run, options.to)
-    return {"show": commands.show_run, "verify": commands.verify_run}[options.action](options.artifacts, options.run)
+        return run_commands.pull_run(options.artifacts, options.run, options.to)
+    command = {"show": run_commands.show_run, "verify": run_commands.verify_run}[options.action]
+    return command(options.artifacts, options.run)
 
 
 def _data(arguments: list[str]) -> int:
@@ -203,9 +211,10 @@ COMMANDS = {
     "transfer": Command(
         "train new heads on networks trained on ImageNet, and leave a finished run folder", _job("transfer")
     ),
+    "pipeline": Command("run the whole study, each stage a run of its own, and write one report", _job("pipeline")),
     "evaluate": Command("measure a run's saved model on the test images again", _evaluate),
     "predict": Command("say what pictures show, with a run's model", _predict),
-    "runs": Command("list, show, pull and verify the runs of an artifact store", _runs),
+    "runs": Command("list, show, compare, pull and verify the runs of an artifact store", _runs),
     "data": Command("look at the data set and prepare it", _data),
     "weights": Command("stage pretrained weights where a cluster without internet finds them", _weights),
 }

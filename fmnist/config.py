@@ -19,8 +19,9 @@ from jsonargparse.typing import (
     restricted_string_type,
 )
 
-TRAIN, TUNE, CROSSVAL, TRANSFER = "train", "tune", "crossval", "transfer"
+TRAIN, TUNE, CROSSVAL, TRANSFER, PIPELINE = "train", "tune", "crossval", "transfer", "pipeline"
 
+STAGES = (TRAIN, TUNE, CROSSVAL, TRANSFER)
 SPACES = ("notebook", "extended")
 MODELS = ("lenet5", "lenet5-1998")
 BACKBONES = ("resnet152v2", "efficientnetb1", "vgg16")
@@ -28,6 +29,7 @@ BACKBONES = ("resnet152v2", "efficientnetb1", "vgg16")
 _BUILDER = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 ModelName = restricted_string_type("ModelName", rf"^({'|'.join(MODELS + SPACES)}|{_BUILDER})$")
 SpaceName = restricted_string_type("SpaceName", rf"^({'|'.join(SPACES)}|{_BUILDER})$")
+StageNames = restricted_string_type("StageNames", rf"^(all|({'|'.join(STAGES)})(,({'|'.join(STAGES)}))*)$")
 TwoOrMore = restricted_number_type("TwoOrMore", int, (">=", 2))
 DropoutRate = restricted_number_type("DropoutRate", float, [(">=", 0), ("<", 1)])
 # Below 32 pixels a backbone's last stage would see nothing.
@@ -250,9 +252,46 @@ class TransferConfig(JobConfig):
     max_failures: NonNegativeInt = 3
 
 
+@dataclass(frozen=True)
+class PipelineConfig(JobConfig):
+    """Runs the whole study, each stage a run of its own, and leaves one report of all of them.
+
+    Attributes:
+        run_id: Name of the run, made from job and time if not given; each stage's run is named after it, such as
+            ID-train-lenet5. The same id again goes on: what has finished is not run again.
+        val_fraction: Share of the training images set aside for validation, stratified by class; crossval has its own.
+        profile: smoke trains on so few images that no figure means anything, to see that everything runs; laptop takes
+            the study's settings, but fine-tunes no backbone; full does that too.
+        stages: Which jobs to run, all of them or some, such as train,crossval. The report has what there is.
+        backbone: Of the transfer stages, or all three; in the profile smoke all means vgg16.
+        weights: Of the backbones, as in fmnist transfer; auto is imagenet, and none in the profile smoke.
+        precision: Of the products; weights stay float32. auto takes bfloat16 where the processor has instructions for
+            it.
+        workers: Data-parallel processes of each training.
+        gpus_per_worker: GPUs of such a worker, 0 to 1; a fraction shares one.
+        gpus_per_task: GPUs of a trial, of a fold and of a task that computes features, 0 to 1.
+        max_failures: How often a killed task, a crashed trial, a crashed fold and failed workers are started again
+            before their stage fails.
+        side_by_side: Whether crossval shares the cluster with train and transfer, each with half of it; auto does so
+            where half is enough. A search always has all of it.
+    """
+
+    profile: Literal["smoke", "laptop", "full"] = "laptop"
+    stages: StageNames = "all"  # type: ignore[valid-type]
+    backbone: Literal["resnet152v2", "efficientnetb1", "vgg16", "all"] = "all"
+    weights: str = "auto"
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    workers: PositiveInt = 1
+    gpus_per_worker: NonNegativeFloat = 0
+    gpus_per_task: NonNegativeFloat = 0
+    max_failures: NonNegativeInt = 3
+    side_by_side: Literal["auto", "on", "off"] = "auto"
+
+
 JOBS: dict[str, type[JobConfig]] = {
     TRAIN: TrainConfig,
     TUNE: TuneConfig,
     CROSSVAL: CrossvalConfig,
     TRANSFER: TransferConfig,
+    PIPELINE: PipelineConfig,
 }

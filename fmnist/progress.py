@@ -3,18 +3,46 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from fmnist.history import Row
 
+_label: ContextVar[str] = ContextVar("label", default="")
+
+
+@contextmanager
+def labelled(label: str) -> Iterator[None]:
+    """Writes ``label`` before each line of the consoles that this thread makes in the block, and shows no bars there.
+
+    Of several jobs side by side a terminal can show no bars, and without their names nobody could tell their lines.
+    """
+    token = _label.set(label)
+    try:
+        yield
+    finally:
+        _label.reset(token)
+
+
+class _LabelledConsole(Console):
+    def __init__(self, label: str) -> None:
+        super().__init__(highlight=False, soft_wrap=True, force_terminal=False)
+        self.label = label
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(f"{self.label}:", *objects, **options)
+
 
 def plain_console() -> Console:
     """Returns a console for lines as they are: neither wrapped nor coloured."""
-    return Console(highlight=False, soft_wrap=True)
+    label = _label.get()
+    return _LabelledConsole(label) if label else Console(highlight=False, soft_wrap=True)
 
 
 def rounded(seconds: float) -> str:

@@ -8,18 +8,16 @@ from typing import Any
 
 from fmnist.folds import FoldRecord
 from fmnist.report.page import (
-    EN_DASH,
     command_again,
     duration,
+    interval,
     model_title,
     number,
     percent,
     render_page,
     shared_values,
 )
-
-# What the study's ten folds reached, the first and the last of them.
-STUDY_FIRST_FOLD, STUDY_LAST_FOLD = 0.9838, 0.9925
+from fmnist.study import STUDY_FIRST_FOLD, STUDY_LAST_FOLD
 
 
 @dataclass(frozen=True)
@@ -113,8 +111,7 @@ def mean_row(metrics: Mapping[str, Any]) -> tuple[Any, ...]:
 def crossval_headline(metrics: Mapping[str, Any]) -> str:
     """Says a cross-validation's result in one sentence."""
     held_out = metrics["held_out"]
-    interval = f"{100 * held_out['accuracy_low']:.1f}{EN_DASH}{percent(held_out['accuracy_high'])}"
     return (
         f"{model_title(metrics)} reaches {percent(held_out['accuracy'])} on images held out, the mean of "
-        f"{metrics['folds']} folds (95\N{NO-BREAK SPACE}% interval {interval})"
+        f"{metrics['folds']} folds (95\N{NO-BREAK SPACE}% interval {interval(held_out)})"
     )

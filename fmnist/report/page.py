@@ -18,14 +18,9 @@ import pandas as pd
 from fmnist.data import CLASS_NAMES
 from fmnist.evaluation import CONFIDENCE
 from fmnist.recipes import FACTS
+from fmnist.study import STUDY_SPACE, STUDY_TRAIN_IMAGES, STUDY_TUNED_VAL_ACCURACY, STUDY_VAL_ACCURACY
 from fmnist.trials import TrialRecord
 
-# The study's own result with its notebook's LeNet-5, and the images it trained on.
-STUDY_VAL_ACCURACY = 0.8982
-STUDY_TRAIN_IMAGES = 47_965
-# The best model of the study's own Hyperband search, retrained, and our name of the space that it searched.
-STUDY_TUNED_VAL_ACCURACY = 0.8940
-STUDY_SPACE = "notebook"
 EN_DASH = "\N{EN DASH}"
 MODEL_TITLES = {"lenet5": "LeNet-5", "lenet5-1998": "LeNet-5 of 1998"} | {
     name: facts.title for name, facts in FACTS.items()
@@ -134,10 +129,13 @@ def command_again(job: str, run_id: str) -> str:
 
 
 def render_page(template: str, **values: Any) -> str:
-    """Renders one of this package's templates; every value is escaped, and a missing one is an error."""
+    """Renders one of this package's templates; a missing value is an error.
+
+    Every value is escaped, but for templates of Markdown, which escapes in other ways.
+    """
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("fmnist.report"),
-        autoescape=True,
+        autoescape=jinja2.select_autoescape(disabled_extensions=("md",), default=True),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -165,9 +163,8 @@ def tune_headline(metrics: Mapping[str, Any]) -> str:
 
 def _test_accuracy(metrics: Mapping[str, Any]) -> str:
     test = metrics["test"]
-    interval = f"{100 * test['accuracy_low']:.1f}{EN_DASH}{percent(test['accuracy_high'])}"
     images = f"{test['images']:,} test images"
-    return f"{percent(test['accuracy'])} on the {images} ({percent(CONFIDENCE, 0)} interval {interval})"
+    return f"{percent(test['accuracy'])} on the {images} ({percent(CONFIDENCE, 0)} interval {interval(test)})"
 
 
 def comparison(metrics: Mapping[str, Any]) -> str:
@@ -239,6 +236,16 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def percent(share: float, digits: int = 1) -> str:
     """Writes a share of 0 to 1 as ``91.2 %``, with a space that does not break."""
     return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def interval(scores: Mapping[str, Any]) -> str:
+    """Writes the interval of an accuracy, from its lower to its upper end in per cent."""
+    return f"{100 * scores['accuracy_low']:.1f}{EN_DASH}{percent(scores['accuracy_high'])}"
+
+
+def with_interval(scores: Mapping[str, Any]) -> str:
+    """Writes an accuracy and, in parentheses, its interval."""
+    return f"{percent(scores['accuracy'], 2)} ({interval(scores)})"
 
 
 def number(value: Any) -> str:

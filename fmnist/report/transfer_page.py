@@ -15,20 +15,19 @@ from fmnist.config import TransferConfig
 from fmnist.evaluation import CLASSES
 from fmnist.recipes import FACTS
 from fmnist.report.page import (
-    EN_DASH,
     MODEL_TITLES,
-    STUDY_VAL_ACCURACY,
     command_again,
     duration,
+    interval,
     model_title,
     percent,
     plural,
     render_page,
     shared_values,
+    with_interval,
 )
+from fmnist.study import STUDY_TRANSFER_ACCURACIES, STUDY_VAL_ACCURACY
 
-# What the study reached with its three frozen backbones, in its own way, our recipe notebook.
-STUDY_ACCURACIES = {"resnet152v2": 0.7231, "efficientnetb1": 0.1001, "vgg16": 0.1000}
 CHANCE = 1 / CLASSES
 # The loss of a model that says one tenth for every class.
 CHANCE_LOSS = math.log(CLASSES)
@@ -108,7 +107,7 @@ def render_transfer(report: TransferReport) -> str:
     )  # fmt: skip
 
 
-STUDY_PERCENT = {backbone: percent(accuracy, 2) for backbone, accuracy in STUDY_ACCURACIES.items()}
+STUDY_PERCENT = {backbone: percent(accuracy, 2) for backbone, accuracy in STUDY_TRANSFER_ACCURACIES.items()}
 
 CANDIDATE_COLUMNS = [
     Markup(column)
@@ -142,7 +141,7 @@ def candidate_rows(records: Sequence[CandidateRecord], comparison: Mapping[str, 
             model_title(comparison),
             "trained whole",
             None,
-            _with_interval(comparison["test"]),
+            with_interval(comparison["test"]),
             percent(comparison["val"]["accuracy"], 2),
             study if comparison["model"] == "lenet5" else None,
             _square(28),
@@ -166,7 +165,7 @@ def _candidate_row(record: CandidateRecord) -> tuple[Any, ...]:
         title(record.backbone),
         record.phase,
         record.recipe,
-        _with_interval(record.test),
+        with_interval(record.test),
         percent(record.best["val_accuracy"], 2),
         STUDY_PERCENT[record.backbone],
         _square(record.image_size),
@@ -196,7 +195,7 @@ def transfer_headline(metrics: Mapping[str, Any]) -> str:
     test = metrics["test"]
     return (
         f"{model_title(metrics)}, {metrics['phase']}, reaches {percent(test['accuracy'])} on the {test['images']:,} "
-        f"test images (95\N{NO-BREAK SPACE}% interval {_interval(test)})"
+        f"test images (95\N{NO-BREAK SPACE}% interval {interval(test)})"
     )
 
 
@@ -209,7 +208,7 @@ def beside(metrics: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> 
     apart = here["accuracy_low"] > there["accuracy_high"] or here["accuracy_high"] < there["accuracy_low"]
     return (
         f"Its test accuracy is {abs(points):.2f} points {'above' if points >= 0 else 'below'} that of "
-        f"{model_title(comparison)} in run {comparison['run_id']}, {_with_interval(there)}; the intervals "
+        f"{model_title(comparison)} in run {comparison['run_id']}, {with_interval(there)}; the intervals "
         f"{'do not overlap' if apart else 'overlap'}."
     )
 
@@ -296,7 +295,7 @@ def _of_input(notebook: InputDiagnosis, sound: InputDiagnosis | None) -> list[st
 
 def _of_head(record: CandidateRecord) -> list[str]:
     reached = percent(record.test["accuracy"], 2)
-    study = STUDY_ACCURACIES[record.backbone]
+    study = STUDY_TRANSFER_ACCURACIES[record.backbone]
     at_chance = record.test["accuracy_low"] <= CHANCE
     sentences = [
         f"With the study's head it reached {reached} on the test images, "
@@ -347,14 +346,6 @@ def command_with(recipe: str, config: Mapping[str, Any]) -> str:
 def title(backbone: str) -> str:
     """Returns what people call a backbone."""
     return MODEL_TITLES.get(backbone, backbone)
-
-
-def _interval(scores: Mapping[str, Any]) -> str:
-    return f"{100 * scores['accuracy_low']:.1f}{EN_DASH}{percent(scores['accuracy_high'])}"
-
-
-def _with_interval(scores: Mapping[str, Any]) -> str:
-    return f"{percent(scores['accuracy'], 2)} ({_interval(scores)})"
 
 
 def _short(seconds: float) -> str:

@@ -20,7 +20,8 @@ from fmnist.recipes import FACTS
 from fmnist.report.page import EN_DASH, MODEL_TITLES, duration, model_title, percent
 from fmnist.report.plots import confusion_matrix, per_class, worst_mistakes_grid
 from fmnist.report.style import TEST, TRAIN, VAL, new_figure, styled, to_png
-from fmnist.report.transfer_page import CHANCE, CHANCE_LOSS, STUDY_ACCURACIES
+from fmnist.report.transfer_page import CHANCE, CHANCE_LOSS
+from fmnist.study import STUDY_TRANSFER_ACCURACIES
 
 # Okabe and Ito's colours but for their yellow, which is too pale for a line on white.
 COLOURS = (TRAIN, VAL, TEST, "#CC79A7", "#E69F00", "#56B4E9")
@@ -66,7 +67,7 @@ def candidates(records: Sequence[CandidateRecord], lenet5: Mapping[str, Any] | N
     points: list[tuple[int, Mapping[str, Any], str]] = []
     study: list[tuple[int, float]] = []
     for backbone, facts in FACTS.items():
-        study.append((len(names), STUDY_ACCURACIES[backbone]))
+        study.append((len(names), STUDY_TRANSFER_ACCURACIES[backbone]))
         of_backbone = [record for record in records if record.backbone == backbone]
         for record in of_backbone:
             points.append((len(names), record.test, TRAIN))

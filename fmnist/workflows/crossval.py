@@ -67,7 +67,7 @@ def crossval(config: CrossvalConfig) -> RunFolder:
             check_model(config.model, config.hyperparameters)
             environment = begin_run(run, config, data.summary)
             figures = beside.submit(_draw_data, data)
-            outcomes = _run_folds(config, run, data, progress)
+            outcomes = _run_folds(config, run, data, progress, resources)
 
             from fmnist.workflows.crossval_results import write_crossval_results
 
@@ -87,7 +87,7 @@ def _draw_data(data: PreparedFolds) -> dict[str, bytes]:
 
 
 def _run_folds(
-    config: CrossvalConfig, run: RunFolder, data: PreparedFolds, progress: FoldProgress
+    config: CrossvalConfig, run: RunFolder, data: PreparedFolds, progress: FoldProgress, resources: cluster.Resources
 ) -> list[FoldOutcome]:
     """Trains on the cluster what the run folder has not; returns all folds, those with carried weights last."""
     kinds: tuple[Weights, ...] = ("fresh", "carried") if config.carry_weights else ("fresh",)
@@ -102,8 +102,11 @@ def _run_folds(
 
     progress.begin({key: outcome.accuracy(data.images, data.folds[key[1] - 1]) for key, outcome in known.items()})
     events = open_events()
+    # All at once where nothing is said, so that a cluster that can grow sees what there is to do.
+    wanted_at_once = len(pieces) if config.concurrency == "auto" else config.concurrency
+    limit = min(wanted_at_once, resources.at_once(config.cpus_per_fold, config.gpus_per_fold) or wanted_at_once)
     with heard(events, partial(_show, progress)):
-        lost = _run_pieces(FoldTask(config, run, events), ray.put(data.images), pieces, progress)
+        lost = _run_pieces(FoldTask(config, run, events), ray.put(data.images), pieces, progress, limit)
     if lost:
         raise TrainingError(
             f"run {run.run_id}: {'; '.join(lost)}; the folds that have ended are kept, and the same command with this "
@@ -113,8 +116,10 @@ def _run_folds(
     return [ended[weights, fold.number] for weights, fold in wanted]
 
 
-def _run_pieces(task: FoldTask, images: ray.ObjectRef, pieces: list[Piece], progress: FoldProgress) -> list[str]:
-    """Runs the tasks, so many at once as is wanted and as there is room for; returns what was lost, and how.
+def _run_pieces(
+    task: FoldTask, images: ray.ObjectRef, pieces: list[Piece], progress: FoldProgress, limit: int
+) -> list[str]:
+    """Runs the tasks, ``limit`` at once at most and as there is room for; returns what was lost, and how.
 
     Raises:
         TrainingError: at once, if a fold ends with an error that it would end with again.
@@ -126,8 +131,6 @@ def _run_pieces(task: FoldTask, images: ray.ObjectRef, pieces: list[Piece], prog
         # Of processes that were killed. Each goes on from what is in the run folder.
         max_retries=config.max_failures,
     )(train_folds)
-    # All at once where nothing is said, so that a cluster that can grow sees what there is to do.
-    limit = len(pieces) if config.concurrency == "auto" else config.concurrency
     waiting = list(reversed(pieces))
     running: dict[ray.ObjectRef, Piece] = {}
     lost: list[str] = []

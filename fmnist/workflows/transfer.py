@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,8 +39,6 @@ from fmnist.workflows.preparation import PreparedData, prepare
 from fmnist.workflows.runs import begin_run, goes_on, is_done, open_run
 from fmnist.workflows.train import draw_data
 
-_console = plain_console()
-
 
 @dataclass(frozen=True)
 class Job:
@@ -52,6 +51,8 @@ class Job:
         cpus: processors of a worker.
         train, val, both, test: references to `Images`; ``both`` are train and behind them val.
         events: where workers say how they come on.
+        at_once: tasks at a time at most; None for as many as there is room for.
+        note: shows a line.
     """
 
     config: TransferConfig
@@ -63,6 +64,8 @@ class Job:
     both: ray.ObjectRef
     test: ray.ObjectRef
     events: Queue
+    at_once: int | None
+    note: Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,7 @@ def transfer(config: TransferConfig) -> RunFolder:
     if is_done(run, config):
         return run
     comparison = find_comparison(run.store, config.compare_with)
+    note = partial(plain_console().print, markup=False)
     with ThreadPoolExecutor() as beside:
         note(f"run {run.run_id} in {run.store.location}")
         preparing = beside.submit(prepare, config, note)
@@ -124,7 +128,7 @@ def transfer(config: TransferConfig) -> RunFolder:
             backbones = [_look_at(config, name, recipes[name], files[name], data) for name in unfinished]
             environment = begin_run(run, config, data.summary)
             figures = beside.submit(draw_data, data)
-            job = _job(config, run, data, cpus)
+            job = _job(config, run, data, cpus, resources, note)
             for backbone in backbones:
                 _train(job, backbone)
             outcomes = [outcome for name in names for phase in phases if (outcome := read_phase(run, name, phase))]
@@ -136,11 +140,6 @@ def transfer(config: TransferConfig) -> RunFolder:
             writing = beside.submit(write_transfer_results, *arguments)
         writing.result()
     return run
-
-
-def note(text: str) -> None:
-    """Shows a line."""
-    _console.print(text, markup=False)
 
 
 def _look_at(
@@ -158,12 +157,20 @@ def _look_at(
     return Backbone(task, weights, record, inspect(task, weights, data.train))
 
 
-def _job(config: TransferConfig, run: RunFolder, data: PreparedData, cpus: float) -> Job:
+def _job(
+    config: TransferConfig,
+    run: RunFolder,
+    data: PreparedData,
+    cpus: float,
+    resources: cluster.Resources,
+    note: Callable[[str], None],
+) -> Job:
     both = Images(
         np.concatenate([data.train.pixels, data.val.pixels]), np.concatenate([data.train.labels, data.val.labels])
     )
     train, val, together, test = (ray.put(images) for images in (data.train, data.val, both, data.test))
-    return Job(config, run, data, cpus, train, val, together, test, open_events())
+    at_once = resources.at_once(config.cpus_per_shard, config.gpus_per_shard)
+    return Job(config, run, data, cpus, train, val, together, test, open_events(), at_once, note)
 
 
 def _train(job: Job, backbone: Backbone) -> None:
@@ -173,15 +180,18 @@ def _train(job: Job, backbone: Backbone) -> None:
     if read_phase(job.run, name, "frozen") is None:
         _frozen(job, backbone, title)
     else:
-        note(f"{title}, frozen: trained before")
+        job.note(f"{title}, frozen: trained before")
     if config.fine_tune_epochs and read_phase(job.run, name, "fine-tuned") is None:
         _fine_tuned(job, backbone, title)
 
 
 def _frozen(job: Job, backbone: Backbone, title: str) -> None:
     config, data, task = job.config, job.data, backbone.task
-    note(f"{title}, frozen: {backbone.report.features:,} features an image of {task.recipe.image_size} pixels a side")
-    computed = compute_features(task, backbone.report, backbone.weights, job.both, data.train, data.val, job.run.store)
+    features, size = backbone.report.features, task.recipe.image_size
+    job.note(f"{title}, frozen: {features:,} features an image of {size} pixels a side")
+    computed = compute_features(
+        task, backbone.report, backbone.weights, job.both, data.train, data.val, job.run.store, job.at_once
+    )
     references = ray.put(computed.train), ray.put(computed.val)
     seconds, shards, found = computed.seconds, computed.computed, computed.found
     # The object store has them now; this process needs its copy no longer.
@@ -194,7 +204,7 @@ def _frozen(job: Job, backbone: Backbone, title: str) -> None:
 def _fine_tuned(job: Job, backbone: Backbone, title: str) -> None:
     config, name = job.config, backbone.task.backbone
     stages = FACTS[name].stages[: FACTS[name].stages.index(backbone.task.recipe.feature_layer) + 1]
-    note(f"{title}, fine-tuned: up to {', '.join(stages[-config.fine_tune_stages :])}")
+    job.note(f"{title}, fine-tuned: up to {', '.join(stages[-config.fine_tune_stages :])}")
     model = ray.put(np.frombuffer(phase_model(job.run, name, "frozen"), np.uint8))
     task = FineTuneTask(backbone.task, job.cpus, model, job.train, job.val, job.events)
     trained, restarts = _on_workers(job, fine_tune, task, f"{name}-fine-tuned", config.fine_tune_epochs)
@@ -236,7 +246,9 @@ def _keep(
     """Uses the test images, once, and leaves the phase in the run folder."""
     task = backbone.task
     model = f"{job.run.location}/{task.backbone}-{phase}"
-    probabilities, devices, seconds = predict(job.config, model, trained.model, job.test, len(job.data.test), note)
+    probabilities, devices, seconds = predict(
+        job.config, model, trained.model, job.test, len(job.data.test), job.note, job.at_once
+    )
     outcome = PhaseOutcome(
         backbone=task.backbone,
         phase=phase,
@@ -262,4 +274,4 @@ def _keep(
     )
     write_phase(job.run, outcome, trained.model)
     accuracy = float((probabilities.argmax(axis=1) == job.data.test.labels).mean())
-    note(f"{FACTS[task.backbone].title}, {phase}: test accuracy {accuracy:.4f}, epoch {outcome.best_epoch} kept")
+    job.note(f"{FACTS[task.backbone].title}, {phase}: test accuracy {accuracy:.4f}, epoch {outcome.best_epoch} kept")

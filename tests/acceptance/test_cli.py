@@ -41,8 +41,8 @@ def test_help_imports_nothing_heavy_and_comes_at_once() -> None:
         (["train", "--config", "nowhere.yaml"], "nowhere.yaml"),
         (
             ["trian"],
-            "fmnist: 'trian' is not a command, expected one of train, tune, crossval, transfer, evaluate, predict, "
-            "runs, data, weights",
+            "fmnist: 'trian' is not a command, expected one of train, tune, crossval, transfer, pipeline, evaluate, "
+            "predict, runs, data, weights",
         ),
         (["train", "--run-id", "a/b", "--artifacts", "unused"], "a/b"),
         (["evaluate"], "fmnist: evaluate: the following arguments are required: --run"),

@@ -1,0 +1,273 @@
+"""The pipeline job: the whole study, each stage a run of its own, and one report of all of them.
+
+It has nothing of its own but order, resumption and the report: a stage is what `fmnist train`, `tune`, `crossval` or
+`transfer` with the same settings would do, and what has finished is not run again.
+"""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from typing import Any
+
+import ray
+
+from fmnist import cluster
+from fmnist.artifacts import METRICS, PLOTS, REPORT, REPORT_MARKDOWN, RunFolder, open_store
+from fmnist.config import CROSSVAL, PIPELINE, TUNE, PipelineConfig, TransferConfig
+from fmnist.errors import FmnistError, TrainingError, UserError
+from fmnist.profiles import Stage, plan
+from fmnist.progress import labelled, plain_console, rounded
+from fmnist.weights import obtain_weights
+from fmnist.workflows.preparation import PreparedData, prepare
+from fmnist.workflows.runs import begin_run, goes_on, is_done, open_run
+
+Note = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class StageOutcome:
+    """What became of a stage.
+
+    Attributes:
+        stage: that was planned.
+        status: ``finished`` now or before, ``failed``, or ``left out``.
+        reason: why it is not finished, in one line.
+        metrics: its run's, if it is.
+    """
+
+    stage: Stage
+    status: str
+    reason: str | None = None
+    metrics: dict[str, Any] | None = None
+
+    def summary(self) -> dict[str, Any]:
+        """The stage's entry in the pipeline's ``metrics.json``."""
+        return {
+            "stage": self.stage.job,
+            "name": self.stage.name,
+            "job": self.stage.job,
+            "run_id": self.stage.config.run_id,
+            "status": self.status,
+            "reason": self.reason,
+            "seconds": self.metrics["seconds"]["total"] if self.metrics else None,
+        }
+
+
+def pipeline(config: PipelineConfig) -> RunFolder:
+    """Runs the pipeline job.
+
+    Args:
+        config: the job's settings.
+
+    Returns:
+        The finished run folder; beside it lie those of the stages.
+
+    Raises:
+        UserError: if data, store, run ids, weights or resources are not as they must be; nothing has been trained then.
+        TrainingError: if a stage failed; the others have been run, and the report has them.
+    """
+    started = time.time()
+    run = open_run(PIPELINE, config)
+    if is_done(run, config):
+        return run
+    note = partial(plain_console().print, markup=False)
+    note(f"run {run.run_id} in {run.store.location}")
+    stages = plan(config, run.run_id)
+    anew = config.overwrite and not goes_on(run, config)
+    wanted = [stage for stage in stages if stage.left_out is None]
+    missing = wanted if anew else [stage for stage in wanted if not _is_finished(stage)]
+    # Looked at before the first is trained: wrong weights of the last one must not cost an evening.
+    for stage in missing:
+        if isinstance(stage.config, TransferConfig):
+            obtain_weights(stage.config.weights, stage.config.backbone, note)
+    data = prepare(config, note)
+    failures: dict[str, str] = {}
+    with _resources(missing) as resources:
+        sides = _sides(config, missing, resources) if resources else []
+        if anew:
+            for stage in stages:
+                _folder(stage).remove()
+        environment = begin_run(run, config, data.summary)
+        note(f"{len(wanted)} stages, {len(wanted) - len(missing)} of them finished before")
+        for side_by_side in sides:
+            failures |= _run_sides(side_by_side, resources, note)
+    outcomes = [_outcome(stage, failures) for stage in stages]
+    metrics = _write_report(config, run, data, outcomes, environment, started)
+    if failures:
+        raise TrainingError(
+            f"run {run.run_id}: {len(failures)} of {len(wanted)} stages failed, {', '.join(failures)}; "
+            f"{run.location}/{REPORT} has the others, and the same command with this --run-id runs what is missing"
+        )
+    run.finish(PIPELINE)
+    note(f"finished in {rounded(metrics['seconds']['total'])}: {run.location}/{REPORT}")
+    return run
+
+
+def _is_finished(stage: Stage) -> bool:
+    """Whether there is nothing to do.
+
+    Raises:
+        RunError: if the stage's run id is taken by a run of other settings.
+    """
+    return is_done(open_run(stage.job, stage.config), stage.config)
+
+
+@contextmanager
+def _resources(missing: Sequence[Stage]) -> Iterator[cluster.Resources | None]:
+    """Connects to Ray if there is anything to do."""
+    if not missing:
+        yield None
+        return
+    with cluster.connected() as resources:
+        yield resources
+
+
+def _sides(
+    config: PipelineConfig, stages: Sequence[Stage], resources: cluster.Resources
+) -> list[tuple[list[Stage], ...]]:
+    """Puts stages in order: a list of what is run one after the other, each one list or two that share the cluster.
+
+    A transfer stage follows the training that it is compared with. A search stands alone: Ray Tune takes all processors
+    there are and would let the others starve.
+
+    Raises:
+        UserError: if stages must share a cluster that is too small for that.
+    """
+    folds = [stage for stage in stages if stage.job == CROSSVAL]
+    searches = [stage for stage in stages if stage.job == TUNE]
+    trainings = [stage for stage in stages if stage.job not in (CROSSVAL, TUNE)]
+    if folds and trainings and _shares(config, resources):
+        return [(trainings, folds), (searches,)]
+    return [(list(stages),)]
+
+
+def _shares(config: PipelineConfig, resources: cluster.Resources) -> bool:
+    half = resources.half()
+    gpus = max(config.workers * config.gpus_per_worker, config.gpus_per_task)
+    enough = half.cpus >= config.workers and half.gpus >= gpus
+    if config.side_by_side == "on" and not enough:
+        raise UserError(
+            f"side_by_side: found on, expected off or auto on {resources}: half of them is not enough for "
+            f"{config.workers} workers and {gpus:g} GPUs"
+        )
+    # Half of two processors trains half as fast, and the second job's processes need memory.
+    return config.side_by_side != "off" and enough and (config.side_by_side == "on" or half.cpus >= 2)
+
+
+def _run_sides(sides: Sequence[list[Stage]], resources: cluster.Resources | None, note: Note) -> dict[str, str]:
+    """Runs each list of stages one after the other, several lists side by side; returns why stages failed, by name."""
+    if len(sides) == 1 or resources is None:
+        return _run_in_order(sides[0], note)
+    half = resources.half()
+
+    def run_side(stages: list[Stage]) -> dict[str, str]:
+        failures: dict[str, str] = {}
+        for stage in stages:
+            with cluster.held(half), labelled(stage.name):
+                failures |= _run_in_order([stage], partial(plain_console().print, markup=False))
+        return failures
+
+    with ThreadPoolExecutor(len(sides)) as beside:
+        try:
+            return {name: why for failures in beside.map(run_side, sides) for name, why in failures.items()}
+        except KeyboardInterrupt:
+            # Else the threads would be waited for until their stages end.
+            ray.shutdown()
+            raise
+
+
+def _run_in_order(stages: Iterable[Stage], note: Note) -> dict[str, str]:
+    failures = {}
+    for stage in stages:
+        note(f"stage {stage.name}: fmnist {stage.job}, run {stage.config.run_id}")
+        try:
+            with _interruptible():
+                getattr(importlib.import_module(f"fmnist.workflows.{stage.job}"), stage.job)(_compared(stage))
+        except FmnistError as error:
+            failures[stage.name] = str(error)
+            note(f"stage {stage.name} failed, the others go on: {error}")
+    return failures
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Puts back how Control-C ends the process: Ray Train leaves a handler that ends it with success."""
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    finally:
+        if signal.getsignal(signal.SIGINT) is not handler:
+            signal.signal(signal.SIGINT, handler)
+
+
+def _compared(stage: Stage) -> Any:
+    """The stage's settings, without the run to compare with if that has failed."""
+    config = stage.config
+    if isinstance(config, TransferConfig) and config.compare_with:
+        compared = RunFolder(open_store(config.artifacts), config.compare_with)
+        if compared.state() != "finished":
+            return replace(config, compare_with=None)
+    return config
+
+
+def _folder(stage: Stage) -> RunFolder:
+    assert stage.config.run_id
+    return RunFolder(open_store(stage.config.artifacts), stage.config.run_id)
+
+
+def _outcome(stage: Stage, failures: dict[str, str]) -> StageOutcome:
+    """A stage that is left out now may have finished in an earlier start of the same pipeline."""
+    folder = _folder(stage)
+    if folder.state() == "finished":
+        return StageOutcome(stage, "finished", metrics=folder.get_json(METRICS))
+    if stage.left_out is not None:
+        return StageOutcome(stage, "left out", stage.left_out)
+    return StageOutcome(stage, "failed", failures[stage.name])
+
+
+def _write_report(
+    config: PipelineConfig,
+    run: RunFolder,
+    data: PreparedData,
+    outcomes: Sequence[StageOutcome],
+    environment: dict[str, Any],
+    started: float,
+) -> dict[str, Any]:
+    """Writes metrics, figures and both reports; returns the metrics."""
+    from fmnist.report.pipeline_page import STAGE_PLOTS, PipelineReport, render_pipeline, render_pipeline_markdown
+    from fmnist.report.pipeline_plots import pipeline_plots
+    from fmnist.workflows.results import utc
+    from fmnist.workflows.train import draw_data
+
+    finished = time.time()
+    metrics = {
+        "job": PIPELINE,
+        "run_id": run.run_id,
+        "profile": config.profile,
+        "limit": config.limit,
+        "seed": config.seed,
+        "started": utc(started),
+        "finished": utc(finished),
+        "seconds": {"total": finished - started},
+        "stages": [outcome.summary() for outcome in outcomes],
+    }
+    stages = {outcome.stage.name: outcome.metrics for outcome in outcomes if outcome.metrics}
+    figures = draw_data(data) | pipeline_plots(metrics, stages)
+    for name, image in figures.items():
+        run.put_bytes(f"{PLOTS}/{name}.png", image)
+    for outcome in outcomes:
+        if outcome.metrics:
+            for name in STAGE_PLOTS.get(outcome.stage.name, ()):
+                figures[f"{outcome.stage.name}/{name}"] = _folder(outcome.stage).get_bytes(f"{PLOTS}/{name}.png")
+    report = PipelineReport(run.run_id, metrics, stages, data.summary, asdict(config), environment, figures)
+    run.put_bytes(REPORT, render_pipeline(report).encode())
+    run.put_bytes(REPORT_MARKDOWN, render_pipeline_markdown(report).encode())
+    run.put_json(METRICS, metrics)
+    return metrics

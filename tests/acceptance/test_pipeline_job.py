@@ -1,0 +1,116 @@
+"""The whole study as its users start it: killed on the way, gone on with, and left alone once it has finished."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from fmnist.artifacts import FolderStore, RunFolder
+from jobs import Job, command
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+FILES = {"config.yaml", "environment.json", "data.json", "metrics.json", "plots", "report.html", "report.md"}
+TRAININGS = ("train-lenet5", "train-lenet5-1998")
+TRANSFERS = ("transfer-vgg16-notebook", "transfer-vgg16-sound")
+STAGES = (*TRAININGS, "tune-notebook", "tune-extended", "crossval-lenet5", *TRANSFERS)
+
+
+class Pipeline:
+    """A pipeline over few images: its first start killed when a training has ended, its second of all stages."""
+
+    def __init__(self, data: Path, artifacts: Path) -> None:
+        self.store = FolderStore(artifacts)
+        self.settings = ["--profile", "smoke", "--data", str(data), "--artifacts", str(artifacts), "--run-id", "night"]
+        start = [sys.executable, "jobs/pipeline.py", *self.settings]
+        with Job(*start, "--stages", "train,crossval", "--side-by-side", "on") as job:
+            job.wait_for("^train-lenet5-1998: stage train-lenet5-1998: ", timeout=200)
+            job.process.kill()
+            job.process.wait()
+        self.first = job.lines
+        self.status_after_kill = self.run().state()
+        self.trained_at = self.run("train-lenet5").get_json("metrics.json")["finished"]
+        with Job(*start) as job:
+            assert job.wait(280) == 0, job.output
+        self.second = job.lines
+
+    def run(self, stage: str = "") -> RunFolder:
+        return RunFolder(self.store, f"night-{stage}" if stage else "night")
+
+
+@pytest.fixture(scope="module")
+def pipeline(ray_cluster: str, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pipeline]:
+    return Pipeline(tiny_data, tmp_path_factory.mktemp("artifacts"))
+
+
+@pytest.mark.timeout(560)
+def test_every_stage_is_a_finished_run_of_its_own(pipeline: Pipeline) -> None:
+    for stage in STAGES:
+        assert pipeline.run(stage).verify() == [], stage
+        assert pipeline.run(stage).get_json("metrics.json")["job"] == stage.split("-")[0]
+
+
+def test_stages_side_by_side_say_whose_a_line_is(pipeline: Pipeline) -> None:
+    labels = {line.split(": ")[0] for line in pipeline.first if re.match(r"[\w-]+: ", line)}
+
+    assert {"train-lenet5", "crossval-lenet5"} <= labels
+    assert any("half of those" in line for line in pipeline.first), pipeline.first
+
+
+def test_killed_pipeline_goes_on_without_what_had_finished(pipeline: Pipeline) -> None:
+    assert pipeline.status_after_kill == "unfinished"
+    assert any("night-train-lenet5 in" in line and "finished already" in line for line in pipeline.second)
+    assert pipeline.run("train-lenet5").get_json("metrics.json")["finished"] == pipeline.trained_at
+    assert not any(line.startswith("stage train-lenet5: ") for line in pipeline.second)
+    assert any(line.startswith("stage train-lenet5-1998: ") for line in pipeline.second)
+
+
+def test_report_has_every_stage_and_its_links_lead_somewhere(pipeline: Pipeline) -> None:
+    run = pipeline.run()
+    page, text = run.get_bytes("report.html").decode(), run.get_bytes("report.md").decode()
+
+    assert run.verify() == []
+    assert {path.split("/")[0] for path in run.files()} == FILES | {"manifest.json"}
+    links = set(re.findall(r'href="\.\./([\w.-]+/report\.html)"', page))
+    assert links == {f"night-{stage}/report.html" for stage in STAGES}
+    assert all(pipeline.store.exists(link) for link in links)
+    for stage in STAGES:
+        assert f"night-{stage}" in text
+    assert {one["name"] for one in run.get_json("metrics.json")["stages"] if one["status"] == "finished"} == set(STAGES)
+
+
+def test_stage_that_was_left_out_says_by_which_setting(pipeline: Pipeline) -> None:
+    stages = {one["name"]: one for one in pipeline.run().get_json("metrics.json")["stages"]}
+
+    assert stages["transfer-resnet152v2-sound"]["status"] == "left out"
+    assert stages["transfer-resnet152v2-sound"]["reason"] == "--profile smoke"
+
+
+def test_list_and_show_know_the_pipeline_and_its_stages(pipeline: Pipeline) -> None:
+    store = ["--artifacts", pipeline.store.location]
+    listed = command("runs", "list", *store).stdout
+    shown = command("runs", "show", "night", *store).stdout
+
+    assert re.search(r"^night\tpipeline\tfinished\t-", listed, re.MULTILINE), listed
+    assert "crossval-lenet5: finished, run night-crossval-lenet5" in shown
+    assert "transfer-resnet152v2-sound: left out, --profile smoke" in shown
+
+
+def test_finished_pipeline_is_refused_or_skipped(pipeline: Pipeline) -> None:
+    again = command("pipeline", *pipeline.settings)
+    assert again.returncode == 2 and "finished already" in again.stderr
+    skipped = command("pipeline", *pipeline.settings, "--skip-finished")
+    assert skipped.returncode == 0 and "nothing to do" in skipped.stdout
+
+
+def test_wrong_weights_are_found_before_anything_is_trained(tiny_data: Path, tmp_path: Path) -> None:
+    settings = ["--profile", "smoke", "--data", str(tiny_data), "--artifacts", str(tmp_path), "--run-id", "night"]
+    result = command("pipeline", *settings, "--weights", str(tmp_path / "none.weights.h5"))
+
+    assert result.returncode == 2, result.stdout
+    assert "none.weights.h5" in result.stderr and len(result.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
