@@ -51,6 +51,9 @@ class JobConfig:
         val_fraction: Share of the training images set aside for validation, stratified by class.
         seed: Of the split, the initial weights and the order of the images.
         limit: Use the first so many training images, after shuffling by the seed; all if not given.
+        precision: Of the products; weights stay float32. auto takes bfloat16 where the processor has instructions for
+            it.
+        xla: Compile the training step with XLA; auto does so on GPUs only, for on a CPU it is slower.
     """
 
     data: str = "auto"
@@ -61,6 +64,8 @@ class JobConfig:
     val_fraction: OpenUnitInterval = 0.2
     seed: NonNegativeInt = 0
     limit: PositiveInt | None = None
+    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    xla: Literal["auto", "on", "off"] = "auto"
 
 
 @dataclass(frozen=True)
@@ -76,9 +81,6 @@ class TrainConfig(JobConfig):
         batch_size: Images a step, over all workers together.
         learning_rate: Step size of the Adam optimizer.
         patience: Stop after this many epochs without a lower validation loss; 0 never stops early.
-        precision: Of the products; weights stay float32. auto takes bfloat16 where the processor has instructions for
-            it.
-        xla: Compile the training step with XLA; auto does so on GPUs only, for on a CPU it is slower.
         workers: Data-parallel processes.
         cpus_per_worker: Processors of a worker, and so TensorFlow's threads; auto shares out what the cluster has.
         gpus_per_worker: GPUs of a worker, 0 to 1; a fraction shares one.
@@ -91,8 +93,6 @@ class TrainConfig(JobConfig):
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 1e-3
     patience: NonNegativeInt = 10
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    xla: Literal["auto", "on", "off"] = "auto"
     workers: PositiveInt = 1
     cpus_per_worker: PositiveFloat | Literal["auto"] = "auto"
     gpus_per_worker: NonNegativeFloat = 0
@@ -111,9 +111,6 @@ class TuneConfig(JobConfig):
         iterations: How often to go through all brackets of Hyperband; with ASHA as many trials as that has.
         patience: A trial ends after this many epochs without a lower validation loss; 0 never ends one early.
         batch_size: Images a step, unless the space has a hyper-parameter batch_size.
-        precision: Of the products; weights stay float32. auto takes bfloat16 where the processor has instructions for
-            it.
-        xla: Compile the training step with XLA; auto does so on GPUs only, for on a CPU it is slower.
         cpus_per_trial: Processors of a trial; as many trials run at once as the cluster has room for.
         gpus_per_trial: GPUs of a trial, 0 to 1; a fraction shares one.
         retrain_epochs: Epochs that the best trial's hyper-parameters are trained for, from new weights.
@@ -132,8 +129,6 @@ class TuneConfig(JobConfig):
     iterations: PositiveInt = 1
     patience: NonNegativeInt = 5
     batch_size: PositiveInt = 64
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    xla: Literal["auto", "on", "off"] = "auto"
     cpus_per_trial: PositiveFloat = 1
     gpus_per_trial: NonNegativeFloat = 0
     retrain_epochs: PositiveInt = 30
@@ -162,9 +157,6 @@ class CrossvalConfig(JobConfig):
         batch_size: Images a step.
         learning_rate: Step size of the Adam optimizer.
         patience: Stop a fold after this many epochs without a lower validation loss; 0 never stops early.
-        precision: Of the products; weights stay float32. auto takes bfloat16 where the processor has instructions for
-            it.
-        xla: Compile the training step with XLA; auto does so on GPUs only, for on a CPU it is slower.
         cpus_per_fold: Processors of a fold, and so TensorFlow's threads.
         gpus_per_fold: GPUs of a fold, 0 to 1; a fraction shares one.
         concurrency: Folds at once at most; auto is as many as the cluster has room for.
@@ -180,8 +172,6 @@ class CrossvalConfig(JobConfig):
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 1e-3
     patience: NonNegativeInt = 10
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    xla: Literal["auto", "on", "off"] = "auto"
     cpus_per_fold: PositiveFloat = 1
     gpus_per_fold: NonNegativeFloat = 0
     concurrency: PositiveInt | Literal["auto"] = "auto"
@@ -213,9 +203,6 @@ class TransferConfig(JobConfig):
         fine_tune_learning_rate: Highest step size then, of a cosine with a warm-up.
         compare_with: A finished train run of the same store that the report shows beside the backbones; the newest one
             of lenet5 if not given.
-        precision: Of the products; weights stay float32. auto takes bfloat16 where the processor has instructions for
-            it.
-        xla: Compile the training step with XLA; auto does so on GPUs only, for on a CPU it is slower.
         images_per_shard: Images whose features one task computes, and that a killed task costs.
         cpus_per_shard: Processors of such a task; as many run at once as the cluster has room for.
         gpus_per_shard: GPUs of such a task, 0 to 1; a fraction shares one.
@@ -241,8 +228,6 @@ class TransferConfig(JobConfig):
     fine_tune_stages: PositiveInt = 1
     fine_tune_learning_rate: PositiveFloat = 1e-4
     compare_with: str | None = None
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    xla: Literal["auto", "on", "off"] = "auto"
     images_per_shard: PositiveInt = 2000
     cpus_per_shard: PositiveFloat = 1
     gpus_per_shard: NonNegativeFloat = 0
@@ -265,8 +250,6 @@ class PipelineConfig(JobConfig):
         stages: Which jobs to run, all of them or some, such as train,crossval. The report has what there is.
         backbone: Of the transfer stages, or all three; in the profile smoke all means vgg16.
         weights: Of the backbones, as in fmnist transfer; auto is imagenet, and none in the profile smoke.
-        precision: Of the products; weights stay float32. auto takes bfloat16 where the processor has instructions for
-            it.
         workers: Data-parallel processes of each training.
         gpus_per_worker: GPUs of such a worker, 0 to 1; a fraction shares one.
         gpus_per_task: GPUs of a trial, of a fold and of a task that computes features, 0 to 1.
@@ -280,7 +263,6 @@ class PipelineConfig(JobConfig):
     stages: StageNames = "all"  # type: ignore[valid-type]
     backbone: Literal["resnet152v2", "efficientnetb1", "vgg16", "all"] = "all"
     weights: str = "auto"
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
     workers: PositiveInt = 1
     gpus_per_worker: NonNegativeFloat = 0
     gpus_per_task: NonNegativeFloat = 0

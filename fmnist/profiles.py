@@ -81,6 +81,7 @@ def _stage(config: PipelineConfig, run_id: str, job: str, name: str, **settings:
         "seed": config.seed,
         "limit": config.limit,
         "precision": config.precision,
+        "xla": config.xla,
         "max_failures": config.max_failures,
         # A stage that has finished is not run again.
         "skip_finished": True,

@@ -40,6 +40,7 @@ SMALL = {
         "feature_layer": "block2_pool",
         "images_per_shard": 100,
     },
+    "pipeline": {"profile": "smoke", "stages": "train"},
 }
 
 

@@ -227,9 +227,13 @@ class RunFolder:
         sizes = [file.size for file, new in zip(manifest.files, fetched, strict=True) if new]
         return Pulled(len(sizes), sum(sizes), len(fetched) - len(sizes))
 
+    def reopen(self) -> None:
+        """Makes a finished run unfinished, to go on with it."""
+        self.store.delete(self._key(MANIFEST))
+
     def remove(self) -> None:
         """Deletes the run, its manifest first: one that is cut here is unfinished, not a finished one with holes."""
-        self.store.delete(self._key(MANIFEST))
+        self.reopen()
         self.store.delete_folder(self.run_id)
         self._written.clear()
 

@@ -108,6 +108,8 @@ def _shared(report: PipelineReport, made: Sequence[Claim]) -> dict[str, Any]:
         "warnings": pipeline_warnings(report.metrics, report.stages),
         "states": {state: states.count(state) for state in ("finished", "left out", "failed")},
         "all_stages": len(states),
+        # Not the pipeline's own time: stages may have finished in an earlier start.
+        "stage_seconds": sum(stage["seconds"] or 0 for stage in report.metrics["stages"]),
     }
 
 

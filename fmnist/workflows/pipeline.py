@@ -26,7 +26,7 @@ from fmnist.profiles import Stage, plan
 from fmnist.progress import labelled, plain_console, rounded
 from fmnist.weights import obtain_weights
 from fmnist.workflows.preparation import PreparedData, prepare
-from fmnist.workflows.runs import begin_run, goes_on, is_done, open_run
+from fmnist.workflows.runs import begin_run, changed_setting, goes_on, is_done, open_run
 
 Note = Callable[[str], None]
 
@@ -74,6 +74,7 @@ def pipeline(config: PipelineConfig) -> RunFolder:
         TrainingError: if a stage failed; the others have been run, and the report has them.
     """
     started = time.time()
+    _reopen(config)
     run = open_run(PIPELINE, config)
     if is_done(run, config):
         return run
@@ -108,6 +109,17 @@ def pipeline(config: PipelineConfig) -> RunFolder:
     run.finish(PIPELINE)
     note(f"finished in {rounded(metrics['seconds']['total'])}: {run.location}/{REPORT}")
     return run
+
+
+def _reopen(config: PipelineConfig) -> None:
+    """Lets a pipeline that has finished go on with stages that were left out then."""
+    if config.run_id is None:
+        return
+    run = RunFolder(open_store(config.artifacts), config.run_id)
+    if run.state() == "finished" and changed_setting(run, config) is None:
+        wanted = [stage for stage in plan(config, config.run_id) if stage.left_out is None]
+        if any(_folder(stage).state() != "finished" for stage in wanted):
+            run.reopen()
 
 
 def _is_finished(stage: Stage) -> bool:

@@ -46,7 +46,7 @@ def open_run(job: str, config: JobConfig) -> RunFolder:
     store = open_store(config.artifacts)
     store.check()
     run = RunFolder(store, config.run_id or new_run_id(job))
-    conflict = _changed(run, config) if is_done(run, config) else _conflict(run, config)
+    conflict = changed_setting(run, config) if is_done(run, config) else _conflict(run, config)
     if conflict and not config.overwrite:
         raise RunError(f"run {run.run_id} in {store.location}: {conflict}; take another --run-id, or --overwrite")
     if is_done(run, config):
@@ -80,10 +80,10 @@ def begin_run(run: RunFolder, config: JobConfig, data_summary: dict[str, Any]) -
 
 def _conflict(run: RunFolder, config: JobConfig) -> str | None:
     """Says why a job with this configuration cannot go on in the run's folder; None if it can."""
-    return "finished already" if run.state() == "finished" else _changed(run, config)
+    return "finished already" if run.state() == "finished" else changed_setting(run, config)
 
 
-def _changed(run: RunFolder, config: JobConfig) -> str | None:
+def changed_setting(run: RunFolder, config: JobConfig) -> str | None:
     """Names the first setting that a job's numbers depend on and that differs from the run's; None if none does."""
     if run.exists(CONFIG):
         before = yaml.safe_load(run.get_bytes(CONFIG))

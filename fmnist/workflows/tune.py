@@ -282,7 +282,7 @@ def _write_trials(config: TuneConfig, run: RunFolder, records: list[TrialRecord]
 def best_config(config: TuneConfig, winner: TrialRecord) -> TrainConfig:
     """The training of a trial's hyper-parameters, as `fmnist train` would do it."""
     shared = {field.name for field in fields(JobConfig)} | {
-        *("precision", "xla", "workers", "cpus_per_worker", "gpus_per_worker", "max_failures")
+        *("workers", "cpus_per_worker", "gpus_per_worker", "max_failures")
     }
     return TrainConfig(
         **{name: getattr(config, name) for name in shared},

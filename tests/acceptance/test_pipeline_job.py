@@ -21,7 +21,7 @@ STAGES = (*TRAININGS, "tune-notebook", "tune-extended", "crossval-lenet5", *TRAN
 
 
 class Pipeline:
-    """A pipeline over few images: its first start killed when a training has ended, its second of all stages."""
+    """A pipeline over few images: killed when a training has ended, gone on with, and then with all stages."""
 
     def __init__(self, data: Path, artifacts: Path) -> None:
         self.store = FolderStore(artifacts)
@@ -34,9 +34,13 @@ class Pipeline:
         self.first = job.lines
         self.status_after_kill = self.run().state()
         self.trained_at = self.run("train-lenet5").get_json("metrics.json")["finished"]
+        with Job(*start, "--stages", "train,crossval") as job:
+            assert job.wait(200) == 0, job.output
+        self.second = job.lines
+        self.after_second = self.run().get_json("metrics.json")["stages"]
         with Job(*start) as job:
             assert job.wait(280) == 0, job.output
-        self.second = job.lines
+        self.third = job.lines
 
     def run(self, stage: str = "") -> RunFolder:
         return RunFolder(self.store, f"night-{stage}" if stage else "night")
@@ -67,6 +71,14 @@ def test_killed_pipeline_goes_on_without_what_had_finished(pipeline: Pipeline) -
     assert pipeline.run("train-lenet5").get_json("metrics.json")["finished"] == pipeline.trained_at
     assert not any(line.startswith("stage train-lenet5: ") for line in pipeline.second)
     assert any(line.startswith("stage train-lenet5-1998: ") for line in pipeline.second)
+
+
+def test_finished_pipeline_goes_on_with_stages_that_were_left_out(pipeline: Pipeline) -> None:
+    left_out = {one["name"]: one["reason"] for one in pipeline.after_second if one["status"] == "left out"}
+
+    assert left_out["tune-notebook"] == left_out["transfer-vgg16-sound"] == "--stages train,crossval"
+    begun = [line.split(":")[0] for line in pipeline.third if re.match(r"stage [\w-]+: ", line)]
+    assert begun == [f"stage {name}" for name in ("tune-notebook", "tune-extended", *TRANSFERS)]
 
 
 def test_report_has_every_stage_and_its_links_lead_somewhere(pipeline: Pipeline) -> None:
