@@ -187,13 +187,17 @@ def artifacts() -> Iterator[dict[str, str]]:
 
 
 def pull(run: str, folder: Path) -> None:
-    """Fetches a run's folder into another, and sees whether every file has arrived as it was written."""
+    """Fetches a run's folder into another, and sees whether every file and the recorded accuracy have arrived."""
     with artifacts() as environment:
         store = ("--artifacts", "s3://fmnist/runs")
         pulled = command("runs", "pull", run, *store, "--to", str(folder), environment=environment)
     assert pulled.returncode == 0, pulled.stderr
     verified = command("runs", "verify", run, "--artifacts", str(folder))
     assert verified.returncode == 0 and "files intact" in verified.stdout, verified.stdout
+    if recorded := json.loads((folder / run / "metrics.json").read_text()).get("test"):
+        evaluated = command("evaluate", "--run", run, "--artifacts", str(folder), "--json")
+        assert evaluated.returncode == 0, evaluated.stderr
+        assert abs(json.loads(evaluated.stdout)["accuracy"] - recorded["accuracy"]) < 1e-6, evaluated.stdout
 
 
 @dataclass

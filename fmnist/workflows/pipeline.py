@@ -98,7 +98,7 @@ def pipeline(config: PipelineConfig) -> RunFolder:
         environment = begin_run(run, config, data.summary)
         note(f"{len(wanted)} stages, {len(wanted) - len(missing)} of them finished before")
         for side_by_side in sides:
-            failures |= _run_sides(side_by_side, resources, note)
+            failures |= _run_side_by_side(side_by_side, resources, note)
     outcomes = [_outcome(stage, failures) for stage in stages]
     metrics = _write_report(config, run, data, outcomes, environment, started)
     if failures:
@@ -113,7 +113,7 @@ def pipeline(config: PipelineConfig) -> RunFolder:
 
 def _reopen(config: PipelineConfig) -> None:
     """Lets a pipeline that has finished go on with stages that were left out then."""
-    if config.run_id is None:
+    if config.run_id is None or config.overwrite:
         return
     run = RunFolder(open_store(config.artifacts), config.run_id)
     if run.state() == "finished" and changed_setting(run, config) is None:
@@ -173,7 +173,7 @@ def _shares(config: PipelineConfig, resources: cluster.Resources) -> bool:
     return config.side_by_side != "off" and enough and (config.side_by_side == "on" or half.cpus >= 2)
 
 
-def _run_sides(sides: Sequence[list[Stage]], resources: cluster.Resources | None, note: Note) -> dict[str, str]:
+def _run_side_by_side(sides: Sequence[list[Stage]], resources: cluster.Resources | None, note: Note) -> dict[str, str]:
     """Runs each list of stages one after the other, several lists side by side; returns why stages failed, by name."""
     if len(sides) == 1 or resources is None:
         return _run_in_order(sides[0], note)

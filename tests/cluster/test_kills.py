@@ -1,6 +1,6 @@
 """What is killed in the middle of training costs at most the epoch in flight, whatever it is.
 
-E2E_KILLS says how often each kind is killed, once if not given, at epochs that are drawn by E2E_SEED.
+E2E_KILLS says in how many trainings each kind is killed, one if not given, in an order and at epochs drawn by E2E_SEED.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ from kubernetes_cluster import (
 KILLS = int(os.environ.get("E2E_KILLS", "1"))
 SEED = int(os.environ.get("E2E_SEED", "0"))
 # Room for every kill to meet an epoch of its own.
-EPOCHS = 4 + 3 * KILLS
-TRAIN = {"limit": 4000, "epochs": EPOCHS, "batch_size": 16, "patience": 0, "max_failures": 4 + KILLS}
+EPOCHS = 15
+TRAIN = {"limit": 4000, "epochs": EPOCHS, "batch_size": 16, "patience": 0, "max_failures": 10}
 AT_ONCE = ("--force", "--grace-period=0", "--wait=false")
 
 
@@ -95,11 +95,11 @@ def come_to(job: str, watch: EpochWatch, epoch: int) -> bool:
     return watch.last >= epoch or deployment == "Complete"
 
 
-def train_and_kill(job: str, victim: str, epochs: list[int], folder: Path) -> EpochWatch:
+def train_and_kill(job: str, kills: list[tuple[int, str]], folder: Path) -> EpochWatch:
     """Trains with a kill after each of the epochs, and returns what was seen of the training when it has succeeded."""
     started(job, folder)
     with EpochWatch(job) as watch:
-        for epoch in epochs:
+        for epoch, victim in kills:
             wait_until(f"epoch {epoch}", partial(come_to, job, watch, epoch), timeout=300, pause=0.2)
             before = watch.last
             assert before < EPOCHS, "trained to its end before the kill"
@@ -111,22 +111,20 @@ def train_and_kill(job: str, victim: str, epochs: list[int], folder: Path) -> Ep
     return watch
 
 
-@pytest.mark.timeout(300 + 240 * KILLS)
-@pytest.mark.parametrize("victim", VICTIMS)
-def test_killed_in_the_middle_of_training_costs_at_most_an_epoch_each(
-    undisturbed: pd.DataFrame, victim: str, tmp_path: Path
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("number", range(1, KILLS + 1))
+def test_all_that_can_be_killed_in_the_middle_of_training_costs_at_most_an_epoch_each(
+    undisturbed: pd.DataFrame, number: int, tmp_path: Path
 ) -> None:
-    drawn = sorted(random.Random(f"{SEED} {victim}").sample(range(1, EPOCHS - 1), KILLS))
-    # Training does not wait for its submitter, and Kubernetes lets each new one wait twice as long as the one before:
-    # there is time for one in a training.
-    trainings = [[epoch] for epoch in drawn] if victim == "submitter" else [drawn]
-    again = 0
-    for number, epochs in enumerate(trainings, start=1):
-        job = f"kill-{victim}-{number}"
-        watch = train_and_kill(job, victim, epochs, tmp_path / job)
-        found = history(job, tmp_path)
-        assert found["epoch"].tolist() == list(range(1, EPOCHS + 1))
-        pd.testing.assert_frame_equal(found, undisturbed, check_exact=False, rtol=1e-4)
-        assert watch.computed_again <= len(epochs), watch.lines
-        again += watch.computed_again
-    print(f"{victim}: killed {KILLS} times, {again} epochs computed again")
+    draw = random.Random(f"{SEED} {number}")
+    victims = draw.sample(list(VICTIMS), len(VICTIMS))
+    kills = list(zip(sorted(draw.sample(range(1, EPOCHS - 1), len(victims))), victims, strict=True))
+    job = f"kills-{number}"
+
+    watch = train_and_kill(job, kills, tmp_path)
+
+    found = history(job, tmp_path)
+    assert found["epoch"].tolist() == list(range(1, EPOCHS + 1))
+    pd.testing.assert_frame_equal(found, undisturbed, check_exact=False, rtol=1e-4)
+    assert watch.computed_again <= len(kills), watch.lines
+    print(f"{watch.computed_again} epochs computed again")
