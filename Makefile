@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: help train tune crossval transfer pipeline test e2e lint format lock bench image clean
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 train: $(VENV)/.runtime  ## train LeNet-5 on the real data set; EPOCHS=2 for the impatient, any flag through ARGS=
 	$(BIN)/fmnist train $(if $(EPOCHS),--epochs $(EPOCHS)) $(ARGS)

@@ -46,7 +46,8 @@ class Resources:
     def half(self) -> Resources:
         """Returns what one of two jobs may take that work side by side."""
         cpus = float(self.cpus // 2)
-        largest = min(cpus, self.cpus_of_largest_node)
+        # The other job may have a part of every node.
+        largest = cpus if self.nodes == 1 else max(1.0, self.cpus_of_largest_node // 2)
         return replace(self, cpus=cpus, gpus=float(self.gpus // 2), cpus_of_largest_node=largest, shared=True)
 
     def at_once(self, cpus: float, gpus: float) -> int | None:
@@ -204,9 +205,13 @@ def cpus_per_worker(resources: Resources, workers: int, wanted: float | Literal[
 
 
 def check_room(
-    resources: Resources, kind: Literal["worker", "trial", "fold", "shard"], count: int, cpus: float, gpus: float
+    resources: Resources,
+    kind: Literal["worker", "trial", "fold", "shard", "task"],
+    count: int,
+    cpus: float,
+    gpus: float,
 ) -> None:
-    """Sees whether ``count`` workers, trials, folds or shards can run at once.
+    """Sees whether ``count`` workers, trials, folds, shards or tasks can run at once.
 
     Raises:
         UserError: naming the settings, if a cluster that cannot grow does not have what they ask for.

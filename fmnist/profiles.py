@@ -17,7 +17,7 @@ from fmnist.config import (
     TransferConfig,
 )
 
-SMOKE, LAPTOP, FULL = "smoke", "laptop", "full"
+SMOKE, FULL = "smoke", "full"
 
 # Enough images for ten classes in three folds.
 SMOKE_LIMIT = 600
@@ -56,8 +56,6 @@ def plan(config: PipelineConfig, run_id: str) -> list[Stage]:
         config: the pipeline's settings.
         run_id: the pipeline's.
     """
-    train = f"{run_id}-train-lenet5"
-    compared = train if _left_out(config, TRAIN) is None else None
     stages = [
         _stage(config, run_id, TRAIN, "lenet5"),
         _stage(config, run_id, TRAIN, "lenet5-1998", model="lenet5-1998"),
@@ -66,7 +64,7 @@ def plan(config: PipelineConfig, run_id: str) -> list[Stage]:
         _stage(config, run_id, CROSSVAL, "lenet5", carry_weights=True),
     ]
     for backbone in BACKBONES:
-        shared: dict[str, Any] = {"backbone": backbone, "compare_with": compared}
+        shared: dict[str, Any] = {"backbone": backbone, "compare_with": f"{run_id}-train-lenet5"}
         sound = _FINE_TUNING if config.profile == FULL else {"image_size": 32} if config.profile == SMOKE else {}
         stages.append(_stage(config, run_id, TRANSFER, f"{backbone}-notebook", recipe="notebook", **shared))
         stages.append(_stage(config, run_id, TRANSFER, f"{backbone}-sound", recipe="sound", **shared, **sound))
@@ -79,7 +77,7 @@ def _stage(config: PipelineConfig, run_id: str, job: str, name: str, **settings:
         "artifacts": config.artifacts,
         "run_id": f"{run_id}-{job}-{name}",
         "seed": config.seed,
-        "limit": config.limit,
+        "limit": limit_of(config),
         "precision": config.precision,
         "xla": config.xla,
         "max_failures": config.max_failures,
@@ -99,9 +97,14 @@ def _stage(config: PipelineConfig, run_id: str, job: str, name: str, **settings:
     if job == TRANSFER:
         settings |= {"gpus_per_shard": config.gpus_per_task, "weights": weights_of(config)}
     if config.profile == SMOKE:
-        settings = _SMALL[job] | settings | {"limit": config.limit or SMOKE_LIMIT}
+        settings = _SMALL[job] | settings
     built = JOBS[job](**settings)
     return Stage(f"{job}-{name}", job, built, _left_out(config, job) or _backbone_left_out(config, built))
+
+
+def limit_of(config: PipelineConfig) -> int | None:
+    """How many training images the stages are told to take."""
+    return config.limit or (SMOKE_LIMIT if config.profile == SMOKE else None)
 
 
 def weights_of(config: PipelineConfig) -> str:

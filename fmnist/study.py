@@ -56,11 +56,11 @@ def _frozen(backbone: str, title: str) -> StudyRow:
     )
 
 
-BACKBONES = (
+BACKBONE_ROWS = (
     _frozen("resnet152v2", "ResNet152V2"),
     _frozen("efficientnetb1", "EfficientNetB1"),
     _frozen("vgg16", "VGG16"),
 )
 
 # In the study's order.
-ROWS: tuple[StudyRow, ...] = (LENET5_1998, LENET5, HYPERBAND, FIRST_FOLD, LAST_FOLD, *BACKBONES)
+ROWS: tuple[StudyRow, ...] = (LENET5_1998, LENET5, HYPERBAND, FIRST_FOLD, LAST_FOLD, *BACKBONE_ROWS)

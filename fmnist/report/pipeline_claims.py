@@ -15,7 +15,7 @@ from fmnist.report.page import interval, percent, plural, with_interval
 from fmnist.report.pipeline_rows import Cell, Stages, candidate, recipe_note, weights_note
 from fmnist.report.transfer_page import CHANCE, title
 from fmnist.study import (
-    BACKBONES,
+    BACKBONE_ROWS,
     HYPERBAND,
     LAST_FOLD,
     LENET5,
@@ -111,10 +111,10 @@ EXPERIMENTS = {
 
 
 def _chance(stages: Stages) -> Claim | None:
-    both = [row for row in BACKBONES if row.reproduced in stages and row.sound in stages]
+    both = [row for row in BACKBONE_ROWS if row.reproduced in stages and row.sound in stages]
     if not both:
         return None
-    reported = ", ".join(f"{percent(row.val_accuracy or 0, 2)} for {title(row.key)}" for row in BACKBONES)
+    reported = ", ".join(f"{percent(row.val_accuracy or 0, 2)} for {title(row.key)}" for row in BACKBONE_ROWS)
     sentences = [
         "The study fed three backbones with the same images, framed to 32\N{MULTIPLICATION SIGN}32 and with grey "
         f"levels of 0 to 1, whatever the backbone was trained on. It reports {reported}; guessing gives "
@@ -151,7 +151,7 @@ def _chance(stages: Stages) -> Claim | None:
         ),
         tuple(rows),
         tuple(f"{name}/candidate_curves" for row in both for name in (row.reproduced, row.sound)),
-        "python benchmarks/chance.py",
+        "python benchmarks/chance.py --weights FILE.weights.h5",
     )
 
 

@@ -22,7 +22,7 @@ from fmnist.report.pipeline_rows import (
     study_rows,
 )
 from fmnist.report.transfer_page import weight_warnings
-from fmnist.study import BACKBONES, HYPERBAND, LAST_FOLD, LENET5
+from fmnist.study import BACKBONE_ROWS, HYPERBAND, LAST_FOLD, LENET5
 
 TITLE = "The study, row by row"
 
@@ -32,7 +32,7 @@ STAGE_PLOTS: dict[str, tuple[str, ...]] = {
     HYPERBAND.reproduced: ("trial_curves",),
     str(HYPERBAND.sound): ("trial_curves", "learning_curves", "confusion_matrix"),
     LAST_FOLD.reproduced: ("leak",),
-} | {name: ("candidate_curves",) for row in BACKBONES for name in (row.reproduced, str(row.sound))}
+} | {name: ("candidate_curves",) for row in BACKBONE_ROWS for name in (row.reproduced, str(row.sound))}
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,6 @@ def _shared(report: PipelineReport, made: Sequence[Claim]) -> dict[str, Any]:
         "warnings": pipeline_warnings(report.metrics, report.stages),
         "states": {state: states.count(state) for state in ("finished", "left out", "failed")},
         "all_stages": len(states),
-        # Not the pipeline's own time: stages may have finished in an earlier start.
-        "stage_seconds": sum(stage["seconds"] or 0 for stage in report.metrics["stages"]),
     }
 
 

@@ -7,8 +7,11 @@ It has nothing of its own but order, resumption and the report: a stage is what 
 from __future__ import annotations
 
 import importlib
-import signal
+import os
+import sys
+import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,11 +23,11 @@ import ray
 
 from fmnist import cluster
 from fmnist.artifacts import METRICS, PLOTS, REPORT, REPORT_MARKDOWN, RunFolder, open_store
-from fmnist.config import CROSSVAL, PIPELINE, TUNE, PipelineConfig, TransferConfig
+from fmnist.config import CROSSVAL, PIPELINE, TUNE, JobConfig, PipelineConfig, TransferConfig
 from fmnist.errors import FmnistError, TrainingError, UserError
-from fmnist.profiles import Stage, plan
-from fmnist.progress import labelled, plain_console, rounded
-from fmnist.weights import obtain_weights
+from fmnist.profiles import Stage, limit_of, plan
+from fmnist.progress import labelled, plain_console
+from fmnist.weights import SUFFIX, obtain_weights
 from fmnist.workflows.preparation import PreparedData, prepare
 from fmnist.workflows.runs import begin_run, changed_setting, goes_on, is_done, open_run
 
@@ -50,14 +53,18 @@ class StageOutcome:
     def summary(self) -> dict[str, Any]:
         """The stage's entry in the pipeline's ``metrics.json``."""
         return {
-            "stage": self.stage.job,
             "name": self.stage.name,
             "job": self.stage.job,
             "run_id": self.stage.config.run_id,
             "status": self.status,
             "reason": self.reason,
-            "seconds": self.metrics["seconds"]["total"] if self.metrics else None,
+            "seconds": self.seconds if self.metrics else None,
         }
+
+    @property
+    def seconds(self) -> float:
+        """What the stage's run took; 0 if it is not finished."""
+        return float(self.metrics["seconds"]["total"]) if self.metrics else 0.0
 
 
 def pipeline(config: PipelineConfig) -> RunFolder:
@@ -74,52 +81,77 @@ def pipeline(config: PipelineConfig) -> RunFolder:
         TrainingError: if a stage failed; the others have been run, and the report has them.
     """
     started = time.time()
-    _reopen(config)
-    run = open_run(PIPELINE, config)
-    if is_done(run, config):
+    to_go_on_with = _with_stages_left(config)
+    run = to_go_on_with or open_run(PIPELINE, config)
+    if to_go_on_with is None and is_done(run, config):
         return run
     note = partial(plain_console().print, markup=False)
     note(f"run {run.run_id} in {run.store.location}")
-    stages = plan(config, run.run_id)
     anew = config.overwrite and not goes_on(run, config)
+    stages = plan(config, run.run_id)
+    folders = {stage.name: _folder(stage) for stage in stages}
     wanted = [stage for stage in stages if stage.left_out is None]
     missing = wanted if anew else [stage for stage in wanted if not _is_finished(stage)]
-    # Looked at before the first is trained: wrong weights of the last one must not cost an evening.
-    for stage in missing:
-        if isinstance(stage.config, TransferConfig):
-            obtain_weights(stage.config.weights, stage.config.backbone, note)
-    data = prepare(config, note)
+    # Looked for before the first is trained: weights that are missing for the last one must not cost an evening.
+    _check_weights(missing, note)
+    data = prepare(replace(config, limit=limit_of(config)), note)
     failures: dict[str, str] = {}
-    with _resources(missing) as resources:
+    with _resources(config, missing) as resources:
         sides = _sides(config, missing, resources) if resources else []
         if anew:
-            for stage in stages:
-                _folder(stage).remove()
+            for folder in folders.values():
+                folder.remove()
+        elif run.state() == "finished":
+            run.reopen()
         environment = begin_run(run, config, data.summary)
         note(f"{len(wanted)} stages, {len(wanted) - len(missing)} of them finished before")
         for side_by_side in sides:
             failures |= _run_side_by_side(side_by_side, resources, note)
     outcomes = [_outcome(stage, failures) for stage in stages]
-    metrics = _write_report(config, run, data, outcomes, environment, started)
+    before = sum(one.seconds for one in outcomes if one.stage in wanted and one.stage not in missing)
+    metrics = _write_report(config, run, data, outcomes, environment, started, before)
     if failures:
         raise TrainingError(
             f"run {run.run_id}: {len(failures)} of {len(wanted)} stages failed, {', '.join(failures)}; "
             f"{run.location}/{REPORT} has the others, and the same command with this --run-id runs what is missing"
         )
     run.finish(PIPELINE)
-    note(f"finished in {rounded(metrics['seconds']['total'])}: {run.location}/{REPORT}")
+    note(f"finished in {metrics['seconds']['total']:.0f} s: {run.location}/{REPORT}")
     return run
 
 
-def _reopen(config: PipelineConfig) -> None:
-    """Lets a pipeline that has finished go on with stages that were left out then."""
+def _with_stages_left(config: PipelineConfig) -> RunFolder | None:
+    """The folder of a pipeline that has finished, but not with all the stages that are wanted now; None if it is none.
+
+    Raises:
+        StoreError: if the artifact store cannot be used.
+    """
     if config.run_id is None or config.overwrite:
-        return
-    run = RunFolder(open_store(config.artifacts), config.run_id)
-    if run.state() == "finished" and changed_setting(run, config) is None:
-        wanted = [stage for stage in plan(config, config.run_id) if stage.left_out is None]
-        if any(_folder(stage).state() != "finished" for stage in wanted):
-            run.reopen()
+        return None
+    store = open_store(config.artifacts)
+    store.check()
+    run = RunFolder(store, config.run_id)
+    if run.state() != "finished" or changed_setting(run, config):
+        return None
+    wanted = [stage for stage in plan(config, run.run_id) if stage.left_out is None]
+    return run if any(_folder(stage).state() != "finished" for stage in wanted) else None
+
+
+def _check_weights(stages: Sequence[Stage], note: Note) -> None:
+    """Obtains the weights of all backbones.
+
+    Raises:
+        UserError: if there are none, or one file is to be those of several.
+    """
+    transfers = [stage.config for stage in stages if isinstance(stage.config, TransferConfig)]
+    backbones = {config.backbone: config.weights for config in transfers}
+    for backbone, weights in backbones.items():
+        if len(backbones) > 1 and weights.endswith(SUFFIX):
+            raise UserError(
+                f"weights: found {weights} for {', '.join(backbones)}, expected a folder of one file each, or one "
+                "--backbone"
+            )
+        obtain_weights(weights, backbone, note)
 
 
 def _is_finished(stage: Stage) -> bool:
@@ -132,12 +164,19 @@ def _is_finished(stage: Stage) -> bool:
 
 
 @contextmanager
-def _resources(missing: Sequence[Stage]) -> Iterator[cluster.Resources | None]:
-    """Connects to Ray if there is anything to do."""
+def _resources(config: PipelineConfig, missing: Sequence[Stage]) -> Iterator[cluster.Resources | None]:
+    """Connects to Ray if there is anything to do.
+
+    Raises:
+        UserError: if there is no room for it.
+    """
     if not missing:
         yield None
         return
     with cluster.connected() as resources:
+        if any(stage.job != CROSSVAL for stage in missing):
+            cluster.check_room(resources, "worker", config.workers, 1, config.gpus_per_worker)
+        cluster.check_room(resources, "task", 1, 1, config.gpus_per_task)
         yield resources
 
 
@@ -177,22 +216,29 @@ def _run_side_by_side(sides: Sequence[list[Stage]], resources: cluster.Resources
     """Runs each list of stages one after the other, several lists side by side; returns why stages failed, by name."""
     if len(sides) == 1 or resources is None:
         return _run_in_order(sides[0], note)
-    half = resources.half()
+    # In this thread: two at once would find each other's modules half imported.
+    for stage in (stage for side in sides for stage in side):
+        _job(stage)
+    half, one_has_ended = resources.half(), threading.Event()
 
     def run_side(stages: list[Stage]) -> dict[str, str]:
         failures: dict[str, str] = {}
         for stage in stages:
-            with cluster.held(half), labelled(stage.name):
+            share = resources if one_has_ended.is_set() else half
+            with cluster.held(share), labelled(stage.name):
                 failures |= _run_in_order([stage], partial(plain_console().print, markup=False))
+        one_has_ended.set()
         return failures
 
     with ThreadPoolExecutor(len(sides)) as beside:
         try:
             return {name: why for failures in beside.map(run_side, sides) for name, why in failures.items()}
         except KeyboardInterrupt:
-            # Else the threads would be waited for until their stages end.
+            # The threads cannot be ended otherwise, and Ray would start again for them. What they have reported is in
+            # the store.
             ray.shutdown()
-            raise
+            print("fmnist: interrupted", file=sys.stderr, flush=True)
+            os._exit(130)
 
 
 def _run_in_order(stages: Iterable[Stage], note: Note) -> dict[str, str]:
@@ -200,26 +246,24 @@ def _run_in_order(stages: Iterable[Stage], note: Note) -> dict[str, str]:
     for stage in stages:
         note(f"stage {stage.name}: fmnist {stage.job}, run {stage.config.run_id}")
         try:
-            with _interruptible():
-                getattr(importlib.import_module(f"fmnist.workflows.{stage.job}"), stage.job)(_compared(stage))
+            _job(stage)(_compared(stage))
         except FmnistError as error:
             failures[stage.name] = str(error)
-            note(f"stage {stage.name} failed, the others go on: {error}")
+        except Exception as error:
+            # Of no use in one line, and no reason to lose the other stages' night.
+            traceback.print_exc()
+            failures[stage.name] = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+        if stage.name in failures:
+            note(f"stage {stage.name} failed, the others go on: {failures[stage.name]}")
     return failures
 
 
-@contextmanager
-def _interruptible() -> Iterator[None]:
-    """Puts back how Control-C ends the process: Ray Train leaves a handler that ends it with success."""
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        yield
-    finally:
-        if signal.getsignal(signal.SIGINT) is not handler:
-            signal.signal(signal.SIGINT, handler)
+def _job(stage: Stage) -> Callable[[JobConfig], RunFolder]:
+    job: Callable[[JobConfig], RunFolder] = getattr(importlib.import_module(f"fmnist.workflows.{stage.job}"), stage.job)
+    return job
 
 
-def _compared(stage: Stage) -> Any:
+def _compared(stage: Stage) -> JobConfig:
     """The stage's settings, without the run to compare with if that has failed."""
     config = stage.config
     if isinstance(config, TransferConfig) and config.compare_with:
@@ -251,8 +295,13 @@ def _write_report(
     outcomes: Sequence[StageOutcome],
     environment: dict[str, Any],
     started: float,
+    before: float,
 ) -> dict[str, Any]:
-    """Writes metrics, figures and both reports; returns the metrics."""
+    """Writes metrics, figures and both reports; returns the metrics.
+
+    Args:
+        before: seconds of the stages that had finished when this start began.
+    """
     from fmnist.report.pipeline_page import STAGE_PLOTS, PipelineReport, render_pipeline, render_pipeline_markdown
     from fmnist.report.pipeline_plots import pipeline_plots
     from fmnist.workflows.results import utc
@@ -263,11 +312,11 @@ def _write_report(
         "job": PIPELINE,
         "run_id": run.run_id,
         "profile": config.profile,
-        "limit": config.limit,
+        "limit": limit_of(config),
         "seed": config.seed,
         "started": utc(started),
         "finished": utc(finished),
-        "seconds": {"total": finished - started},
+        "seconds": {"total": finished - started + before},
         "stages": [outcome.summary() for outcome in outcomes],
     }
     stages = {outcome.stage.name: outcome.metrics for outcome in outcomes if outcome.metrics}

@@ -21,7 +21,7 @@ MAY_CHANGE = frozenset(
     | {"workers", "cpus_per_worker", "gpus_per_worker", "cpus_per_trial", "gpus_per_trial"}
     # A fold's processors are not among them: its numbers are to be the same to the last digit.
     | {"concurrency", "carry_weights"}
-    | {"stages", "gpus_per_task", "side_by_side"}
+    | {"stages", "side_by_side"}
     | {"compare_with", "images_per_shard", "cpus_per_shard", "gpus_per_shard"}
 )
 

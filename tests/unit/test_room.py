@@ -50,7 +50,7 @@ def test_a_whole_cluster_is_offered_everything_and_half_of_one_what_fits() -> No
     half = cluster.half()
 
     assert cluster.at_once(1, 0) is None
-    assert (half.cpus, half.gpus, half.cpus_of_largest_node) == (6, 2, 6)
+    assert (half.cpus, half.gpus, half.cpus_of_largest_node) == (6, 2, 4)
     assert half.at_once(1, 0) == 6 and half.at_once(2, 0) == 3 and half.at_once(1, 1) == 2 and half.at_once(1, 0.5) == 4
 
 
