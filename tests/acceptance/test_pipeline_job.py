@@ -1,8 +1,9 @@
-"""The whole study as its users start it: killed on the way, gone on with, and left alone once it has finished."""
+"""The whole study as its users start it: interrupted on the way, gone on with, and left alone once it has finished."""
 
 from __future__ import annotations
 
 import re
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ STAGES = (*TRAININGS, "tune-notebook", "tune-extended", "crossval-lenet5", *TRAN
 
 
 class Pipeline:
-    """A pipeline over few images: killed when a training has ended, gone on with, and then with all stages."""
+    """A pipeline over few images: interrupted when a training has ended, gone on with, and then with all stages."""
 
     def __init__(self, data: Path, artifacts: Path) -> None:
         self.store = FolderStore(artifacts)
@@ -29,10 +30,10 @@ class Pipeline:
         start = [sys.executable, "jobs/pipeline.py", *self.settings]
         with Job(*start, "--stages", "train,crossval", "--side-by-side", "on") as job:
             job.wait_for("^train-lenet5-1998: stage train-lenet5-1998: ", timeout=200)
-            job.process.kill()
-            job.process.wait()
+            job.process.send_signal(signal.SIGINT)
+            self.interrupted = job.wait(60)
         self.first = job.lines
-        self.status_after_kill = self.run().state()
+        self.status_then = self.run().state()
         self.trained_at = self.run("train-lenet5").get_json("metrics.json")["finished"]
         with Job(*start, "--stages", "train,crossval") as job:
             assert job.wait(200) == 0, job.output
@@ -65,8 +66,14 @@ def test_stages_side_by_side_say_whose_a_line_is(pipeline: Pipeline) -> None:
     assert any("half of those" in line for line in pipeline.first), pipeline.first
 
 
-def test_killed_pipeline_goes_on_without_what_had_finished(pipeline: Pipeline) -> None:
-    assert pipeline.status_after_kill == "unfinished"
+def test_control_c_ends_stages_side_by_side_with_a_line(pipeline: Pipeline) -> None:
+    assert pipeline.interrupted == 130
+    assert pipeline.first[-1] == "fmnist: interrupted"
+    assert not any("Traceback" in line for line in pipeline.first), pipeline.first
+
+
+def test_interrupted_pipeline_goes_on_without_what_had_finished(pipeline: Pipeline) -> None:
+    assert pipeline.status_then == "unfinished"
     assert any("night-train-lenet5 in" in line and "finished already" in line for line in pipeline.second)
     assert pipeline.run("train-lenet5").get_json("metrics.json")["finished"] == pipeline.trained_at
     assert not any(line.startswith("stage train-lenet5: ") for line in pipeline.second)

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -188,3 +189,18 @@ def test_1998_model_learns(overwritten: tuple[Path, list[str]]) -> None:
     metrics = json.loads((overwritten[0] / "submitted" / "metrics.json").read_text())
     assert metrics["parameters"] == 60_000
     assert metrics["test"]["accuracy"] > 0.6
+
+
+def test_control_c_ends_a_training_with_a_line_and_its_run_can_go_on(
+    head: tuple[str, dict[str, str]], small_data: Path, tmp_path: Path
+) -> None:
+    arguments = ["--data", str(small_data), "--artifacts", str(tmp_path), "--run-id", "interrupted", "--patience", "0"]
+    with fmnist("train", *arguments, "--epochs", "200", environment=head[1]) as job:
+        job.wait_for(r"^epoch +1/")
+        job.process.send_signal(signal.SIGINT)
+        assert job.wait(60) == 130, job.output
+
+    assert job.lines[-1] == "fmnist: interrupted" and "Traceback" not in job.output
+    assert (
+        command("runs", "list", "--artifacts", str(tmp_path)).stdout.splitlines()[1].startswith("interrupted\t-\tunf")
+    )
