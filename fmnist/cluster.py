@@ -19,6 +19,9 @@ from fmnist.errors import UserError
 # Of a local cluster, whatever another cluster's are.
 OURS = frozenset({"RAY_GCS_SERVER_PORT", "RAY_ADDRESS", "RAY_USAGE_STATS_ENABLED"})
 
+# Until a person is told that nothing of a job finds room.
+WAIT_SECONDS = 60
+
 # One training step of these small models does not feed more threads than this; a big machine takes more workers.
 MOST_CPUS_PER_WORKER = 8
 

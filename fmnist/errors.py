@@ -31,3 +31,8 @@ class IntegrityError(FmnistError):
 
 class TrainingError(FmnistError):
     """Training that cannot go on, such as a loss that is no longer finite."""
+
+
+def first_line(error: BaseException) -> str:
+    """Returns the first line of an error's text, or its type's name where it has none."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

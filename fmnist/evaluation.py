@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,10 +12,11 @@ import pandas as pd
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from fmnist.data import CLASS_NAMES
+from fmnist.data import CLASS_NAMES, CLASSES
 from fmnist.errors import TrainingError
 
-CLASSES = len(CLASS_NAMES)
+# The accuracy of guessing.
+CHANCE = 1 / CLASSES
 CONFIDENCE = 0.95
 # Keras clips at the same value, so that this loss is the one that training printed.
 SMALLEST_PROBABILITY = 1e-7
@@ -144,3 +146,9 @@ def _check(labels: Labels, probabilities: Probabilities) -> None:
             f"the model's probabilities are not finite for {unusable} of {len(labels)} images: "
             "its weights are damaged or it diverged in training"
         )
+
+
+def overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether the intervals of two accuracies, ``accuracy_low`` to ``accuracy_high``, have a value in common."""
+    low, high = "accuracy_low", "accuracy_high"
+    return bool(one[low] <= other[high] and other[low] <= one[high])

@@ -48,7 +48,7 @@ class RunComparison:
     Attributes:
         a: id of the first run.
         b: id of the second.
-        facts: what each of them is, by name: job, status, model, precision, finished; None where a run does not say.
+        facts: what each of them is, by name: job, model, precision, finished; None where a run does not say.
         settings: of ``config.yaml``, those within others with dots, such as ``hyperparameters.units``; the run's id is
             left out. Within a setting that both runs have, what one lacks is None.
         metrics: the numbers of ``metrics.json``, with dots, such as ``test.accuracy``. Lists are left out.
@@ -82,7 +82,7 @@ def compare_runs(store: Store, a: str, b: str) -> RunComparison:
     return RunComparison(
         a=a,
         b=b,
-        facts={"job": (jobs[0], jobs[1]), "status": ("finished", "finished"), **in_metrics},
+        facts={"job": (jobs[0], jobs[1]), **in_metrics},
         settings=_pair_settings(*(_settings(run) for run in runs)),
         metrics=Pairs.of(*(dict(_numbers(each)) for each in metrics)),
     )

@@ -5,9 +5,10 @@ from fmnist.data.describe import SplitSettings, summary
 from fmnist.data.encoding import one_hot
 from fmnist.data.sources import default_cache, load
 from fmnist.data.splits import Fold, folds, split, take
-from fmnist.data.types import CLASS_NAMES, OFFICIAL_SHA256, SIDE, Dataset, DataSource, Images
+from fmnist.data.types import CLASS_NAMES, CLASSES, OFFICIAL_SHA256, SIDE, Dataset, DataSource, Images
 
 __all__ = [
+    "CLASSES",
     "CLASS_NAMES",
     "OFFICIAL_SHA256",
     "SIDE",

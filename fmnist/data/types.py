@@ -23,6 +23,7 @@ CLASS_NAMES = (
     "Bag",
     "Ankle boot",
 )
+CLASSES = len(CLASS_NAMES)
 """Names of the labels 0 to 9."""
 
 OFFICIAL_SHA256 = {

@@ -12,12 +12,11 @@ from typing import Any
 import keras
 from keras import layers
 
+from fmnist.data import CLASSES, SIDE
 from fmnist.errors import UserError
 from fmnist.models import LOGITS, Loss, sparse_cross_entropy
 from fmnist.optimizers import fused
 
-SIDE = 28
-CLASSES = 10
 # Reductions that are the mean over the images of a batch, as the engine takes it, when no image has a weight.
 MEANS = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
 

@@ -13,11 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
-from fmnist.data import CLASS_NAMES, SIDE, Images
+from fmnist.data import CLASS_NAMES, CLASSES, SIDE, Images
 from fmnist.report.style import DIVERGING, TEST, TRAIN, UNDEFINED, VAL, new_figure, styled, to_png, without_frame
 
 PIXELS = SIDE * SIDE
-CLASSES = len(CLASS_NAMES)
 GRID_COLUMNS = 10
 GAP = 2
 # 4096 rows of 785 float32 are 13 MB; larger blocks gain nothing.

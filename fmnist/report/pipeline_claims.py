@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from fmnist.config import CROSSVAL, TRANSFER
+from fmnist.evaluation import CHANCE, overlap
 from fmnist.report.page import interval, percent, plural, with_interval
 from fmnist.report.pipeline_rows import Cell, Stages, candidate, recipe_note, weights_note
-from fmnist.report.transfer_page import CHANCE, title
+from fmnist.report.transfer_page import title
 from fmnist.study import (
     BACKBONE_ROWS,
     HYPERBAND,
@@ -168,7 +169,6 @@ def _search(stages: Stages) -> Claim | None:
         return None
     found, before = searched["test"], start["test"]
     points = 100 * (found["accuracy"] - before["accuracy"])
-    apart = found["accuracy_low"] > before["accuracy_high"] or found["accuracy_high"] < before["accuracy_low"]
     sentences = [
         f"The study's search ended at {percent(STUDY_TUNED_VAL_ACCURACY, 2)}, below the "
         f"{percent(STUDY_VAL_ACCURACY, 2)} of the LeNet-5 that it started from. Its space does not hold that model: "
@@ -177,7 +177,11 @@ def _search(stages: Stages) -> Claim | None:
         f"{with_interval(found)} on the test images, and LeNet-5 {with_interval(before)}: the search ends "
         f"{abs(points):.2f} points {'above' if points >= 0 else 'below'} the model it started from, and the "
         f"95\N{NO-BREAK SPACE}% intervals "
-        + ("do not overlap." if apart else f"overlap, so that {before['images']:,} images hardly tell the two apart."),
+        + (
+            f"overlap, so that {before['images']:,} images hardly tell the two apart."
+            if overlap(found, before)
+            else "do not overlap."
+        ),
     ]
     wider = stages.get(HYPERBAND.sound or "")
     if wider:

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from fmnist.config import CROSSVAL, TRANSFER
+from fmnist.evaluation import CHANCE
 from fmnist.report.page import duration, percent
 from fmnist.report.pipeline_rows import Stages, candidate, reproduced_accuracy, sound_scores
-from fmnist.report.style import TEST, TRAIN, VAL, new_figure, styled, to_png
-from fmnist.report.transfer_page import CHANCE
+from fmnist.report.style import QUIET, TEST, TRAIN, VAL, new_figure, styled, to_png
 from fmnist.study import ROWS
 
-QUIET, BAND = "#555555", "#f3f5f7"
+BAND = "#f3f5f7"
 # The study's rows lie far apart below this accuracy and close together above it, where two thirds of the width go.
 COARSE_UNTIL = 0.85
 # Where a row's three points stand below each other.

@@ -18,6 +18,8 @@ from PIL import Image
 
 # Three of Okabe and Ito's colours, told apart with every common kind of colour blindness.
 TRAIN, VAL, TEST = "#0072B2", "#D55E00", "#009E73"
+# Of what stands beside the data: chance, borders, keys.
+QUIET = "#555555"
 DIVERGING, UNDEFINED = "RdBu_r", "#c8c8c8"
 
 # 572 pixels wide: shown at full size on a desk, and at two thirds on a phone, where letters of 11 points stay legible.

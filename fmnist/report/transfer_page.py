@@ -12,7 +12,8 @@ from markupsafe import Markup
 
 from fmnist.candidates import CandidateRecord, InputDiagnosis, history_table
 from fmnist.config import TransferConfig
-from fmnist.evaluation import CLASSES
+from fmnist.data import CLASSES
+from fmnist.evaluation import CHANCE, overlap
 from fmnist.recipes import FACTS
 from fmnist.report.page import (
     MODEL_TITLES,
@@ -28,7 +29,6 @@ from fmnist.report.page import (
 )
 from fmnist.study import STUDY_TRANSFER_ACCURACIES, STUDY_VAL_ACCURACY
 
-CHANCE = 1 / CLASSES
 # The loss of a model that says one tenth for every class.
 CHANCE_LOSS = math.log(CLASSES)
 # As near to it as a model that still told images apart would hardly stay.
@@ -205,11 +205,10 @@ def beside(metrics: Mapping[str, Any], comparison: Mapping[str, Any] | None) -> 
         return ""
     here, there = metrics["test"], comparison["test"]
     points = 100 * (here["accuracy"] - there["accuracy"])
-    apart = here["accuracy_low"] > there["accuracy_high"] or here["accuracy_high"] < there["accuracy_low"]
     return (
         f"Its test accuracy is {abs(points):.2f} points {'above' if points >= 0 else 'below'} that of "
         f"{model_title(comparison)} in run {comparison['run_id']}, {with_interval(there)}; the intervals "
-        f"{'do not overlap' if apart else 'overlap'}."
+        f"{'overlap' if overlap(here, there) else 'do not overlap'}."
     )
 
 

@@ -15,17 +15,16 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, PercentFor
 
 from fmnist.candidates import CandidateRecord
 from fmnist.data import Images
-from fmnist.evaluation import Evaluation
+from fmnist.evaluation import CHANCE, Evaluation
 from fmnist.recipes import FACTS
 from fmnist.report.page import EN_DASH, MODEL_TITLES, duration, model_title, percent
 from fmnist.report.plots import confusion_matrix, per_class, worst_mistakes_grid
-from fmnist.report.style import TEST, TRAIN, VAL, new_figure, styled, to_png
-from fmnist.report.transfer_page import CHANCE, CHANCE_LOSS
+from fmnist.report.style import QUIET, TEST, TRAIN, VAL, new_figure, styled, to_png
+from fmnist.report.transfer_page import CHANCE_LOSS
 from fmnist.study import STUDY_TRANSFER_ACCURACIES
 
 # Okabe and Ito's colours but for their yellow, which is too pale for a line on white.
 COLOURS = (TRAIN, VAL, TEST, "#CC79A7", "#E69F00", "#56B4E9")
-QUIET = "#555555"
 # Losses that far apart are drawn on a logarithmic axis, or the lower ones could not be told apart.
 WIDE = 8.0
 

@@ -25,7 +25,7 @@ LOG_FROM = 30  # a hyper-parameter whose largest value is so many times its smal
 OFF = "off"  # where a trial stands on the axis of a hyper-parameter that it does not have
 LOWER = "lower"  # where one stands whose accuracy the axis does not reach
 OFF_WIDTH = 0.14  # share of an axis that keeps such a place apart from the values
-QUIET, FAILED = "#8c9bab", "#000000"
+PALE, FAILED = "#8c9bab", "#000000"
 ENDS = {  # how a trial's curve ends: marker and whether it is filled
     "finished": ("o", True),
     "stopped": ("o", False),
@@ -85,9 +85,9 @@ def trial_curves(records: Sequence[TrialRecord], winner: int) -> Figure:
     figure.supylabel("val_accuracy", fontsize=11)
     shown = [status for status in ENDS if any(record.status == status and record.rows for record in records)]
     handles = [Line2D([], [], color=VAL, linewidth=3, label=f"trial {winner}, the winner")]
-    handles += [_end_marker(status, FAILED if status == "failed" else QUIET) for status in shown]
+    handles += [_end_marker(status, FAILED if status == "failed" else PALE) for status in shown]
     if any(record.rows and record.rows[-1]["val_accuracy"] < low for record in records):
-        handles.append(_marker("v", QUIET, "below the axis"))
+        handles.append(_marker("v", PALE, "below the axis"))
     figure.legend(handles=handles, loc="outside upper center", ncols=min(3, len(handles)), **COMPACT)
     return figure
 
@@ -114,7 +114,7 @@ def parallel_coordinates(records: Sequence[TrialRecord], winner: int) -> Figure:
         look: dict[str, Any] = {"color": VAL, "linewidth": 3, "zorder": 4}
         if not own:
             good = accuracy.positions[place]
-            colour = QUIET if math.isnan(good) else shades(0.25 + 0.75 * good)
+            colour = PALE if math.isnan(good) else shades(0.25 + 0.75 * good)
             look = {"color": colour, "linewidth": 1.3, "zorder": 2, "linestyle": "--" if math.isnan(good) else "-"}
         axes.plot(xs, range(len(rows)), marker="o", markersize=6 if own else 3, **look)
     for height, scale in enumerate(rows):
@@ -135,7 +135,7 @@ def parallel_coordinates(records: Sequence[TrialRecord], winner: int) -> Figure:
         Line2D([], [], color=shades(0.3), linewidth=1.5, label="a poor one"),
     ]
     if not all(record.rows for record in records):
-        handles.append(Line2D([], [], color=QUIET, linewidth=1.3, linestyle="--", label="without an epoch"))
+        handles.append(Line2D([], [], color=PALE, linewidth=1.3, linestyle="--", label="without an epoch"))
     figure.legend(handles=handles, loc="outside upper center", ncols=3, **COMPACT)
     return figure
 
@@ -311,7 +311,7 @@ def _curves(axes: Axes, members: Sequence[TrialRecord], winner: int, low: float)
         epochs = [row["epoch"] for row in record.rows]
         accuracies = [row["val_accuracy"] for row in record.rows]
         own, failed = record.trial == winner, record.status == "failed"
-        colour = VAL if own else FAILED if failed else QUIET
+        colour = VAL if own else FAILED if failed else PALE
         axes.plot(
             epochs,
             accuracies,

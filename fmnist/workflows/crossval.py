@@ -16,7 +16,7 @@ from fmnist import cluster
 from fmnist.artifacts import RunFolder
 from fmnist.config import CROSSVAL, CrossvalConfig
 from fmnist.data import Fold
-from fmnist.errors import FmnistError, TrainingError
+from fmnist.errors import FmnistError, TrainingError, first_line
 from fmnist.fold_progress import FoldProgress
 from fmnist.folds import Weights
 from fmnist.workflows.events import heard, open_events
@@ -24,9 +24,6 @@ from fmnist.workflows.fold import FoldNews, FoldOutcome, FoldTask, read_outcome,
 from fmnist.workflows.preparation import PreparedFolds, prepare_folds
 from fmnist.workflows.runs import begin_run, is_done, open_run
 from fmnist.workflows.spaces import check_model
-
-# Until a person is told that no fold finds room.
-WAIT_SECONDS = 60
 
 # What one Ray task trains: a fold, or with carried weights all of them.
 Piece = tuple[Weights, tuple[Fold, ...]]
@@ -134,7 +131,7 @@ def _run_pieces(
     waiting = list(reversed(pieces))
     running: dict[ray.ObjectRef, Piece] = {}
     lost: list[str] = []
-    patience: float | None = WAIT_SECONDS
+    patience: float | None = cluster.WAIT_SECONDS
     while waiting or running:
         while waiting and len(running) < limit:
             weights, folds = piece = waiting.pop()
@@ -157,7 +154,7 @@ def _run_pieces(
                     raise TrainingError(f"run {task.run.run_id}: {_name(piece)}: {error.cause}") from error
                 raise
             except ray.exceptions.RayError as error:
-                lost.append(f"{_name(piece)}: {_first_line(error)}")
+                lost.append(f"{_name(piece)}: {first_line(error)}")
                 progress.note(f"{lost[-1]}; the other folds go on")
     return lost
 
@@ -181,7 +178,3 @@ def _show(progress: FoldProgress, news: FoldNews) -> None:
 def _name(piece: Piece) -> str:
     weights, folds = piece
     return f"fold {folds[0].number}" if weights == "fresh" else "the folds with carried weights"
-
-
-def _first_line(error: ray.exceptions.RayError) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -11,20 +11,19 @@ from typing import Any, TypeVar
 import numpy as np
 import ray
 
+from fmnist import cluster
 from fmnist.artifacts import Store
 from fmnist.config import TransferConfig
 from fmnist.data import Images
-from fmnist.errors import FmnistError, IntegrityError, TrainingError
+from fmnist.errors import FmnistError, IntegrityError, TrainingError, first_line
 from fmnist.features import Features, Shard, feature_dtype, read_shard, shard_path, shards, stored_shards
 from fmnist.progress import PieceProgress, plain_console
 from fmnist.workflows.feature_tasks import BackboneReport, BackboneTask, compute_shard, inspect_backbone, predict_shard
 
 Key = TypeVar("Key")
 
-# Tasks that wait at Ray for a processor beyond those that run, so that none idles; a cluster that can grow sees them.
+# Tasks at Ray at a time, those that run and those that wait for a processor; a cluster that can grow sees them.
 MOST_WAITING = 256
-# Until a person is told that no task finds room.
-WAIT_SECONDS = 60
 # Enough to tell the spread of a feature, and quick.
 SAMPLE_IMAGES = 1000
 
@@ -191,8 +190,9 @@ def _completed(
             else:
                 running[started[1]] = started[0]
         ended, _ = ray.wait(list(running), timeout=5) if running else ([], [])
-        if not ended and time.monotonic() - heard > WAIT_SECONDS:
-            note(f"{what}: no task has ended for {WAIT_SECONDS} s; `ray status` tells what the cluster waits for")
+        if not ended and time.monotonic() - heard > cluster.WAIT_SECONDS:
+            quiet = f"no task has ended for {cluster.WAIT_SECONDS} s"
+            note(f"{what}: {quiet}; `ray status` tells what the cluster waits for")
             heard = time.monotonic()
         for reference in ended:
             key = running.pop(reference)
@@ -204,10 +204,9 @@ def _completed(
                     raise error.cause from error
                 raise
             except ray.exceptions.RayError as error:
-                reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
                 raise TrainingError(
-                    f"{what}: a task was lost ({reason}); what the others computed is kept, and the same command with "
-                    "this --run-id goes on"
+                    f"{what}: a task was lost ({first_line(error)}); what the others computed is kept, and the same "
+                    "command with this --run-id goes on"
                 ) from error
             del reference
             yield key, value

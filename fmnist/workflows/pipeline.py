@@ -24,7 +24,7 @@ import ray
 from fmnist import cluster
 from fmnist.artifacts import METRICS, PLOTS, REPORT, REPORT_MARKDOWN, RunFolder, open_store
 from fmnist.config import CROSSVAL, PIPELINE, TUNE, JobConfig, PipelineConfig, TransferConfig
-from fmnist.errors import FmnistError, TrainingError, UserError
+from fmnist.errors import FmnistError, TrainingError, UserError, first_line
 from fmnist.profiles import Stage, limit_of, plan
 from fmnist.progress import labelled, plain_console
 from fmnist.weights import SUFFIX, obtain_weights
@@ -252,7 +252,7 @@ def _run_in_order(stages: Iterable[Stage], note: Note) -> dict[str, str]:
         except Exception as error:
             # Of no use in one line, and no reason to lose the other stages' night.
             traceback.print_exc()
-            failures[stage.name] = f"{type(error).__name__}: {next(iter(str(error).strip().splitlines()), '')}"
+            failures[stage.name] = f"{type(error).__name__}: {first_line(error)}"
         if stage.name in failures:
             note(f"stage {stage.name} failed, the others go on: {failures[stage.name]}")
     return failures

@@ -28,7 +28,7 @@ from fmnist import cluster
 from fmnist.artifacts import BEST, CHECKPOINTS, TRIALS_HISTORY, TRIALS_TABLE, RunFolder
 from fmnist.artifacts.arrow import store_filesystem
 from fmnist.config import TUNE, JobConfig, TrainConfig, TuneConfig
-from fmnist.errors import FmnistError, TrainingError, UserError
+from fmnist.errors import FmnistError, TrainingError, UserError, first_line
 from fmnist.history import History, Row
 from fmnist.options import settings_yaml
 from fmnist.progress import EpochProgress, plain_console
@@ -41,9 +41,6 @@ from fmnist.workflows.spaces import discover_space
 from fmnist.workflows.train import draw_data, fit
 from fmnist.workflows.trial import OBJECTIVE, SearchTask, SearchTrial, trial_number
 from fmnist.workflows.tune_space import Space, active_values, param_space
-
-# Until a person is told that no trial finds room.
-WAIT_SECONDS = 60
 
 # Folder of Ray Tune's own notes in the run folder; they go when the search has ended.
 NOTES = "search"
@@ -194,7 +191,7 @@ class _Watcher(ray_tune.Callback):
         self._show(trials)
         if any(trial.status == Trial.RUNNING for trial in trials):
             self._ran = time.monotonic()
-        elif time.monotonic() - self._ran > WAIT_SECONDS:
+        elif time.monotonic() - self._ran > cluster.WAIT_SECONDS:
             self._ran = math.inf
             self.progress.note(
                 f"still waiting: no room yet for a trial of {self.config.cpus_per_trial:g} CPUs and "
@@ -241,11 +238,11 @@ def _why(trial: Trial) -> str:
     """A failed trial's last error in one line."""
     # Tune's own `get_error` looks into the store, where the file is not yet.
     file = trial.pickled_error_file
-    error = cloudpickle.loads(Path(file).read_bytes()) if file else None
-    cause = getattr(error, "cause", None) or error
+    error = cloudpickle.loads(Path(file).read_bytes()) if file else RuntimeError("no reason was kept")
+    cause: BaseException = getattr(error, "cause", None) or error
     if isinstance(cause, FmnistError):
         return str(cause)
-    return f"{type(cause).__name__}: {next(iter(str(cause).strip().splitlines()), '')}".removesuffix(": ")
+    return f"{type(cause).__name__}: {first_line(cause)}"
 
 
 def _write_trials(config: TuneConfig, run: RunFolder, records: list[TrialRecord]) -> tuple[TrialRecord, Row]:

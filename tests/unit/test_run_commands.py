@@ -93,7 +93,6 @@ def test_compared_runs_show_what_differs_first_and_count_the_rest(
         # All but the run's id and the two above.
         ["setting", "(the same in both)", *[str(len(asdict(TrainConfig())) - 3)] * 2, ""],
         ["run", "job", "train", "train", ""],
-        ["run", "status", "finished", "finished", ""],
         ["run", "model", "lenet5", "lenet5", ""],
         ["run", "precision", "float32", "float32", ""],
         ["run", "finished", "2026-11-23T18:45:00Z", "2026-11-23T18:45:00Z", ""],
