@@ -256,7 +256,7 @@ class PipelineConfig(JobConfig):
         max_failures: How often a killed task, a crashed trial, a crashed fold and failed workers are started again
             before their stage fails.
         side_by_side: Whether crossval shares the cluster with train and transfer, each with half of it; auto does so
-            where half is enough. A search always has all of it.
+            where half is enough and has two processors or more. A search always has all of it.
     """
 
     profile: Literal["smoke", "laptop", "full"] = "laptop"
