@@ -26,7 +26,7 @@ def main() -> None:
     options = parser.parse_args()
     set_threads(2)
     from fmnist import data
-    from fmnist.cluster import resolve_precision
+    from fmnist.devices import resolve_precision
     from fmnist.models import precision_policy
     from fmnist.models.transfer import feature_extractor, load_backbone
     from fmnist.recipes import FACTS

@@ -64,12 +64,12 @@ def our_worker(settings: dict[str, Any]) -> list[float]:
     import ray.train
     import tensorflow as tf
 
-    from fmnist import cluster, engine
+    from fmnist import devices, engine
     from fmnist.data import Images
 
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
-    lanes = cluster.configure_tensorflow(1, least_lanes=2 if workers == 1 else 1)
+    lanes = devices.configure_tensorflow(1, least_lanes=2 if workers == 1 else 1)
     from fmnist.models import build_model, model_entry
     from fmnist.optimizers import FusedAdam
 

@@ -18,7 +18,7 @@ import ray
 import ray.train
 from ray.util.queue import Queue
 
-from fmnist import cluster
+from fmnist import devices
 from fmnist.artifacts import RunFolder
 from fmnist.artifacts.arrow import store_filesystem
 from fmnist.errors import TrainingError
@@ -151,7 +151,7 @@ def join(cpus: float) -> Shard:
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
     # At least two for a single worker, so that two workers of one processor compute the very numbers of one.
-    lanes = cluster.configure_tensorflow(cpus, least_lanes=2 if workers == 1 else 1)
+    lanes = devices.configure_tensorflow(cpus, least_lanes=2 if workers == 1 else 1)
     import tensorflow as tf
 
     from fmnist.engine import Shard
@@ -194,7 +194,7 @@ def train_epochs(
         seed=schedule.seed,
         first_epoch=history.epochs + 1,
         shard=shard,
-        xla=cluster.resolve_xla(schedule.xla),
+        xla=devices.resolve_xla(schedule.xla),
     )
     try:
         for result in epochs:

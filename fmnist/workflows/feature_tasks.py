@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fmnist import cluster
+from fmnist import devices
 from fmnist.artifacts import Store
 from fmnist.candidates import InputDiagnosis
 from fmnist.config import TransferConfig
@@ -139,8 +139,7 @@ def predict_shard(
     Returns:
         Probabilities float32 [n, 10], and what TensorFlow computed on.
     """
-    cluster.configure_tensorflow(cpus, chain=True)
-    import tensorflow as tf
+    devices.configure_tensorflow(cpus, chain=True)
 
     from fmnist.inference import load_model
 
@@ -150,8 +149,7 @@ def predict_shard(
             path = Path(folder, "model.keras")
             path.write_bytes(model.tobytes())
             _built[name] = load_model(path)
-    devices = tuple(device.name for device in tf.config.list_logical_devices())
-    return _built[name].predict(images.pixels[start:stop], batch_size=BATCH_SIZE, verbose=0), devices
+    return _built[name].predict(images.pixels[start:stop], batch_size=BATCH_SIZE, verbose=0), devices.device_names()
 
 
 def load_task_backbone(task: BackboneTask, weights: np.ndarray | None, recipe: Recipe, precision: str) -> keras.Model:
@@ -172,8 +170,8 @@ def load_task_backbone(task: BackboneTask, weights: np.ndarray | None, recipe: R
 
 
 def _start(task: BackboneTask) -> str:
-    cluster.configure_tensorflow(task.config.cpus_per_shard, chain=True)
-    return cluster.resolve_precision(task.config.precision)
+    devices.configure_tensorflow(task.config.cpus_per_shard, chain=True)
+    return devices.resolve_precision(task.config.precision)
 
 
 # What this process has built last. One thing at a time: the job is done with a backbone when it comes to the next.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ray.util.queue import Queue
 
-from fmnist import cluster
+from fmnist import devices
 from fmnist.artifacts import FOLDS, MissingKeyError, RunFolder
 from fmnist.config import CrossvalConfig
 from fmnist.data import Fold, Images
@@ -170,7 +170,7 @@ def _train_fold(
     task: FoldTask, images: Images, fold: Fold, weights: Weights, state: TrainingState, before: TrainingState | None
 ) -> FoldOutcome:
     config = task.config
-    lanes = cluster.configure_tensorflow(config.cpus_per_fold)
+    lanes = devices.configure_tensorflow(config.cpus_per_fold)
     import keras
     import tensorflow as tf
 
@@ -184,7 +184,7 @@ def _train_fold(
     gc.collect()
 
     seed = fold_seed(config.seed, fold.number)
-    precision = cluster.resolve_precision(config.precision)
+    precision = devices.resolve_precision(config.precision)
     built = _build(config, seed, precision)
     batch_size = int((config.hyperparameters or {}).get("batch_size", config.batch_size))
     # The study had no other images to stop by than those it measured on.
@@ -211,7 +211,7 @@ def _train_fold(
             train_positions=train,
             val_positions=val,
             shard=engine.Shard(lanes=lanes),
-            xla=cluster.resolve_xla(config.xla),
+            xla=devices.resolve_xla(config.xla),
         )
         for result in epochs:
             history = history.add(result.row())
@@ -229,7 +229,7 @@ def _train_fold(
         kept_epoch=kept,
         parameters=parameters,
         precision=precision,
-        devices=tuple(device.name for device in tf.config.list_logical_devices()),
+        devices=devices.device_names(),
         probabilities=probabilities,
     )
 

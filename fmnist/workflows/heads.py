@@ -12,7 +12,7 @@ import numpy as np
 import ray
 from ray.util.queue import Queue
 
-from fmnist import cluster
+from fmnist import devices
 from fmnist.config import TransferConfig
 from fmnist.data import Images
 from fmnist.features import Features
@@ -95,7 +95,7 @@ def train_head(settings: dict[str, Any]) -> TrainedModel | None:
     from fmnist.models.transfer import build_head, dead_units, standardise, whole_model
     from fmnist.optimizers import FusedAdam
 
-    precision = cluster.resolve_precision(config.precision)
+    precision = devices.resolve_precision(config.precision)
     train: Features = ray.get(task.train)
     val: Features = ray.get(task.val)
     features = train.inputs.shape[1]
@@ -131,7 +131,7 @@ def fine_tune(settings: dict[str, Any]) -> TrainedModel | None:
     from fmnist.models.schedules import CosineWithWarmup, spread_over
     from fmnist.optimizers import FusedAdam
 
-    precision = cluster.resolve_precision(config.precision)
+    precision = devices.resolve_precision(config.precision)
     train: Images = ray.get(task.train)
     val: Images = ray.get(task.val)
     # Large steps at first would undo what the backbone has learnt.

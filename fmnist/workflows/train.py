@@ -18,7 +18,7 @@ import ray
 import ray.train
 from ray.util.queue import Queue
 
-from fmnist import cluster
+from fmnist import cluster, devices
 from fmnist.artifacts import CHECKPOINTS, RunFolder
 from fmnist.config import TRAIN, TrainConfig
 from fmnist.data import Images
@@ -132,7 +132,7 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
     from fmnist.models.factory import build
     from fmnist.models.schedules import spread_over
 
-    precision = cluster.resolve_precision(config.precision)
+    precision = devices.resolve_precision(config.precision)
     built = build(
         config.model,
         config.hyperparameters,
@@ -152,7 +152,6 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
 
 def _outcome(task: WorkerTask, history: History, precision: str) -> TrainOutcome:
     """Takes the best epoch's weights, saves the model as it will be served, and uses the test images, once."""
-    import tensorflow as tf
 
     from fmnist.inference import load_model, probabilities
     from fmnist.models.factory import build
@@ -180,7 +179,7 @@ def _outcome(task: WorkerTask, history: History, precision: str) -> TrainOutcome
             parameters=model.count_params(),
             test_probabilities=probabilities(saved, _mapped(task.test_images).pixels),
             evaluation_seconds=time.perf_counter() - began,
-            devices=tuple(device.name for device in tf.config.list_logical_devices()),
+            devices=devices.device_names(),
         )
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import ray
 from ray import tune
 
-from fmnist import cluster
+from fmnist import devices
 from fmnist.artifacts import TRIALS, RunFolder
 from fmnist.config import TuneConfig
 from fmnist.data import Images
@@ -112,7 +112,7 @@ class SearchTrial(tune.Trainable):
         config = self.task.config
         if self._images is None:
             # Before TensorFlow's first operation, and only where something is trained: replaying needs none of it.
-            self._lanes = cluster.configure_tensorflow(config.cpus_per_trial)
+            self._lanes = devices.configure_tensorflow(config.cpus_per_trial)
             self._images = ray.get(self.task.train_images), ray.get(self.task.val_images)
         train_images, val_images = self._images
         import keras
@@ -128,7 +128,7 @@ class SearchTrial(tune.Trainable):
         # What is left now is TensorFlow's own, and takes a quarter of a second to look through.
         gc.freeze()
 
-        precision = cluster.resolve_precision(config.precision)
+        precision = devices.resolve_precision(config.precision)
         built = build(config.space, self.parameters, learning_rate=0.0, seed=config.seed, precision=precision)
         self.model, self.optimizer = built.model, built.optimizer
         batch_size = int(self.parameters.get("batch_size", config.batch_size))
@@ -146,7 +146,7 @@ class SearchTrial(tune.Trainable):
             seed=config.seed,
             first_epoch=known.epochs + 1,
             shard=engine.Shard(lanes=self._lanes),
-            xla=cluster.resolve_xla(config.xla),
+            xla=devices.resolve_xla(config.xla),
         )
 
 

@@ -11,7 +11,7 @@ import pytest
 import ray.train
 from ray import cloudpickle
 
-from fmnist import cluster
+from fmnist import cluster, devices
 from fmnist.artifacts import HISTORY, METRICS, RunFolder
 from fmnist.config import TrainConfig
 from fmnist.data import Images, load
@@ -27,7 +27,7 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 def losses_of_steps(settings: dict[str, Any]) -> list[list[float]]:
     """A worker's training function: the engine alone, under the strategy of the train job."""
     rank, workers = ray.train.get_context().get_world_rank(), ray.train.get_context().get_world_size()
-    lanes = cluster.configure_tensorflow(1, least_lanes=2 if workers == 1 else 1)
+    lanes = devices.configure_tensorflow(1, least_lanes=2 if workers == 1 else 1)
     import tensorflow as tf
 
     from fmnist import engine
