@@ -11,13 +11,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fmnist.artifacts import Store
+from fmnist.artifacts import FEATURES, Store
 from fmnist.data import Images
 from fmnist.errors import IntegrityError
 from fmnist.recipes import Recipe
-
-# The folder of an artifact store that all of its transfer runs share.
-FEATURES = "features"
 
 
 @dataclass(frozen=True, eq=False)

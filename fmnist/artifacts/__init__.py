@@ -4,7 +4,7 @@ The file system for Ray Train is in ``fmnist.artifacts.arrow``, apart from these
 """
 
 from fmnist.artifacts.folder_store import FolderStore
-from fmnist.artifacts.manifest import Manifest, ManifestFile, sha256_of
+from fmnist.artifacts.manifest import Manifest, ManifestFile, sha256_of, utc
 from fmnist.artifacts.run import (
     BEST,
     CANDIDATES,
@@ -40,7 +40,7 @@ from fmnist.artifacts.run_comparison import (
     RunComparison,
     compare_runs,
 )
-from fmnist.artifacts.run_id import check_run_id, new_run_id
+from fmnist.artifacts.run_id import FEATURES, check_run_id, new_run_id
 from fmnist.artifacts.run_list import RunSummary, list_runs
 from fmnist.artifacts.s3_store import S3Store
 from fmnist.artifacts.store import Entry, MissingKeyError, Store, open_store
@@ -53,6 +53,7 @@ __all__ = [
     "CONFIG",
     "DATA",
     "ENVIRONMENT",
+    "FEATURES",
     "FOLDS",
     "FOLDS_TABLE",
     "HISTORY",
@@ -90,4 +91,5 @@ __all__ = [
     "new_run_id",
     "open_store",
     "sha256_of",
+    "utc",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -37,8 +38,7 @@ class Manifest:
     @classmethod
     def of(cls, run_id: str, job: str, files: Iterable[ManifestFile]) -> Manifest:
         """Returns the manifest of a run that finishes now."""
-        created = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        return cls(run_id, job, created, tuple(sorted(files, key=lambda file: file.path)))
+        return cls(run_id, job, utc(time.time()), tuple(sorted(files, key=lambda file: file.path)))
 
     @classmethod
     def parse(cls, text: bytes, where: str) -> Manifest:
@@ -72,3 +72,8 @@ def sha256_of(path: Path) -> str:
     """Returns the sha256 of a local file's content in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def utc(seconds: float) -> str:
+    """Returns seconds since the epoch as UTC time, such as ``2026-11-23T18:45:00Z``."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

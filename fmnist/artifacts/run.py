@@ -83,19 +83,23 @@ class RunFolder:
 
     @property
     def location(self) -> str:
+        """Where the run folder is, such as ``artifacts/nightly`` or ``s3://bucket/runs/nightly``."""
         return f"{self.store.location}/{self.run_id}"
 
     def state(self) -> State:
+        """Whether there is a manifest, something but no manifest, or nothing. Asks the store each time."""
         if self.exists(MANIFEST):
             return "finished"
         return "unfinished" if any(True for _ in self.store.entries(self.run_id)) else "absent"
 
     def put_file(self, local: Path, path: str) -> None:
+        """Stores a local file under ``path``, in place of what is there."""
         size, digest = local.stat().st_size, sha256_of(local)
         self.store.put_file(local, self._key(path))
         self._written[path] = ManifestFile(path, size, digest)
 
     def put_bytes(self, path: str, data: bytes) -> None:
+        """Stores ``data`` under ``path``, in place of what is there."""
         self.store.put_bytes(self._key(path), data)
         self._written[path] = ManifestFile(path, len(data), hashlib.sha256(data).hexdigest())
 
@@ -110,9 +114,19 @@ class RunFolder:
                 self.put_file(file, "/".join(part for part in (path, file.relative_to(local).as_posix()) if part))
 
     def get_file(self, path: str, local: Path) -> None:
+        """Copies a file of the run to ``local``.
+
+        Raises:
+            MissingKeyError: if there is no such file.
+        """
         self.store.get_file(self._key(path), local)
 
     def get_bytes(self, path: str) -> bytes:
+        """Returns the content of a file.
+
+        Raises:
+            MissingKeyError: if there is no such file.
+        """
         return self.store.get_bytes(self._key(path))
 
     def get_json(self, path: str) -> Any:
@@ -129,9 +143,11 @@ class RunFolder:
             raise IntegrityError(f"{self.location}/{path}: damaged, not JSON ({error})") from error
 
     def exists(self, path: str) -> bool:
+        """Whether the run has a file."""
         return self.store.exists(self._key(path))
 
     def delete(self, path: str) -> None:
+        """Deletes a file, if it is there."""
         self.store.delete(self._key(path))
         self._written.pop(path, None)
 

@@ -34,6 +34,7 @@ class Pairs:
 
     @classmethod
     def of(cls, a: Mapping[str, Any], b: Mapping[str, Any]) -> Pairs:
+        """Pairs the values of ``a`` and ``b`` by name."""
         return cls(
             shared={name: (value, b[name]) for name, value in a.items() if name in b},
             only_a={name: value for name, value in a.items() if name not in b},

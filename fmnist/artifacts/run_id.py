@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from fmnist.artifacts.store import PART_SUFFIX
 from fmnist.errors import RunError
 
-# Features of images, which transfer runs compute once and share.
-RESERVED = ("features",)
+# Folder of the features of images, which transfer runs compute once and share.
+FEATURES = "features"
+RESERVED = (FEATURES,)
 
 
 def new_run_id(job: str) -> str:

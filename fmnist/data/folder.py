@@ -89,6 +89,7 @@ def choose_csv_pair(train: str, names: Collection[str], location: str) -> Choice
 
 
 def is_csv(name: str) -> bool:
+    """Whether a file's name says that it is CSV, compressed or not."""
     return name.endswith(_CSV_ENDINGS)
 
 

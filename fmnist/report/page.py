@@ -277,6 +277,7 @@ def duration(seconds: float) -> str:
 
 
 def data_uri(png: bytes) -> str:
+    """Returns a picture as an address that holds it, for the page to need no other file."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 

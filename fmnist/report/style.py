@@ -69,6 +69,7 @@ def new_figure(height: float) -> Figure:
 
 
 def without_frame(axes: Axes) -> None:
+    """Takes away the lines around a picture, and its ticks but not their labels."""
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
 

@@ -21,6 +21,7 @@ from fmnist.artifacts import (
     PREDICTIONS,
     REPORT,
     RunFolder,
+    utc,
 )
 from fmnist.config import CROSSVAL, CrossvalConfig
 from fmnist.evaluation import Evaluation, evaluate, predictions_table
@@ -30,7 +31,7 @@ from fmnist.report.crossval_page import CrossvalReport, render_crossval
 from fmnist.report.crossval_plots import crossval_plots
 from fmnist.workflows.fold import FoldOutcome
 from fmnist.workflows.preparation import PreparedFolds
-from fmnist.workflows.results import csv_bytes, utc
+from fmnist.workflows.results import csv_bytes
 
 
 def write_crossval_results(

@@ -22,7 +22,7 @@ from typing import Any
 import ray
 
 from fmnist import cluster
-from fmnist.artifacts import METRICS, PLOTS, REPORT, REPORT_MARKDOWN, RunFolder, open_store
+from fmnist.artifacts import METRICS, PLOTS, REPORT, REPORT_MARKDOWN, RunFolder, open_store, utc
 from fmnist.config import CROSSVAL, PIPELINE, TUNE, JobConfig, PipelineConfig, TransferConfig
 from fmnist.errors import FmnistError, TrainingError, UserError, first_line
 from fmnist.profiles import Stage, limit_of, plan
@@ -304,7 +304,6 @@ def _write_report(
     """
     from fmnist.report.pipeline_page import STAGE_PLOTS, PipelineReport, render_pipeline, render_pipeline_markdown
     from fmnist.report.pipeline_plots import pipeline_plots
-    from fmnist.workflows.results import utc
     from fmnist.workflows.train import draw_data
 
     finished = time.time()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,7 @@ from fmnist.artifacts import (
     REPORT,
     TRIALS,
     RunFolder,
+    utc,
 )
 from fmnist.config import TRAIN, TUNE, TrainConfig, TuneConfig
 from fmnist.evaluation import Evaluation, evaluate, predictions_table
@@ -182,7 +182,3 @@ def _metrics(
 def csv_bytes(table: pd.DataFrame, **options: Any) -> bytes:
     """A table as a run's CSV files have it, without the index; ``options`` are those of ``DataFrame.to_csv``."""
     return table.to_csv(index=False, **options).encode()
-
-
-def utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -20,6 +20,7 @@ from fmnist.artifacts import (
     PREDICTIONS,
     REPORT,
     RunFolder,
+    utc,
 )
 from fmnist.candidates import CandidateRecord, candidates_table, history_table, winner
 from fmnist.config import TRANSFER, TransferConfig
@@ -28,7 +29,7 @@ from fmnist.report.transfer_page import TransferReport, render_transfer
 from fmnist.report.transfer_plots import transfer_plots
 from fmnist.workflows.phases import PhaseOutcome, phase_model
 from fmnist.workflows.preparation import PreparedData
-from fmnist.workflows.results import csv_bytes, utc
+from fmnist.workflows.results import csv_bytes
 
 
 def write_transfer_results(
