@@ -23,7 +23,7 @@ crossval: $(VENV)/.runtime  ## cross-validate LeNet-5 in ten folds, several at o
 transfer: $(VENV)/.runtime  ## train new heads on ImageNet networks; --weights and any flag through ARGS=
 	$(BIN)/fmnist transfer $(ARGS)
 
-pipeline: $(VENV)/.runtime  ## run the whole study and write one report; ARGS="--profile smoke" in six minutes, any flag through ARGS=
+pipeline: $(VENV)/.runtime  ## run the whole study and write one report; ARGS="--profile smoke" in five minutes, any flag through ARGS=
 	$(BIN)/fmnist pipeline $(ARGS)
 
 test: $(VENV)/.dev  ## run all tests, files side by side; some of them, or one after the other (-n 0), through ARGS=

@@ -1,0 +1,135 @@
+"""What becomes of a pipeline when a stage fails or it is to be replaced: with jobs that only pretend to train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from data_files import some_images, write_idx_folder
+from stage_metrics import STAGES
+
+from fmnist import cluster
+from fmnist.artifacts import FolderStore, RunFolder
+from fmnist.config import JobConfig, PipelineConfig
+from fmnist.errors import RunError, TrainingError, UserError
+from fmnist.profiles import Stage
+from fmnist.workflows import pipeline as workflow
+from fmnist.workflows.pipeline import pipeline
+from fmnist.workflows.runs import begin_run, open_run
+
+LAPTOP = cluster.Resources(cpus=2, gpus=0, nodes=1, cpus_of_largest_node=2, started_here=True)
+
+
+class Pretence:
+    """Stands in for the jobs.
+
+    Attributes:
+        ran: the stages that were run, in order.
+        errors: what a stage ends with.
+    """
+
+    def __init__(self) -> None:
+        self.ran: list[str] = []
+        self.errors: dict[str, Exception] = {}
+
+    def job(self, stage: Stage) -> Callable[[JobConfig], RunFolder]:
+        def run(config: JobConfig) -> RunFolder:
+            folder = open_run(stage.job, config)
+            begin_run(folder, config, {})
+            self.ran.append(stage.name)
+            if stage.name in self.errors:
+                raise self.errors[stage.name]
+            for name in ("learning_curves", "confusion_matrix"):
+                folder.put_bytes(f"plots/{name}.png", b"\x89PNG")
+            folder.put_json("metrics.json", STAGES[stage.name])
+            folder.finish(stage.job)
+            return folder
+
+        return run
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> Pretence:
+    @contextmanager
+    def no_ray():  # type: ignore[no-untyped-def]
+        yield LAPTOP
+
+    pretence = Pretence()
+    monkeypatch.setattr(workflow, "_job", pretence.job)
+    monkeypatch.setattr(cluster, "connected", no_ray)
+    return pretence
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> PipelineConfig:
+    data = write_idx_folder(tmp_path / "data", some_images(100), some_images(20, seed=1))
+    return PipelineConfig(data=str(data), artifacts=str(tmp_path / "runs"), run_id="night", stages="train")
+
+
+def again(config: PipelineConfig, **changes: object) -> PipelineConfig:
+    return PipelineConfig(**{**vars(config), **changes})  # type: ignore[arg-type]
+
+
+def state(config: PipelineConfig, run_id: str) -> str:
+    return RunFolder(FolderStore(Path(config.artifacts)), run_id).state()
+
+
+@pytest.mark.parametrize("error", [TrainingError("loss is nan"), ValueError("loss is nan\nand more")])
+def test_failed_stage_does_not_stop_the_others_and_is_run_again(
+    jobs: Pretence, config: PipelineConfig, error: Exception
+) -> None:
+    jobs.errors["train-lenet5"] = error
+
+    with pytest.raises(TrainingError, match=r"^run night: 1 of 2 stages failed, train-lenet5; .*report.html has"):
+        pipeline(config)
+
+    assert jobs.ran == ["train-lenet5", "train-lenet5-1998"]
+    assert state(config, "night") == "unfinished"
+    page = RunFolder(FolderStore(Path(config.artifacts)), "night").get_bytes("report.md").decode()
+    assert "loss is nan" in page and "and more" not in page
+
+    jobs.errors.clear()
+    assert pipeline(config).verify() == []
+    assert jobs.ran[2:] == ["train-lenet5"]
+
+
+def test_finished_pipeline_is_replaced_with_all_its_stages_if_wanted(jobs: Pretence, config: PipelineConfig) -> None:
+    pipeline(config)
+    with pytest.raises(RunError, match="finished already"):
+        pipeline(config)
+    with pytest.raises(RunError, match="finished already"):
+        pipeline(again(config, seed=1))
+    assert len(jobs.ran) == 2
+
+    pipeline(again(config, seed=1, overwrite=True))
+
+    assert jobs.ran[2:] == ["train-lenet5", "train-lenet5-1998"]
+
+
+def test_what_was_refused_leaves_a_finished_pipeline_as_it_is(jobs: Pretence, config: PipelineConfig) -> None:
+    trained = again(config, backbone="vgg16", weights=str(Path(config.data) / "none.weights.h5"))
+    pipeline(trained)
+
+    with pytest.raises(UserError, match=r"none\.weights\.h5"):
+        pipeline(again(trained, stages="all"))
+
+    assert state(config, "night") == "finished"
+    assert len(jobs.ran) == 2
+
+
+def test_one_file_is_not_taken_for_the_weights_of_several_backbones(jobs: Pretence, config: PipelineConfig) -> None:
+    with pytest.raises(UserError, match=r"^weights: found some.weights.h5 for resnet152v2, efficientnetb1, vgg16"):
+        pipeline(again(config, stages="all", weights="some.weights.h5"))
+
+    assert jobs.ran == []
+
+
+def test_what_finds_no_room_is_told_before_anything_is_trained(jobs: Pretence, config: PipelineConfig) -> None:
+    with pytest.raises(UserError, match="workers x cpus_per_worker: found 3 x 1"):
+        pipeline(again(config, workers=3))
+    with pytest.raises(UserError, match="gpus_per_task: found 1, expected at most the 0 GPUs"):
+        pipeline(again(config, gpus_per_task=1.0))
+
+    assert jobs.ran == [] and state(config, "night") == "absent"
