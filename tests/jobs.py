@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 import threading
@@ -29,6 +30,7 @@ class Job:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            preexec_fn=_heed_control_c,
         )
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -99,6 +101,11 @@ def command(*arguments: str, environment: dict[str, str] | None = None) -> subpr
         timeout=240,
         env={**os.environ, **(environment or {})},
     )
+
+
+def _heed_control_c() -> None:
+    """Control-C reaches the job also where the tests were started to ignore it, as in a shell's background."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _title(process: psutil.Process) -> str:

@@ -19,8 +19,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
-import ray
-
 from fmnist import cluster
 from fmnist.artifacts import METRICS, PLOTS, REPORT, REPORT_MARKDOWN, RunFolder, open_store, utc
 from fmnist.config import CROSSVAL, PIPELINE, TUNE, JobConfig, PipelineConfig, TransferConfig
@@ -234,9 +232,8 @@ def _run_side_by_side(sides: Sequence[list[Stage]], resources: cluster.Resources
         try:
             return {name: why for failures in beside.map(run_side, sides) for name, why in failures.items()}
         except KeyboardInterrupt:
-            # The threads cannot be ended otherwise, and Ray would start again for them. What they have reported is in
-            # the store.
-            ray.shutdown()
+            # The threads cannot be ended otherwise: Ray would start again for them. A local one ends with its driver,
+            # and what has been reported is in the store.
             print("fmnist: interrupted", file=sys.stderr, flush=True)
             os._exit(130)
 

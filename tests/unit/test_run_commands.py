@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from fmnist import cli, run_commands
+from fmnist import cli, output, run_commands
 from fmnist.artifacts import CONFIG, METRICS, FolderStore, RunFolder, compare_runs
 from fmnist.config import CrossvalConfig, TrainConfig
 from fmnist.errors import IntegrityError, RunError
@@ -57,7 +57,8 @@ def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("NO_COLOR", "1")
-    monkeypatch.setenv("COLUMNS", "160")
+    # Not by COLUMNS, which a console reads when it is made.
+    monkeypatch.setattr(output.console, "width", 160)
 
 
 def finish(store: FolderStore, run_id: str, metrics: dict[str, Any], **settings: Any) -> None:
