@@ -224,7 +224,7 @@ def test_terminal_shows_a_table_in_which_nothing_is_cut(
     folder = "[red]images-" + "0123456789" * 6
     finish(store, "train-20261123-184500-a1b2", TRAIN_METRICS, data=folder)
     finish(store, "crossval-20261123-184500-a1b2", CROSSVAL_METRICS)
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(output.console, "width", 80)
 
     assert run_commands.list_runs(store.location) == 0
     lines = capsys.readouterr().out.splitlines()
