@@ -119,7 +119,7 @@ def pipeline(config: PipelineConfig) -> RunFolder:
 
 
 def _with_stages_left(config: PipelineConfig) -> RunFolder | None:
-    """The folder of a pipeline that has finished, but not with all the stages that are wanted now; None if it is none.
+    """The folder of a pipeline that has finished, but whose report lacks stages that are wanted now; None without one.
 
     Raises:
         StoreError: if the artifact store cannot be used.
@@ -131,8 +131,10 @@ def _with_stages_left(config: PipelineConfig) -> RunFolder | None:
     run = RunFolder(store, config.run_id)
     if run.state() != "finished" or changed_setting(run, config):
         return None
+    reported = {one["name"] for one in run.get_json(METRICS)["stages"] if one["status"] == "finished"}
     wanted = [stage for stage in plan(config, run.run_id) if stage.left_out is None]
-    return run if any(_folder(stage).state() != "finished" for stage in wanted) else None
+    left = any(stage.name not in reported or _folder(stage).state() != "finished" for stage in wanted)
+    return run if left else None
 
 
 def _check_weights(stages: Sequence[Stage], note: Note) -> None:
