@@ -41,7 +41,7 @@ class Pretence:
             self.ran.append(stage.name)
             if stage.name in self.errors:
                 raise self.errors[stage.name]
-            for name in ("learning_curves", "confusion_matrix"):
+            for name in ("learning_curves", "confusion_matrix", "trial_curves"):
                 folder.put_bytes(f"plots/{name}.png", b"\x89PNG")
             folder.put_json("metrics.json", STAGES[stage.name])
             folder.finish(stage.job)
@@ -133,3 +133,17 @@ def test_what_finds_no_room_is_told_before_anything_is_trained(jobs: Pretence, c
         pipeline(again(config, gpus_per_task=1.0))
 
     assert jobs.ran == [] and state(config, "night") == "absent"
+
+
+def test_finished_pipeline_reports_stages_that_have_finished_since(jobs: Pretence, config: PipelineConfig) -> None:
+    before = again(config, stages="tune")
+    run = pipeline(before)
+    for stage in workflow.plan(config, "night")[:2]:
+        jobs.job(stage)(stage.config)
+    jobs.ran.clear()
+
+    pipeline(config)
+
+    assert jobs.ran == []
+    finished = {one["name"] for one in run.get_json("metrics.json")["stages"] if one["status"] == "finished"}
+    assert finished == {"train-lenet5", "train-lenet5-1998", "tune-notebook", "tune-extended"}
