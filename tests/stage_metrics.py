@@ -1,4 +1,4 @@
-"""What a pipeline's stages leave in ``metrics.json``, as far as its report reads it; made up, near to real ones."""
+"""What runs leave in ``metrics.json`` and ``data.json``, as far as reports read it; made up, near to real ones."""
 
 from __future__ import annotations
 
@@ -58,3 +58,11 @@ STAGES: dict[str, dict[str, Any]] = {
     "transfer-vgg16-notebook": transfer("vgg16", "notebook", ("frozen", 0.5897, 0.5891)),
     "transfer-vgg16-sound": transfer("vgg16", "sound", ("frozen", 0.9178, 0.9147), ("fine-tuned", 0.9347, 0.9334)),
 }
+
+DATA: dict[str, Any] = {
+    "location": "/data/fashion", "format": "idx", "official": True, "sha256": {"train-images": "c59f468a"},
+    "train": {"rows": 600, "nulls": 0, "duplicates": 0, "kept": 600},
+    "test": {"rows": 1000, "nulls": 0, "duplicates": 0, "kept": 1000},
+    "limit": None, "split": {"train": 480, "val": 120, "seed": 3, "val_fraction": 0.2},
+    "class_counts": {"train": [48] * 10, "val": [12] * 10, "test": [100] * 10},
+}  # fmt: skip

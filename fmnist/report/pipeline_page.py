@@ -33,6 +33,10 @@ STAGE_PLOTS: dict[str, tuple[str, ...]] = {
     str(HYPERBAND.sound): ("trial_curves", "learning_curves", "confusion_matrix"),
     LAST_FOLD.reproduced: ("leak",),
 } | {name: ("candidate_curves",) for row in BACKBONE_ROWS for name in (row.reproduced, str(row.sound))}
+OTHER_SPLIT = (
+    "The study's images are Kaggle's files, whose split is not the published one that was used here: validation "
+    "accuracies compare only roughly."
+)
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ def _shared(report: PipelineReport, made: Sequence[Claim]) -> dict[str, Any]:
         "warnings": pipeline_warnings(report.metrics, report.stages),
         "states": {state: states.count(state) for state in ("finished", "left out", "failed")},
         "all_stages": len(states),
+        "other_split": OTHER_SPLIT,
     }
 
 

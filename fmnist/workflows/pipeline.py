@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -215,7 +215,7 @@ def _shares(config: PipelineConfig, resources: cluster.Resources) -> bool:
 def _run_side_by_side(sides: Sequence[list[Stage]], resources: cluster.Resources | None, note: Note) -> dict[str, str]:
     """Runs each list of stages one after the other, several lists side by side; returns why stages failed, by name."""
     if len(sides) == 1 or resources is None:
-        return _run_in_order(sides[0], note)
+        return {name: why for stage in sides[0] for name, why in _run(stage, note).items()}
     # In this thread: two at once would find each other's modules half imported.
     for stage in (stage for side in sides for stage in side):
         _job(stage)
@@ -226,7 +226,7 @@ def _run_side_by_side(sides: Sequence[list[Stage]], resources: cluster.Resources
         for stage in stages:
             share = resources if one_has_ended.is_set() else half
             with cluster.held(share), labelled(stage.name):
-                failures |= _run_in_order([stage], partial(plain_console().print, markup=False))
+                failures |= _run(stage, partial(plain_console().print, markup=False))
         one_has_ended.set()
         return failures
 
@@ -240,21 +240,21 @@ def _run_side_by_side(sides: Sequence[list[Stage]], resources: cluster.Resources
             os._exit(130)
 
 
-def _run_in_order(stages: Iterable[Stage], note: Note) -> dict[str, str]:
-    failures = {}
-    for stage in stages:
-        note(f"stage {stage.name}: fmnist {stage.job}, run {stage.config.run_id}")
-        try:
-            _job(stage)(_compared(stage))
-        except FmnistError as error:
-            failures[stage.name] = str(error)
-        except Exception as error:
-            # Of no use in one line, and no reason to lose the other stages' night.
-            traceback.print_exc()
-            failures[stage.name] = f"{type(error).__name__}: {first_line(error)}"
-        if stage.name in failures:
-            note(f"stage {stage.name} failed, the others go on: {failures[stage.name]}")
-    return failures
+def _run(stage: Stage, note: Note) -> dict[str, str]:
+    """Runs a stage; returns why it failed, by its name."""
+    note(f"stage {stage.name}: fmnist {stage.job}, run {stage.config.run_id}")
+    try:
+        _job(stage)(_compared(stage))
+    except FmnistError as error:
+        failure = str(error)
+    except Exception as error:
+        # Of no use in one line, and no reason to lose the other stages' night.
+        traceback.print_exc()
+        failure = f"{type(error).__name__}: {first_line(error)}"
+    else:
+        return {}
+    note(f"stage {stage.name} failed, the others go on: {failure}")
+    return {stage.name: failure}
 
 
 def _job(stage: Stage) -> Callable[[JobConfig], RunFolder]:

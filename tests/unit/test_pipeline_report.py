@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from stage_metrics import STAGES, crossval, train, transfer, tune
+from stage_metrics import DATA, STAGES, crossval, train, transfer, tune
 
 from fmnist.report.markdown import escaped, table
 from fmnist.report.pipeline_claims import claims
@@ -51,15 +51,8 @@ def pipeline(finished: dict[str, Any], **others: tuple[str, str | None]) -> dict
 
 def report_of(names: tuple[str, ...] = NAMES, **others: tuple[str, str | None]) -> PipelineReport:
     stages = {name: STAGES[name] for name in names}
-    data = {
-        "location": "/data/fashion", "format": "idx", "official": True, "sha256": {"train-images": "c59f468a"},
-        "train": {"rows": 600, "nulls": 0, "duplicates": 0, "kept": 600},
-        "test": {"rows": 1000, "nulls": 0, "duplicates": 0, "kept": 1000},
-        "limit": None, "split": {"train": 480, "val": 120, "seed": 3, "val_fraction": 0.2},
-        "class_counts": {"train": [48] * 10, "val": [12] * 10, "test": [100] * 10},
-    }  # fmt: skip
     return PipelineReport(
-        "night", pipeline(stages, **others), stages, data, {"profile": "laptop"}, {"python": "3.12"},
+        "night", pipeline(stages, **others), stages, DATA, {"profile": "laptop"}, {"python": "3.12"},
         dict.fromkeys(PLOTS, b"PNG"),
     )  # fmt: skip
 

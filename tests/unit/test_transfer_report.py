@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from data_files import some_images
 from PIL import Image
+from stage_metrics import DATA
 
 from fmnist.candidates import CandidateRecord, InputDiagnosis, Phase
 from fmnist.evaluation import evaluate
@@ -85,13 +86,6 @@ def report() -> TransferReport:
         "seconds": {"total": 200.0, "features": 270.0, "training": 112.5, "evaluation": 3.0, "report": 2.0},
         "restarts": 1,
     }  # fmt: skip
-    data = {
-        "location": "/data/fashion", "format": "idx", "official": True, "sha256": {"train-images": "c59f468a"},
-        "train": {"rows": 600, "nulls": 0, "duplicates": 0, "kept": 600},
-        "test": {"rows": 1000, "nulls": 0, "duplicates": 0, "kept": 1000},
-        "limit": None, "split": {"train": 480, "val": 120, "seed": 3, "val_fraction": 0.2},
-        "class_counts": {"train": [48] * 10, "val": [12] * 10, "test": [100] * 10},
-    }  # fmt: skip
     names = (
         "candidates",
         "candidate_curves",
@@ -102,7 +96,7 @@ def report() -> TransferReport:
         "class_balance",
     )
     return TransferReport(
-        "transfer-7", metrics, data, {"recipe": "sound"}, {"python": "3.12"}, ALL, [ALIKE, SOUND, APART], LENET5,
+        "transfer-7", metrics, DATA, {"recipe": "sound"}, {"python": "3.12"}, ALL, [ALIKE, SOUND, APART], LENET5,
         {name: f"PNG of {name}".encode() for name in names},
     )  # fmt: skip
 
