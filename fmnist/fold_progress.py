@@ -10,9 +10,10 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from fmnist.durations import rounded
 from fmnist.folds import Weights
 from fmnist.history import Row
-from fmnist.progress import plain_console, rounded
+from fmnist.progress import plain_console
 
 # In a log, a line about the folds that run is written so often, in seconds.
 LINE_INTERVAL = 30

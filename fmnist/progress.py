@@ -12,6 +12,7 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from fmnist.durations import rounded
 from fmnist.history import Row
 
 _label: ContextVar[str] = ContextVar("label", default="")
@@ -43,14 +44,6 @@ def plain_console() -> Console:
     """Returns a console for lines as they are: neither wrapped nor coloured."""
     label = _label.get()
     return _LabelledConsole(label) if label else Console(highlight=False, soft_wrap=True)
-
-
-def rounded(seconds: float) -> str:
-    """Writes a time that is an estimate, such as ``45 s``, ``12 min`` or ``2 h 10 min``."""
-    if seconds < 90:
-        return f"{max(1, round(seconds))} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
 
 
 class _BarProgress:

@@ -26,8 +26,8 @@ from fmnist.artifacts import (
     RunSummary,
     open_store,
 )
+from fmnist.durations import rounded
 from fmnist.output import aside, console, print_table
-from fmnist.progress import rounded
 
 NOTHING = "-"
 

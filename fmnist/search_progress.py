@@ -13,7 +13,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fmnist.progress import plain_console, rounded
+from fmnist.durations import duration, rounded
+from fmnist.progress import plain_console
 from fmnist.trials import TrialRecord, best_trial
 
 BEST_SHOWN = 8
@@ -122,10 +123,10 @@ class SearchProgress:
             f"{counts['paused']} paused",
             f"{counts['failed']} failed",
             self._epochs(),
-            f"elapsed {_clock(self._remaining.elapsed)}",
+            f"elapsed {duration(self._remaining.elapsed)}",
         ]
         seconds = self._seconds_left()
-        return parts if seconds is None else [*parts, f"about {_clock(seconds)} left"]
+        return parts if seconds is None else [*parts, f"about {rounded(seconds)} left"]
 
 
 class RemainingTime:
@@ -227,8 +228,3 @@ def _value(value: Any) -> str:
         return "yes" if value else "no"
     text = f"{value:.2g}" if isinstance(value, float) else str(value)
     return text if len(text) <= LONGEST_VALUE else f"{text[: LONGEST_VALUE - 1]}…"
-
-
-def _clock(seconds: float) -> str:
-    minutes, second = divmod(round(seconds), 60)
-    return f"{minutes}:{second:02d}" if minutes < 60 else f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from fmnist.durations import duration
 from fmnist.folds import FoldRecord
 from fmnist.report.page import (
     command_again,
-    duration,
     interval,
     model_title,
     number,

@@ -16,6 +16,7 @@ import jinja2
 import pandas as pd
 
 from fmnist.data import CLASS_NAMES
+from fmnist.durations import duration
 from fmnist.evaluation import CONFIDENCE
 from fmnist.recipes import FACTS
 from fmnist.study import STUDY_SPACE, STUDY_TRAIN_IMAGES, STUDY_TUNED_VAL_ACCURACY, STUDY_VAL_ACCURACY
@@ -266,14 +267,6 @@ def number(value: Any) -> str:
 def plural(count: int, noun: str) -> str:
     """Writes a count of things, such as ``1 trial`` or ``1,000 trials``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
-def duration(seconds: float) -> str:
-    """Writes a time as ``41 s``, ``3 min 05 s`` or ``2 h 10 min``."""
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = int(seconds // 60)
-    return f"{minutes} min {int(seconds % 60):02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def data_uri(png: bytes) -> str:

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from fmnist.config import CROSSVAL, TRANSFER
+from fmnist.durations import duration
 from fmnist.evaluation import CHANCE
-from fmnist.report.page import duration, percent
+from fmnist.report.page import percent
 from fmnist.report.pipeline_rows import Stages, candidate, reproduced_accuracy, sound_scores
 from fmnist.report.style import QUIET, TEST, TRAIN, VAL, new_figure, styled, to_png
 from fmnist.study import ROWS

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from fmnist.config import CROSSVAL, TRANSFER, TUNE
-from fmnist.report.page import EN_DASH, MODEL_TITLES, duration, interval, percent, plural, with_interval
+from fmnist.durations import duration
+from fmnist.report.page import EN_DASH, MODEL_TITLES, interval, percent, plural, with_interval
 from fmnist.study import FIRST_FOLD, ROWS, StudyRow
 
 Stages = Mapping[str, Mapping[str, Any]]

@@ -13,12 +13,12 @@ from markupsafe import Markup
 from fmnist.candidates import CandidateRecord, InputDiagnosis, history_table
 from fmnist.config import TransferConfig
 from fmnist.data import CLASSES
+from fmnist.durations import duration
 from fmnist.evaluation import CHANCE, overlap
 from fmnist.recipes import FACTS
 from fmnist.report.page import (
     MODEL_TITLES,
     command_again,
-    duration,
     interval,
     model_title,
     percent,

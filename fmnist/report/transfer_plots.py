@@ -15,9 +15,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, PercentFor
 
 from fmnist.candidates import CandidateRecord
 from fmnist.data import Images
+from fmnist.durations import duration
 from fmnist.evaluation import CHANCE, Evaluation
 from fmnist.recipes import FACTS
-from fmnist.report.page import EN_DASH, MODEL_TITLES, duration, model_title, percent
+from fmnist.report.page import EN_DASH, MODEL_TITLES, model_title, percent
 from fmnist.report.plots import confusion_matrix, per_class, worst_mistakes_grid
 from fmnist.report.style import QUIET, TEST, TRAIN, VAL, new_figure, styled, to_png
 from fmnist.report.transfer_page import CHANCE_LOSS

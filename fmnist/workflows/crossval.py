@@ -20,7 +20,7 @@ from fmnist.errors import FmnistError, TrainingError, first_line
 from fmnist.fold_progress import FoldProgress
 from fmnist.folds import Weights
 from fmnist.workflows.events import heard, open_events
-from fmnist.workflows.fold import FoldNews, FoldOutcome, FoldTask, read_outcome, train_folds
+from fmnist.workflows.fold import FoldNews, FoldOutcome, FoldTask, read_fold, train_folds
 from fmnist.workflows.preparation import PreparedFolds, prepare_folds
 from fmnist.workflows.runs import begin_run, is_done, open_run
 from fmnist.workflows.spaces import check_model
@@ -162,7 +162,7 @@ def _run_pieces(
 def _outcomes(run: RunFolder, wanted: list[tuple[Weights, Fold]]) -> list[FoldOutcome]:
     """Returns the outcomes that the run folder has, in the order of ``wanted``."""
     with ThreadPoolExecutor(8) as pool:
-        found = pool.map(lambda one: read_outcome(run, one[0], one[1].number), wanted)
+        found = pool.map(lambda one: read_fold(run, one[0], one[1].number), wanted)
         return [outcome for outcome in found if outcome is not None]
 
 

@@ -21,7 +21,7 @@ from ray.util.queue import Queue
 from fmnist import devices
 from fmnist.artifacts import RunFolder
 from fmnist.artifacts.arrow import store_filesystem
-from fmnist.errors import TrainingError
+from fmnist.errors import TrainingError, first_line
 from fmnist.history import History
 from fmnist.progress import EpochProgress
 from fmnist.workflows.events import shown, tell
@@ -93,7 +93,7 @@ def run_workers(
         The outcome, and how often the workers had to be started again.
 
     Raises:
-        TrainingError: if a worker ended with an error for people.
+        TrainingError: if a worker ended with an error for people, or workers were lost more often than they may be.
     """
     filesystem, path = store_filesystem(run.store)
     folder, _, name = f"{run.run_id}/{checkpoints}".rpartition("/")
@@ -120,6 +120,11 @@ def run_workers(
         except ray.train.TrainingFailedError as error:
             if known := known_cause(error):
                 raise TrainingError(f"run {run.run_id}: {known}") from error
+            if lost := _lost_worker(error):
+                raise TrainingError(
+                    f"run {run.run_id}: {lost}, once more than max_failures {scale.max_failures} allows; the epochs "
+                    "that were reported are kept, and the same command with this --run-id goes on from them"
+                ) from error
             raise
     return outcome, len(starts) - 1
 
@@ -231,3 +236,13 @@ def known_cause(error: BaseException) -> str | None:
     """The text of an error for people that a worker ended with; None for an unexpected one, whose traceback matters."""
     match = re.search(r"^fmnist\.errors\.\w+: (.+)$|MissingKeyError: (.+)$", str(error), re.MULTILINE)
     return match and next(text for text in match.groups() if text)
+
+
+def _lost_worker(error: BaseException) -> str | None:
+    """Which worker's process died from outside, and how; None if none did."""
+    lost = (ray.exceptions.RayActorError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError)
+    for rank, failure in sorted(getattr(error, "worker_failures", {}).items()):
+        cause = getattr(failure, "health_check_failure", None)
+        if isinstance(cause, lost):
+            return f"worker {rank} was lost ({first_line(cause).rstrip('.')})"
+    return None

@@ -7,29 +7,26 @@ same in whatever process it runs, beside whichever others, and however often it 
 from __future__ import annotations
 
 import gc
-import io
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ray.util.queue import Queue
 
 from fmnist import devices
-from fmnist.artifacts import FOLDS, MissingKeyError, RunFolder
+from fmnist.artifacts import FOLDS, RunFolder
 from fmnist.config import CrossvalConfig
 from fmnist.data import Fold, Images
 from fmnist.folds import Weights
 from fmnist.history import Row
 from fmnist.workflows.events import tell_at_once
+from fmnist.workflows.outcomes import read_outcome, write_outcome
 from fmnist.workflows.training_state import TrainingState
 
 if TYPE_CHECKING:
     import keras
-
-OUTCOME = "outcome.json"
-PROBABILITIES = "probabilities.npy"
 
 
 @dataclass(frozen=True)
@@ -113,10 +110,10 @@ def train_folds(task: FoldTask, images: Images, folds: Sequence[Fold], weights: 
     before: TrainingState | None = None
     for fold in folds:
         state = fold_state(task.run, weights, fold.number)
-        outcome = read_outcome(task.run, weights, fold.number)
+        outcome = read_fold(task.run, weights, fold.number)
         if outcome is None:
             outcome = _train_fold(task, images, fold, weights, state, before)
-            _write_outcome(task.run, outcome)
+            write_outcome(task.run, _folder(weights, fold.number), outcome)
         accuracy = outcome.accuracy(images, fold)
         ends.append(FoldNews(weights, fold.number, known=len(outcome.rows), accuracy=accuracy))
         tell_at_once(task.events, ends[-1])
@@ -139,27 +136,10 @@ def fold_state(run: RunFolder, weights: Weights, fold: int) -> TrainingState:
     return TrainingState(run, _folder(weights, fold), keep_best=weights == "fresh")
 
 
-def read_outcome(run: RunFolder, weights: Weights, fold: int) -> FoldOutcome | None:
+def read_fold(run: RunFolder, weights: Weights, fold: int) -> FoldOutcome | None:
     """Returns a fold's outcome if the run folder has it."""
-    folder = _folder(weights, fold)
-    try:
-        known = run.get_json(f"{folder}/{OUTCOME}")
-    except MissingKeyError:
-        return None
-    probabilities = np.load(io.BytesIO(run.get_bytes(f"{folder}/{PROBABILITIES}")), allow_pickle=False)
-    rows, devices = tuple(known.pop("rows")), tuple(known.pop("devices"))
-    return FoldOutcome(**known, rows=rows, devices=devices, probabilities=probabilities)
-
-
-def _write_outcome(run: RunFolder, outcome: FoldOutcome) -> None:
-    folder = _folder(outcome.weights, outcome.fold)
-    array = io.BytesIO()
-    np.save(array, outcome.probabilities, allow_pickle=False)
-    run.put_bytes(f"{folder}/{PROBABILITIES}", array.getvalue())
-    # Last: a fold is done when this file is there.
-    known = asdict(outcome)
-    del known["probabilities"]
-    run.put_json(f"{folder}/{OUTCOME}", known)
+    values = read_outcome(run, _folder(weights, fold))
+    return None if values is None else FoldOutcome(**values)
 
 
 def _folder(weights: Weights, fold: int) -> str:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import io
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 
-from fmnist.artifacts import MODEL, PHASES, MissingKeyError, RunFolder
+from fmnist.artifacts import MODEL, PHASES, RunFolder
 from fmnist.candidates import CandidateRecord, InputDiagnosis, Phase
 from fmnist.evaluation import evaluate
 from fmnist.history import Row
-
-OUTCOME = "outcome.json"
-PROBABILITIES = "probabilities.npy"
+from fmnist.workflows.outcomes import read_outcome, write_outcome
 
 
 @dataclass(frozen=True)
@@ -90,26 +86,18 @@ def phase_folder(backbone: str, phase: Phase) -> str:
 def write_phase(run: RunFolder, outcome: PhaseOutcome, model: bytes) -> None:
     """Keeps a phase's outcome; from the last file on it counts as ended."""
     folder = phase_folder(outcome.backbone, outcome.phase)
-    values = asdict(outcome)
-    content = io.BytesIO()
-    np.save(content, values.pop("probabilities"), allow_pickle=False)
     run.put_bytes(f"{folder}/{MODEL}", model)
-    run.put_bytes(f"{folder}/{PROBABILITIES}", content.getvalue())
-    run.put_json(f"{folder}/{OUTCOME}", values)
+    write_outcome(run, folder, outcome)
 
 
 def read_phase(run: RunFolder, backbone: str, phase: Phase) -> PhaseOutcome | None:
     """Returns a phase's outcome, or None if it has not ended."""
-    folder = phase_folder(backbone, phase)
-    try:
-        values: dict[str, Any] = run.get_json(f"{folder}/{OUTCOME}")
-    except MissingKeyError:
+    values = read_outcome(run, phase_folder(backbone, phase))
+    if values is None:
         return None
-    probabilities = np.load(io.BytesIO(run.get_bytes(f"{folder}/{PROBABILITIES}")), allow_pickle=False)
-    lists = {name: tuple(values[name]) for name in ("rows", "dead_units", "devices")}
-    diagnoses = tuple(InputDiagnosis(**one) for one in values["diagnoses"])
-    weights = WeightsRecord(**values["weights"])
-    return PhaseOutcome(**{**values, **lists, "diagnoses": diagnoses, "weights": weights}, probabilities=probabilities)
+    diagnoses = tuple(InputDiagnosis(**one) for one in values.pop("diagnoses"))
+    weights = WeightsRecord(**values.pop("weights"))
+    return PhaseOutcome(**values, diagnoses=diagnoses, weights=weights)
 
 
 def phase_model(run: RunFolder, backbone: str, phase: Phase) -> bytes:

@@ -61,6 +61,21 @@ def test_killed_worker_resumes_from_last_reported_epoch(
     assert resumed >= 2
 
 
+def test_workers_lost_more_often_than_they_may_be_are_one_line(tiny_data: Path, tmp_path: Path) -> None:
+    with fmnist("train", *settings(tiny_data, str(tmp_path), epochs=200), "--max-failures", "0") as job:
+        job.wait_for(r"^epoch +2/200")
+        (worker,) = job.workers()
+        worker.kill()
+        assert job.wait() == 1, job.output
+
+    assert "Traceback" not in job.output
+    assert re.match(
+        r"fmnist: run run: worker 0 was lost \(.+\), once more than max_failures 0 allows; the epochs that were",
+        job.lines[-1],
+    )
+    assert RunFolder(FolderStore(tmp_path), "run").state() == "unfinished"
+
+
 def test_killed_machine_resumes_with_the_same_command_and_with_no_other(
     small_data: Path, tmp_path: Path, undisturbed: pd.DataFrame
 ) -> None:

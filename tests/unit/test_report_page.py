@@ -14,7 +14,6 @@ from fmnist.report.page import (
     TrainReport,
     TuneReport,
     comparison,
-    duration,
     flatten,
     headline,
     number,
@@ -378,11 +377,3 @@ def test_values_of_a_search_are_escaped(tune_report):
     html = render_tune(nasty)
     assert "<script" not in html
     assert Page(html).open == []
-
-
-@pytest.mark.parametrize(
-    ("seconds", "written"),
-    [(0.4, "0 s"), (59.6, "60 s"), (185.4, "3 min 05 s"), (3599.9, "59 min 59 s"), (7800, "2 h 10 min")],
-)
-def test_times_are_written_for_people(seconds, written):
-    assert duration(seconds) == written

@@ -111,9 +111,9 @@ def test_headline_counts_trials_and_breaks_between_its_parts():
         record(4, (), "failed"), record(5, [0.8], "paused"), record(6, [0.8]), record(7, [0.8]),
         record(8, (), "pending"),
     ]  # fmt: skip
-    wide = "trials 3/17 finished · 2 running · 1 paused · 1 failed · epochs 6/92 · elapsed 0:00"
+    wide = "trials 3/17 finished · 2 running · 1 paused · 1 failed · epochs 6/92 · elapsed 0 s"
     assert picture(records, 120)[0] == wide
-    assert picture(records, 80)[:2] == [wide.removesuffix(" · elapsed 0:00"), "elapsed 0:00"]
+    assert picture(records, 80)[:2] == [wide.removesuffix(" · elapsed 0 s"), "elapsed 0 s"]
 
 
 def test_table_shows_the_best_eight_and_every_trial_that_runs_best_first():

@@ -1,0 +1,23 @@
+"""How times are written for people."""
+
+from __future__ import annotations
+
+import pytest
+
+from fmnist.durations import duration, rounded
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [(0.4, "0 s"), (59.6, "1 min 00 s"), (185.4, "3 min 05 s"), (3599.9, "1 h 00 min"), (7800, "2 h 10 min")],
+)
+def test_what_something_took(seconds: float, written: str) -> None:
+    assert duration(seconds) == written
+
+
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [(0.1, "1 s"), (89.9, "90 s"), (90.1, "2 min"), (5280, "88 min"), (5430, "1 h 30 min"), (7500, "2 h 05 min")],
+)
+def test_about_how_long_the_rest_may_take(seconds: float, written: str) -> None:
+    assert rounded(seconds) == written
