@@ -21,15 +21,24 @@ from jsonargparse.typing import (
 
 TRAIN, TUNE, CROSSVAL, TRANSFER, PIPELINE = "train", "tune", "crossval", "transfer", "pipeline"
 
-STAGES = (TRAIN, TUNE, CROSSVAL, TRANSFER)
 SPACES = ("notebook", "extended")
 MODELS = ("lenet5", "lenet5-1998")
 BACKBONES = ("resnet152v2", "efficientnetb1", "vgg16")
+RECIPES = ("notebook", "sound")
+# What a pipeline runs, in order: a job and what it is run on. A job's name stands for all of its stages.
+STAGES = (
+    *(f"{TRAIN}-{model}" for model in MODELS),
+    *(f"{TUNE}-{space}" for space in SPACES),
+    f"{CROSSVAL}-lenet5",
+    *(f"{TRANSFER}-{backbone}-{recipe}" for backbone in BACKBONES for recipe in RECIPES),
+)
+STAGE_JOBS = (TRAIN, TUNE, CROSSVAL, TRANSFER)
 
 _BUILDER = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 ModelName = restricted_string_type("ModelName", rf"^({'|'.join(MODELS + SPACES)}|{_BUILDER})$")
 SpaceName = restricted_string_type("SpaceName", rf"^({'|'.join(SPACES)}|{_BUILDER})$")
-StageNames = restricted_string_type("StageNames", rf"^(all|({'|'.join(STAGES)})(,({'|'.join(STAGES)}))*)$")
+_STAGE = rf"({'|'.join(STAGE_JOBS + STAGES)})"
+StageNames = restricted_string_type("StageNames", rf"^(all|{_STAGE}(,{_STAGE})*)$")
 TwoOrMore = restricted_number_type("TwoOrMore", int, (">=", 2))
 DropoutRate = restricted_number_type("DropoutRate", float, [(">=", 0), ("<", 1)])
 # Below 32 pixels a backbone's last stage would see nothing.
@@ -247,7 +256,8 @@ class PipelineConfig(JobConfig):
         val_fraction: Share of the training images set aside for validation, stratified by class; crossval has its own.
         profile: smoke trains on so few images that no figure means anything, to see that everything runs; laptop takes
             the study's settings, but fine-tunes no backbone; full does that too.
-        stages: Which jobs to run, all of them or some, such as train,crossval. The report has what there is.
+        stages: Which to run: all, or some, by their names or those of their jobs, such as train,tune-extended. The
+            report has what there is.
         backbone: Of the transfer stages, or all three; in the profile smoke all means vgg16.
         weights: Of the backbones, as in fmnist transfer; auto is imagenet, and none in the profile smoke.
         workers: Data-parallel processes of each training.

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 from jsonargparse import ActionYesNo, ArgumentParser
 
-from fmnist.config import MODELS, SPACES, STAGES, JobConfig
+from fmnist.config import MODELS, SPACES, STAGE_JOBS, STAGES, JobConfig
 from fmnist.errors import UserError
 
 Config = TypeVar("Config", bound=JobConfig)
@@ -27,7 +27,7 @@ EXPECTED = {
     "ImageSize": "a whole number of 32 or more",
     "DropoutRate": "a number of 0 or more and below 1",
     "SpaceName": f"one of {', '.join(SPACES)}, or module:function",
-    "StageNames": f"all, or some of {', '.join(STAGES)} with commas between",
+    "StageNames": f"all, or some of {', '.join(STAGE_JOBS + STAGES)} with commas between",
     "ModelName": f"one of {', '.join(MODELS + SPACES)}, or module:function",
 }
 

@@ -98,8 +98,8 @@ def _stage(config: PipelineConfig, run_id: str, job: str, name: str, **settings:
         settings |= {"gpus_per_shard": config.gpus_per_task, "weights": weights_of(config)}
     if config.profile == SMOKE:
         settings = _SMALL[job] | settings
-    built = JOBS[job](**settings)
-    return Stage(f"{job}-{name}", job, built, _left_out(config, job) or _backbone_left_out(config, built))
+    built, stage = JOBS[job](**settings), f"{job}-{name}"
+    return Stage(stage, job, built, _left_out(config, job, stage) or _backbone_left_out(config, built))
 
 
 def limit_of(config: PipelineConfig) -> int | None:
@@ -114,9 +114,9 @@ def weights_of(config: PipelineConfig) -> str:
     return "none" if config.profile == SMOKE else "imagenet"
 
 
-def _left_out(config: PipelineConfig, job: str) -> str | None:
-    stages: str = config.stages
-    return None if stages == "all" or job in stages.split(",") else f"--stages {stages}"
+def _left_out(config: PipelineConfig, job: str, stage: str) -> str | None:
+    wanted: str = config.stages
+    return None if {"all", job, stage} & set(wanted.split(",")) else f"--stages {wanted}"
 
 
 def _backbone_left_out(config: PipelineConfig, built: JobConfig) -> str | None:

@@ -29,4 +29,4 @@ def jobs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Jobs]:
     wait_until("cluster for people", lambda: get("raycluster", "fmnist").get("status", {}).get("state") == "ready")
     yield jobs
     if not os.environ.get("E2E_KEEP"):
-        kubectl("delete", "namespace", NAMESPACE, timeout=300)
+        kubectl("delete", "namespace", NAMESPACE, "--wait=false")

@@ -8,6 +8,7 @@ import pytest
 
 from fmnist.config import (
     BACKBONES,
+    STAGES,
     CrossvalConfig,
     PipelineConfig,
     TrainConfig,
@@ -36,6 +37,17 @@ def test_every_row_of_the_study_has_its_stages() -> None:
     named = {name for row in ROWS for name in (row.reproduced, row.sound) if name}
 
     assert named <= set(stages())
+
+
+def test_stages_are_those_that_can_be_named() -> None:
+    assert tuple(stages()) == STAGES
+
+
+@pytest.mark.parametrize("wanted", [*STAGES, "tune-extended,train"])
+def test_a_stage_is_wanted_by_its_name_or_its_jobs(wanted: str) -> None:
+    run = {name for name, stage in stages(stages=wanted).items() if stage.left_out is None}
+
+    assert run == {name for name in STAGES if {name, name.split("-")[0]} & set(wanted.split(","))}
 
 
 def test_every_stage_has_a_run_id_under_the_pipelines() -> None:
