@@ -129,6 +129,8 @@ def test_all_backbones_leave_a_model_each(tiny_data: Path, tmp_path: Path) -> No
     arguments = [
         *("--data", str(tiny_data), "--artifacts", str(tmp_path), "--run-id", "all", "--weights", "none"),
         *("--limit", "100", "--epochs", "1", "--recipe", "notebook"),
+        # One process at a time: to build the three in each of two would take most of the test.
+        *("--cpus-per-shard", "2"),
     ]
     with fmnist("transfer", *arguments) as job:
         assert job.wait(400) == 0, job.output
