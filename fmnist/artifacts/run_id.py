@@ -23,11 +23,14 @@ def check_run_id(run_id: str) -> str:
     """Returns ``run_id`` if it can name a run.
 
     Raises:
-        RunError: unless it has 1 to 100 letters, digits, ``.``, ``_`` or ``-``, the first a letter or digit.
+        RunError: unless it has 1 to 100 letters, digits, ``.``, ``_`` or ``-``, the first a letter or digit; or if it
+            is, or ends like, a name that a store needs for itself.
     """
     if run_id in RESERVED:
         raise RunError(f"run id {run_id}: found the name of a folder that all runs of a store share, expected another")
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", run_id) or run_id.endswith(PART_SUFFIX):
+    if run_id.endswith(PART_SUFFIX):
+        raise RunError(f"run id {run_id[:120]!r}: found the ending of files that are being written, expected another")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", run_id):
         raise RunError(
             f"run id {run_id[:120]!r}: expected 1 to 100 letters, digits, '.', '_' or '-', the first a letter or digit"
         )

@@ -25,6 +25,7 @@ from ray.tune.search.variant_generator import format_vars, generate_variants
 from scipy import stats
 
 from fmnist.errors import UserError
+from fmnist.options import settings_yaml
 from fmnist.workflows.tune_space import (
     MAX_BUILDS,
     Space,
@@ -318,7 +319,7 @@ def test_samples_of_any_space_are_what_keras_tuner_takes_and_come_back_exactly(b
         build(hp)  # finds all it asks for, and declares nothing new
         assert hp.values == values and len(hp.space) == len(space["space"])
         # By JSON and YAML too, as values are kept in a run folder; `repr` tells 1 from 1.0 and True.
-        again = yaml.safe_load(yaml.safe_dump(json.loads(json.dumps(values)), allow_unicode=True))
+        again = yaml.safe_load(settings_yaml(json.loads(json.dumps(values))))
         assert repr(sorted(hyperparameters(space, again).values.items())) == repr(sorted(values.items()))
         back = to_config(space, values)
         assert repr({key: config[key] for key in back}) == repr(back)
