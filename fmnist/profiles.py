@@ -9,6 +9,8 @@ from fmnist.config import (
     BACKBONES,
     CROSSVAL,
     JOBS,
+    MODELS,
+    SPACES,
     TRAIN,
     TRANSFER,
     TUNE,
@@ -57,10 +59,8 @@ def plan(config: PipelineConfig, run_id: str) -> list[Stage]:
         run_id: the pipeline's.
     """
     stages = [
-        _stage(config, run_id, TRAIN, "lenet5"),
-        _stage(config, run_id, TRAIN, "lenet5-1998", model="lenet5-1998"),
-        _stage(config, run_id, TUNE, "notebook"),
-        _stage(config, run_id, TUNE, "extended", space="extended"),
+        *(_stage(config, run_id, TRAIN, model, model=model) for model in MODELS),
+        *(_stage(config, run_id, TUNE, space, space=space) for space in SPACES),
         _stage(config, run_id, CROSSVAL, "lenet5", carry_weights=True),
     ]
     for backbone in BACKBONES:

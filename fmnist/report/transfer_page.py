@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 
 from fmnist.candidates import CandidateRecord, InputDiagnosis, history_table
-from fmnist.config import TransferConfig
+from fmnist.config import RECIPES, TransferConfig
 from fmnist.data import CLASSES
 from fmnist.durations import duration
 from fmnist.evaluation import CHANCE, overlap
@@ -101,7 +101,7 @@ def render_transfer(report: TransferReport) -> str:
         study=STUDY_PERCENT,
         weight_columns=["backbone", "weights", "published by Keras", "SHA-256"],
         weight_rows=[(title(name), one["source"], one["published"], one["sha256"]) for name, one in weights.items()],
-        commands={recipe: command_with(recipe, report.config) for recipe in ("notebook", "sound")},
+        commands={recipe: command_with(recipe, report.config) for recipe in RECIPES},
         command_again=command_again("transfer", report.run_id),
         **shared_values(report, report.metrics["test"]["per_class"]),
     )  # fmt: skip

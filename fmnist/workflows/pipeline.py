@@ -215,7 +215,7 @@ def _shares(config: PipelineConfig, resources: cluster.Resources) -> bool:
 def _run_side_by_side(sides: Sequence[list[Stage]], resources: cluster.Resources | None, note: Note) -> dict[str, str]:
     """Runs each list of stages one after the other, several lists side by side; returns why stages failed, by name."""
     if len(sides) == 1 or resources is None:
-        return {name: why for stage in sides[0] for name, why in _run(stage, note).items()}
+        return {stage.name: why for stage in sides[0] if (why := _run(stage, note))}
     # In this thread: two at once would find each other's modules half imported.
     for stage in (stage for side in sides for stage in side):
         _job(stage)
@@ -226,7 +226,9 @@ def _run_side_by_side(sides: Sequence[list[Stage]], resources: cluster.Resources
         for stage in stages:
             share = resources if one_has_ended.is_set() else half
             with cluster.held(share), labelled(stage.name):
-                failures |= _run(stage, partial(plain_console().print, markup=False))
+                why = _run(stage, partial(plain_console().print, markup=False))
+            if why:
+                failures[stage.name] = why
         one_has_ended.set()
         return failures
 
@@ -240,8 +242,8 @@ def _run_side_by_side(sides: Sequence[list[Stage]], resources: cluster.Resources
             os._exit(130)
 
 
-def _run(stage: Stage, note: Note) -> dict[str, str]:
-    """Runs a stage; returns why it failed, by its name."""
+def _run(stage: Stage, note: Note) -> str | None:
+    """Runs a stage; returns why it failed, or None."""
     note(f"stage {stage.name}: fmnist {stage.job}, run {stage.config.run_id}")
     try:
         _job(stage)(_compared(stage))
@@ -252,9 +254,9 @@ def _run(stage: Stage, note: Note) -> dict[str, str]:
         traceback.print_exc()
         failure = f"{type(error).__name__}: {first_line(error)}"
     else:
-        return {}
+        return None
     note(f"stage {stage.name} failed, the others go on: {failure}")
-    return {stage.name: failure}
+    return failure
 
 
 def _job(stage: Stage) -> Callable[[JobConfig], RunFolder]:
