@@ -33,7 +33,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=10)
     options = parser.parse_args()
     from fmnist import data
-    from fmnist.recipes import FACTS
+    from fmnist.workflows.transfer.recipes import FACTS
 
     images = data.take(data.clean(data.load("auto", cache=data.default_cache()).train)[0], options.limit, seed=0)
     train, val = data.split(images, val_fraction=0.2, seed=0)
@@ -52,9 +52,9 @@ def main() -> None:
 
 def experiment(name: str, fed: str, recipe: Any, options: argparse.Namespace, train: Any, val: Any) -> None:
     """Measures a frozen backbone's features, trains the study's head on them, and prints both."""
-    from fmnist.features import Features
-    from fmnist.models.diagnosis import diagnose
-    from fmnist.models.transfer import feature_extractor, load_backbone
+    from fmnist.workflows.transfer.diagnosis import diagnose
+    from fmnist.workflows.transfer.features import Features
+    from fmnist.workflows.transfer.network import feature_extractor, load_backbone
 
     backbone = load_backbone(name, recipe, options.weights if name == "vgg16" else None, seed=0)
     if name == "efficientnetb1":
@@ -79,7 +79,7 @@ def expect_0_to_255(backbone: Any, recipe: Any, images: Any) -> None:
     """Sets the statistics of an EfficientNet with fresh weights, layer by layer, to those of images."""
     import keras
 
-    from fmnist.models.transfer import backbone_input
+    from fmnist.workflows.transfer.network import backbone_input
 
     for layer in backbone.layers:
         if isinstance(layer, keras.layers.Normalization):
@@ -94,10 +94,10 @@ def expect_0_to_255(backbone: Any, recipe: Any, images: Any) -> None:
 
 def head(recipe: Any, train: Any, val: Any, epochs: int, seed: int) -> tuple[float, float, tuple[float, ...]]:
     """Trains the study's head with Adam; returns the last epoch's accuracy and loss, and the dead units."""
-    from fmnist import engine
     from fmnist.models import sparse_cross_entropy
-    from fmnist.models.transfer import build_head, dead_units
-    from fmnist.optimizers import FusedAdam
+    from fmnist.models.optimizers import FusedAdam
+    from fmnist.training import engine
+    from fmnist.workflows.transfer.network import build_head, dead_units
 
     model = build_head(recipe, train.inputs.shape[1], seed=seed)
     results = list(

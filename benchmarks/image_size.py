@@ -26,10 +26,10 @@ def main() -> None:
     options = parser.parse_args()
     set_threads(2)
     from fmnist import data
-    from fmnist.devices import resolve_precision
     from fmnist.models import precision_policy
-    from fmnist.models.transfer import feature_extractor, load_backbone
-    from fmnist.recipes import FACTS
+    from fmnist.training.devices import resolve_precision
+    from fmnist.workflows.transfer.network import feature_extractor, load_backbone
+    from fmnist.workflows.transfer.recipes import FACTS
 
     precision = resolve_precision("auto")
     images = data.take(data.clean(data.load("auto", cache=data.default_cache()).train)[0], options.limit, seed=0)
@@ -54,12 +54,12 @@ def main() -> None:
 
 def head_accuracy(recipe, features, labels, epochs: int) -> float:  # type: ignore[no-untyped-def]
     """Trains the recipe's head as ``fmnist transfer`` does; returns the last epoch's validation accuracy."""
-    from fmnist import engine
-    from fmnist.features import Features
     from fmnist.models import sparse_cross_entropy
+    from fmnist.models.optimizers import FusedAdam
     from fmnist.models.schedules import CosineWithWarmup, spread_over
-    from fmnist.models.transfer import build_head, standardise
-    from fmnist.optimizers import FusedAdam
+    from fmnist.training import engine
+    from fmnist.workflows.transfer.features import Features
+    from fmnist.workflows.transfer.network import build_head, standardise
 
     train, val = (Features(*one) for one in zip(features, labels, strict=True))
     head = build_head(recipe, train.inputs.shape[1], seed=0)

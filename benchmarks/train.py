@@ -118,12 +118,12 @@ def keras_rates(count: int, jit_compile: str | bool) -> list[float]:
 
 def our_rates(threads: int, count: int, precision: str) -> list[float]:
     """What a worker of the train job computes."""
-    from fmnist import devices, engine
     from fmnist.data import Images
     from fmnist.models import build_model, model_entry
+    from fmnist.training import devices, engine
 
     lanes = devices.configure_tensorflow(threads, least_lanes=2)
-    from fmnist.optimizers import FusedAdam
+    from fmnist.models.optimizers import FusedAdam
 
     train = Images(*images(count))
     epochs = engine.train(

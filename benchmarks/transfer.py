@@ -93,8 +93,8 @@ def features(options: argparse.Namespace) -> dict[str, Any]:
     import numpy as np
 
     from fmnist.models import precision_policy
-    from fmnist.models.transfer import feature_extractor, load_backbone
-    from fmnist.recipes import FACTS
+    from fmnist.workflows.transfer.network import feature_extractor, load_backbone
+    from fmnist.workflows.transfer.recipes import FACTS
 
     recipe = FACTS["vgg16"].notebook
     with precision_policy(options.precision):

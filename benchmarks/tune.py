@@ -149,8 +149,8 @@ def empty_search(max_epochs: int, factor: int, repeats: int = 3) -> list[float]:
     """Seconds of a search whose trials do nothing, on a local Ray that runs already."""
     from ray import tune
 
-    from fmnist import cluster
-    from fmnist.workflows.hyperband import Hyperband, brackets
+    from fmnist.distributed import cluster
+    from fmnist.workflows.tune.hyperband import Hyperband, brackets
 
     class Empty(tune.Trainable):
         def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -190,12 +190,14 @@ def trial_starts(trials: int = 8) -> list[float]:
     from ray.tune.result import TRIAL_INFO
     from ray.tune.search.variant_generator import generate_variants
 
-    from fmnist import cluster, data
-    from fmnist.artifacts import FolderStore, RunFolder
-    from fmnist.config import TuneConfig
-    from fmnist.workflows.spaces import discover_space
-    from fmnist.workflows.trial import SearchTask, SearchTrial
-    from fmnist.workflows.tune_space import param_space
+    from fmnist import data
+    from fmnist.distributed import cluster
+    from fmnist.distributed.spaces import discover_space
+    from fmnist.models.hyperparameters import param_space
+    from fmnist.runs import RunFolder
+    from fmnist.storage import FolderStore
+    from fmnist.workflows.tune.config import TuneConfig
+    from fmnist.workflows.tune.trial import SearchTask, SearchTrial
 
     images = data.load("auto", cache=data.default_cache()).train
     train, val = images.select(np.arange(2_000)), images.select(np.arange(2_000, 2_500))

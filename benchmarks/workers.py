@@ -49,8 +49,8 @@ def main() -> None:
 
 def our_rates(workers: int, count: int) -> list[float]:
 
-    from fmnist import cluster
-    from fmnist.workflows.tensorflow_trainer import StrategyTrainer
+    from fmnist.distributed import cluster
+    from fmnist.distributed.trainer import StrategyTrainer
 
     with cluster.connected():
         trainer = StrategyTrainer(
@@ -64,14 +64,14 @@ def our_worker(settings: dict[str, Any]) -> list[float]:
     import ray.train
     import tensorflow as tf
 
-    from fmnist import devices, engine
     from fmnist.data import Images
+    from fmnist.training import devices, engine
 
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
     lanes = devices.configure_tensorflow(1, least_lanes=2 if workers == 1 else 1)
     from fmnist.models import build_model, model_entry
-    from fmnist.optimizers import FusedAdam
+    from fmnist.models.optimizers import FusedAdam
 
     strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
     train = Images(*settings["images"])
@@ -92,7 +92,7 @@ def our_worker(settings: dict[str, Any]) -> list[float]:
 def ray_rates(workers: int, count: int) -> list[float]:
     from ray.train.tensorflow import TensorflowTrainer
 
-    from fmnist import cluster
+    from fmnist.distributed import cluster
 
     with cluster.connected():
         trainer = TensorflowTrainer(

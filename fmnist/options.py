@@ -11,25 +11,10 @@ from typing import Any, NoReturn, TypeVar
 import yaml
 from jsonargparse import ActionYesNo, ArgumentParser
 
-from fmnist.config import MODELS, SPACES, STAGE_JOBS, STAGES, JobConfig
+from fmnist.config import EXPECTED, JobConfig
 from fmnist.errors import UserError
 
 Config = TypeVar("Config", bound=JobConfig)
-
-EXPECTED = {
-    "PositiveInt": "a whole number of 1 or more",
-    "NonNegativeInt": "a whole number of 0 or more",
-    "PositiveFloat": "a number above 0",
-    "NonNegativeFloat": "a number of 0 or more",
-    "OpenUnitInterval": "a number between 0 and 1",
-    "dict": "names with values",
-    "TwoOrMore": "a whole number of 2 or more",
-    "ImageSize": "a whole number of 32 or more",
-    "DropoutRate": "a number of 0 or more and below 1",
-    "SpaceName": f"one of {', '.join(SPACES)}, or module:function",
-    "StageNames": f"all, or some of {', '.join(STAGE_JOBS + STAGES)} with commas between",
-    "ModelName": f"one of {', '.join(MODELS + SPACES)}, or module:function",
-}
 
 
 class JobParser(ArgumentParser):
@@ -56,6 +41,21 @@ class CommandParser(argparse.ArgumentParser):
 def command_parser(program: str, description: str) -> CommandParser:
     """Returns a parser for a command that is not a job."""
     return CommandParser(prog=program, description=description, allow_abbrev=False)
+
+
+def add_artifacts(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--artifacts`` to a command's parser."""
+    parser.add_argument(
+        "--artifacts",
+        default=JobConfig().artifacts,
+        help=f"artifact store, a folder or s3://bucket/prefix (default: {JobConfig().artifacts})",
+    )
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Adds ``--artifacts`` and ``--run`` to a command's parser."""
+    add_artifacts(parser)
+    parser.add_argument("--run", required=True, help="run id")
 
 
 def job_parser(config_class: type[Config], program: str) -> JobParser:

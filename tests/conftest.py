@@ -16,12 +16,12 @@ from data_files import write_idx_folder
 from ray_head import joined_head
 from s3_server import S3Server, find_weed
 
-import fmnist.s3
-from fmnist.artifacts.folder_store import FolderStore
-from fmnist.artifacts.s3_store import S3Store
-from fmnist.artifacts.store import Store
+import fmnist.storage.s3
 from fmnist.data import OFFICIAL_SHA256, default_cache, load, official
 from fmnist.errors import DataError
+from fmnist.storage.folder_store import FolderStore
+from fmnist.storage.s3_store import S3Store
+from fmnist.storage.store import Store
 
 # Ray reads this once, at its import. Tests that are about tokens start processes of their own with tokens switched on.
 os.environ["RAY_AUTH_MODE"] = "disabled"
@@ -48,16 +48,16 @@ def s3_server() -> Iterator[S3Server]:
 
 @pytest.fixture
 def s3_bucket(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The name of a fresh bucket, with the environment set so that ``fmnist.s3`` and child processes reach it."""
+    """The name of a fresh bucket, with the environment set so that this and child processes reach it."""
     for name in ("AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_CA_BUNDLE", "AWS_ENDPOINT_URL_S3"):
         monkeypatch.delenv(name, raising=False)
     for name, value in s3_server.environment().items():
         monkeypatch.setenv(name, value)
-    fmnist.s3.client.cache_clear()
+    fmnist.storage.s3.client.cache_clear()
     bucket = f"test-{uuid.uuid4().hex[:12]}"
     s3_server.client().create_bucket(Bucket=bucket)
     yield bucket
-    fmnist.s3.client.cache_clear()
+    fmnist.storage.s3.client.cache_clear()
 
 
 @pytest.fixture(params=["folder", "s3"])

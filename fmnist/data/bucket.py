@@ -10,10 +10,10 @@ from pathlib import Path
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
-from fmnist import s3
 from fmnist.data.files import DataFile
 from fmnist.data.folder import Choice, choose_csv_pair, choose_files, is_csv
 from fmnist.errors import DataError, StoreError
+from fmnist.storage import s3
 
 
 def download(url: str, cache: Path, progress: Callable[[str], None]) -> tuple[Choice, list[DataFile]]:

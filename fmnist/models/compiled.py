@@ -15,7 +15,7 @@ from keras import layers
 from fmnist.data import CLASSES, SIDE
 from fmnist.errors import UserError
 from fmnist.models import LOGITS, Loss, sparse_cross_entropy
-from fmnist.optimizers import fused
+from fmnist.models.optimizers import fused
 
 # Reductions that are the mean over the images of a batch, as the engine takes it, when no image has a weight.
 MEANS = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
@@ -23,7 +23,7 @@ MEANS = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
 
 @dataclass(frozen=True)
 class Trainable:
-    """What `fmnist.engine.train` needs.
+    """What `fmnist.training.engine.train` needs.
 
     Attributes:
         model: uint8 [n, 28, 28] to float32 probabilities [n, 10], with a layer "logits" before the softmax.

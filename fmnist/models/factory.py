@@ -11,8 +11,8 @@ import keras
 from fmnist.errors import UserError
 from fmnist.models import MODELS, build_model, precision_policy
 from fmnist.models.compiled import Trainable, trainable
+from fmnist.models.optimizers import FusedAdam
 from fmnist.models.search_space import SPACES
-from fmnist.optimizers import FusedAdam
 
 Builder = Callable[[Any], keras.Model]
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fmnist.data import CLASS_NAMES, Images
-from fmnist.evaluation import Evaluation, worst_mistakes
 from fmnist.report.style import TRAIN, VAL, new_figure, styled, to_png, without_frame
+from fmnist.training.evaluation import Evaluation, worst_mistakes
 
 MISTAKES = 12
 MISTAKE_COLUMNS = 4
@@ -88,7 +88,7 @@ def learning_curves(history: pd.DataFrame, best_epoch: int) -> Figure:
 @styled
 def confusion_matrix(evaluation: Evaluation) -> Figure:
     """Draws the number of images by true and predicted class, coloured by the share of the true class."""
-    counts = evaluation.confusion_matrix
+    counts = np.array(evaluation.confusion_matrix)
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
     figure = new_figure(5.3)
     axes = figure.add_subplot()

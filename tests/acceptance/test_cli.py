@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from fmnist import cli
-from fmnist.config import TrainConfig
+from fmnist.workflows.train.config import TrainConfig
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import yaml
 
-from fmnist.artifacts import FolderStore, RunFolder, S3Store
+from fmnist.runs import RunFolder
+from fmnist.storage import FolderStore, S3Store
 from jobs import REPOSITORY, Job, command, fmnist
 
 FILES = {

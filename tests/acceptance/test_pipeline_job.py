@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from fmnist.artifacts import FolderStore, RunFolder
+from fmnist.runs import RunFolder
+from fmnist.storage import FolderStore
 from jobs import Job, command
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from hed_weights import write_vgg16_weights
 
-from fmnist.artifacts import FolderStore, RunFolder, S3Store
+from fmnist.runs import RunFolder
+from fmnist.storage import FolderStore, S3Store
 from jobs import OWN_RAY, Job, command, fmnist
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")

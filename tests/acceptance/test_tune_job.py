@@ -14,7 +14,8 @@ import pytest
 import yaml
 from ray_head import joined_head
 
-from fmnist.artifacts import FolderStore, RunFolder, S3Store
+from fmnist.runs import RunFolder
+from fmnist.storage import FolderStore, S3Store
 from jobs import OWN_RAY, REPOSITORY, Job, command, fmnist
 
 TESTS = {"PYTHONPATH": str(REPOSITORY / "tests")}

@@ -9,10 +9,10 @@ import pyarrow.fs
 import pytest
 from s3_server import S3Server
 
-from fmnist.artifacts.arrow import store_filesystem
-from fmnist.artifacts.s3_store import S3Store
-from fmnist.artifacts.store import Store
 from fmnist.errors import StoreError
+from fmnist.storage.arrow import store_filesystem
+from fmnist.storage.s3_store import S3Store
+from fmnist.storage.store import Store
 
 
 @pytest.fixture

@@ -14,23 +14,21 @@ from pathlib import Path
 import pytest
 from s3_server import S3Server
 
-from fmnist.artifacts import (
+from fmnist.errors import IntegrityError, RunError, StoreError
+from fmnist.runs import (
     CHECKPOINTS,
     CONFIG,
     MANIFEST,
     METRICS,
-    FolderStore,
     ManifestFile,
     Problem,
     Pulled,
     RunFolder,
     RunSummary,
-    S3Store,
-    Store,
     list_runs,
     sha256_of,
 )
-from fmnist.errors import IntegrityError, RunError, StoreError
+from fmnist.storage import FolderStore, S3Store, Store
 
 METRICS_OF_A_RUN = {
     "job": "train",
@@ -167,7 +165,7 @@ def test_pull_of_a_damaged_file_is_refused_and_leaves_nothing_half_written(run: 
 PULL_SLOWLY = """
 import sys, time
 from pathlib import Path
-from fmnist.artifacts import RunFolder, open_store
+from fmnist.runs import RunFolder; from fmnist.storage import open_store
 
 def pause(file, fetched):
     print(file.path, flush=True)

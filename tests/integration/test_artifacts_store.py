@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from s3_server import S3Server
 
-import fmnist.s3
-from fmnist.artifacts import Entry, FolderStore, MissingKeyError, S3Store, Store, open_store
+import fmnist.storage.s3
 from fmnist.errors import StoreError
+from fmnist.storage import Entry, FolderStore, MissingKeyError, S3Store, Store, open_store
 
 # Parts that differ in more than their case, so that the law also holds on file systems that ignore it.
 PARTS = st.text(alphabet="abc019 ._-+%&=#~äß中", min_size=1, max_size=8).filter(lambda part: part not in {".", ".."})
@@ -110,7 +110,7 @@ def test_more_files_than_one_page_are_listed_and_deleted(s3_server: S3Server, s3
     store = S3Store(s3_bucket)
     for number in range(12):
         store.put_bytes(f"run/{number}", b"")
-    client = fmnist.s3.client()
+    client = fmnist.storage.s3.client()
 
     def small_pages(params: dict[str, object], **_: object) -> None:
         params["MaxKeys"] = 5
@@ -155,7 +155,7 @@ def test_server_that_damages_an_upload_is_noticed(
         request.body = body.replace(b"x", b"y", 1)  # type: ignore[attr-defined]
 
     event = "before-send.s3.UploadPart" if multipart else "before-send.s3.PutObject"
-    fmnist.s3.client().meta.events.register(event, flip)
+    fmnist.storage.s3.client().meta.events.register(event, flip)
     with pytest.raises(StoreError, match="BadDigest"):
         S3Store(s3_bucket, "runs").put_file(local, "a/file")
     assert not S3Store(s3_bucket, "runs").exists("a/file")
@@ -169,7 +169,7 @@ def test_upload_outlasts_a_server_that_is_away_for_twenty_seconds(
     local.write_bytes(os.urandom(20_000_000))
     store = S3Store(s3_bucket, "runs")
     started = threading.Event()
-    fmnist.s3.client().meta.events.register("before-send.s3.UploadPart", lambda **_: started.set())
+    fmnist.storage.s3.client().meta.events.register("before-send.s3.UploadPart", lambda **_: started.set())
     failures: list[BaseException] = []
 
     def upload() -> None:
@@ -201,7 +201,7 @@ def unused_port() -> int:
 def test_unreachable_server_is_told_quickly(monkeypatch: pytest.MonkeyPatch, s3_bucket: str) -> None:
     port = unused_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:pa55word@127.0.0.1:{port}")
-    fmnist.s3.client.cache_clear()
+    fmnist.storage.s3.client.cache_clear()
     began = time.monotonic()
     with pytest.raises(StoreError) as caught:
         S3Store(s3_bucket, "runs").check()
@@ -212,7 +212,7 @@ def test_unreachable_server_is_told_quickly(monkeypatch: pytest.MonkeyPatch, s3_
 def test_server_that_does_not_answer_is_told_quickly(monkeypatch: pytest.MonkeyPatch, s3_bucket: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        fmnist.s3.client.cache_clear()
+        fmnist.storage.s3.client.cache_clear()
         began = time.monotonic()
         with pytest.raises(StoreError, match="no answer within the time limit"):
             S3Store(s3_bucket).check()
@@ -244,7 +244,7 @@ def test_wrong_credentials_are_access_denied(
     s3_bucket: str, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, cause: str
 ) -> None:
     monkeypatch.setenv(variable, value)
-    fmnist.s3.client.cache_clear()
+    fmnist.storage.s3.client.cache_clear()
     with pytest.raises(StoreError, match=f"{cause}$"):
         S3Store(s3_bucket).check()
 

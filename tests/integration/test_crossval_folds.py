@@ -13,10 +13,11 @@ import pytest
 import ray
 from kills import Killer, task_processes
 
-from fmnist.artifacts import FolderStore, RunFolder
-from fmnist.config import CrossvalConfig
 from fmnist.errors import TrainingError
-from fmnist.workflows.crossval import crossval
+from fmnist.runs import RunFolder
+from fmnist.storage import FolderStore
+from fmnist.workflows.crossval.config import CrossvalConfig
+from fmnist.workflows.crossval.job import crossval
 
 # With dropout, whose random numbers have a state from step to step too.
 HYPERPARAMETERS = {

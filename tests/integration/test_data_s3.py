@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from data_files import some_images, write_csv_folder, write_idx_folder
 
-from fmnist import s3
 from fmnist.data import Dataset, load
 from fmnist.errors import DataError
+from fmnist.storage import s3
 
 TRAIN = some_images(20, seed=1)
 TEST = some_images(10, seed=2)

@@ -12,8 +12,8 @@ import ray
 from ray import cloudpickle, tune
 from ray.tune.search import BasicVariantGenerator
 
-from fmnist import cluster
-from fmnist.workflows.hyperband import Hyperband, brackets
+from fmnist.distributed import cluster
+from fmnist.workflows.tune.hyperband import Hyperband, brackets
 
 # Ray's workers do not have the tests on their path.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

@@ -12,13 +12,14 @@ import ray
 from ray import tune
 from ray.tune.result import TRIAL_INFO
 
-from fmnist import cluster
-from fmnist.artifacts import FolderStore, RunFolder
-from fmnist.config import TuneConfig
 from fmnist.data import Images, load
-from fmnist.workflows.spaces import discover_space
-from fmnist.workflows.trial import SearchTask, SearchTrial, trial_state
-from fmnist.workflows.tune_space import Space, to_config
+from fmnist.distributed import cluster
+from fmnist.distributed.spaces import discover_space
+from fmnist.models.hyperparameters import Space, to_config
+from fmnist.runs import RunFolder
+from fmnist.storage import FolderStore
+from fmnist.workflows.tune.config import TuneConfig
+from fmnist.workflows.tune.trial import SearchTask, SearchTrial, trial_state
 
 EPOCHS = 4
 # All that has a state from step to step: Adam's averages, the schedule, batch normalisation, and random layers.

@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from s3_server import S3Server
 
-from fmnist.artifacts import CHECKPOINTS, HISTORY, METRICS, FolderStore, RunFolder, S3Store
+from fmnist.runs import CHECKPOINTS, HISTORY, METRICS, RunFolder
+from fmnist.storage import FolderStore, S3Store
 from jobs import fmnist
 
 

@@ -13,12 +13,13 @@ import pytest
 import ray.train
 from ray import cloudpickle
 
-from fmnist import cluster, devices
-from fmnist.artifacts import HISTORY, METRICS, RunFolder
-from fmnist.config import TrainConfig
 from fmnist.data import load
-from fmnist.workflows.tensorflow_trainer import StrategyTrainer
-from fmnist.workflows.train import train
+from fmnist.distributed import cluster
+from fmnist.distributed.trainer import StrategyTrainer
+from fmnist.runs import HISTORY, METRICS, RunFolder
+from fmnist.training import devices
+from fmnist.workflows.train.config import TrainConfig
+from fmnist.workflows.train.job import train
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -47,9 +48,9 @@ def losses_of_steps(settings: dict[str, Any]) -> list[list[list[float]]]:
     lanes = devices.configure_tensorflow(1, least_lanes=2 if workers == 1 else 1)
     import tensorflow as tf
 
-    from fmnist import engine
     from fmnist.models import build_model, model_entry
-    from fmnist.optimizers import FusedAdam
+    from fmnist.models.optimizers import FusedAdam
+    from fmnist.training import engine
 
     strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
     losses = []

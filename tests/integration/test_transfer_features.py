@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 from kills import Killer
 
-from fmnist.artifacts import FolderStore, RunFolder
-from fmnist.config import TransferConfig
 from fmnist.data import Images, clean, default_cache, load, split, take
-from fmnist.features import read_shard, shard_path, shards, stored_shards
-from fmnist.recipes import recipe_of
-from fmnist.workflows.transfer import transfer
+from fmnist.runs import RunFolder
+from fmnist.storage import FolderStore
+from fmnist.workflows.transfer.config import TransferConfig
+from fmnist.workflows.transfer.features import read_shard, shard_path, shards, stored_shards
+from fmnist.workflows.transfer.job import transfer
+from fmnist.workflows.transfer.recipes import recipe_of
 
 
 def settings(data: Path, artifacts: Path, **more: object) -> TransferConfig:
@@ -49,7 +50,7 @@ def undisturbed(ray_cluster: str, tiny_data: Path, tmp_path_factory: pytest.Temp
 
 
 def test_features_in_the_store_are_the_backbones(undisturbed: RunFolder, tiny_data: Path) -> None:
-    from fmnist.models.transfer import feature_extractor, load_backbone
+    from fmnist.workflows.transfer.network import feature_extractor, load_backbone
 
     (folder,) = undisturbed.store.folders("features")
     train, val = prepared(tiny_data)

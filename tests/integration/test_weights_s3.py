@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from fmnist import cli, s3
+from fmnist import cli
 from fmnist.errors import UserError
-from fmnist.recipes import FACTS
-from fmnist.weights import WeightsFile, obtain_weights
+from fmnist.storage import s3
+from fmnist.workflows.transfer.recipes import FACTS
+from fmnist.workflows.transfer.weights import WeightsFile, obtain_weights
 
 CONTENT = b"any bytes" * 1000
 

@@ -14,11 +14,12 @@ from botocore.exceptions import EndpointConnectionError
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-import fmnist.s3
-from fmnist.artifacts import FolderStore, Manifest, ManifestFile, S3Store, check_run_id, new_run_id, open_store
-from fmnist.artifacts.run_id import FEATURES, RESERVED
-from fmnist.artifacts.store import PART_SUFFIX
+import fmnist.storage.s3
 from fmnist.errors import IntegrityError, RunError, StoreError
+from fmnist.runs import Manifest, ManifestFile, check_run_id, new_run_id
+from fmnist.runs.run_id import FEATURES, RESERVED
+from fmnist.storage import FolderStore, S3Store, open_store
+from fmnist.storage.store import PART_SUFFIX
 
 LETTERS_AND_DIGITS = string.ascii_letters + string.digits
 
@@ -112,9 +113,9 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "access")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_REGION", "eu-central-1")
-    fmnist.s3.client.cache_clear()
+    fmnist.storage.s3.client.cache_clear()
     yield monkeypatch
-    fmnist.s3.client.cache_clear()
+    fmnist.storage.s3.client.cache_clear()
 
 
 def address_of(bucket: str, key: str) -> str:
@@ -125,7 +126,7 @@ def address_of(bucket: str, key: str) -> str:
         seen.append(request.url)
         raise EndpointConnectionError(endpoint_url=request.url)
 
-    client = fmnist.s3.client(fmnist.s3.QUICK_ATTEMPTS)
+    client = fmnist.storage.s3.client(fmnist.storage.s3.QUICK_ATTEMPTS)
     client.meta.events.register("before-send.s3", record)
     with pytest.raises(EndpointConnectionError):
         client.head_object(Bucket=bucket, Key=key)
@@ -133,7 +134,7 @@ def address_of(bucket: str, key: str) -> str:
 
 
 def test_without_an_endpoint_the_client_speaks_to_aws_with_the_bucket_as_host(aws: pytest.MonkeyPatch) -> None:
-    assert fmnist.s3.client().meta.endpoint_url == "https://s3.eu-central-1.amazonaws.com"
+    assert fmnist.storage.s3.client().meta.endpoint_url == "https://s3.eu-central-1.amazonaws.com"
     assert address_of("bucket", "runs/key") == "https://bucket.s3.eu-central-1.amazonaws.com/runs/key"
 
 
@@ -156,7 +157,7 @@ def test_waits_between_attempts_outlast_a_minute(aws: pytest.MonkeyPatch) -> Non
     def refuse(**_: object) -> None:
         raise EndpointConnectionError(endpoint_url="https://s3")
 
-    fmnist.s3.client().meta.events.register("before-send.s3", refuse)
+    fmnist.storage.s3.client().meta.events.register("before-send.s3", refuse)
     with pytest.raises(StoreError, match=r"cannot connect$"):
         S3Store("bucket").put_bytes("key", b"")
     assert sum(waited) > 60

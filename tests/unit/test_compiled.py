@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from keras import layers
 
-from fmnist import engine
 from fmnist.data import Images
 from fmnist.errors import UserError
 from fmnist.models import LOGITS, precision_policy
 from fmnist.models.compiled import Trainable, trainable
-from fmnist.optimizers import FusedAdam, fused
+from fmnist.models.optimizers import FusedAdam, fused
+from fmnist.training import engine
 
 RANDOM = np.random.default_rng(0)
 PIXELS = RANDOM.integers(0, 256, (300, 28, 28), dtype=np.uint8)

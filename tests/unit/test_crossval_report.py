@@ -12,10 +12,10 @@ import pytest
 from data_files import some_images
 from PIL import Image
 
-from fmnist.evaluation import evaluate
-from fmnist.folds import FoldRecord, Weights
-from fmnist.report.crossval_page import CrossvalReport, crossval_headline, render_crossval
-from fmnist.report.crossval_plots import crossval_plots, fold_accuracy, fold_curves, leak
+from fmnist.training.evaluation import evaluate
+from fmnist.workflows.crossval.page import CrossvalReport, crossval_headline, render_crossval
+from fmnist.workflows.crossval.plots import crossval_plots, fold_accuracy, fold_curves, leak
+from fmnist.workflows.crossval.records import FoldRecord, Weights
 
 ACCURACIES: dict[Weights, list[float]] = {"fresh": [0.91, 0.905, 0.915], "carried": [0.912, 0.95, 0.99]}
 

@@ -18,7 +18,7 @@ from data_files import (
     write_idx_folder,
 )
 
-import fmnist.s3
+import fmnist.storage.s3
 from fmnist.data import load
 from fmnist.errors import DataError
 
@@ -223,12 +223,12 @@ def test_unreachable_s3_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "some-key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "some-secret")
-    fmnist.s3.client.cache_clear()
+    fmnist.storage.s3.client.cache_clear()
     try:
         with pytest.raises(DataError, match=r"s3://bucket/data: cannot be read: .*127\.0\.0\.1:9") as raised:
             load("s3://bucket/data", cache=tmp_path)
     finally:
-        fmnist.s3.client.cache_clear()
+        fmnist.storage.s3.client.cache_clear()
     assert len(str(raised.value).splitlines()) == 1
     assert "some-" not in str(raised.value)
 

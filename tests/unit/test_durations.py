@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from fmnist.durations import duration, rounded
+from fmnist.console import duration, rounded
 
 
 @pytest.mark.parametrize(

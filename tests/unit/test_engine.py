@@ -4,12 +4,12 @@ import keras
 import numpy as np
 import pytest
 
-from fmnist import engine
 from fmnist.data import Images
 from fmnist.errors import TrainingError
 from fmnist.models import sparse_cross_entropy
 from fmnist.models.factory import build
-from fmnist.optimizers import FusedAdam
+from fmnist.models.optimizers import FusedAdam
+from fmnist.training import engine
 
 
 def tiny_model(seed: int = 0) -> keras.Model:

@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, classification_report, log_loss
 
 from fmnist.data import CLASS_NAMES
 from fmnist.errors import TrainingError
-from fmnist.evaluation import evaluate, predictions_table, worst_mistakes
+from fmnist.training.evaluation import evaluate, predictions_table, worst_mistakes
 
 
 @pytest.fixture(scope="module")

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmnist.artifacts import FolderStore, check_run_id
 from fmnist.data import Images
 from fmnist.errors import IntegrityError, RunError
-from fmnist.features import feature_key, read_shard, shard_path, shards, stored_shards, write_shard
-from fmnist.recipes import FACTS
+from fmnist.runs import check_run_id
+from fmnist.storage import FolderStore
+from fmnist.workflows.transfer.features import feature_key, read_shard, shard_path, shards, stored_shards, write_shard
+from fmnist.workflows.transfer.recipes import FACTS
 
 SOUND = FACTS["vgg16"].sound
 

@@ -9,8 +9,8 @@ import pytest
 from clock import Clock
 from rich.console import Console
 
-from fmnist import fold_progress
-from fmnist.fold_progress import LINE_INTERVAL, FoldProgress
+from fmnist.workflows.crossval import progress as fold_progress
+from fmnist.workflows.crossval.progress import LINE_INTERVAL, FoldProgress
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmnist.workflows.fold import fold_seed
+from fmnist.workflows.crossval.fold import fold_seed
 
 
 @given(st.integers(0, 2**40))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmnist.folds import FoldRecord, folds_table, held_out_share, history_table, spread
+from fmnist.workflows.crossval.records import FoldRecord, folds_table, held_out_share, history_table, spread
 
 
 def record(fold: int, accuracy: float = 0.9, kept: int = 2, weights="fresh") -> FoldRecord:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmnist.history import History
+from fmnist.training.history import History
 
 
 def history(val_losses: list[float], val_accuracies: list[float] | None = None) -> History:

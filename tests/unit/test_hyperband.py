@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from fmnist.workflows.hyperband import Bracket, Hyperband, brackets
+from fmnist.workflows.tune.hyperband import Bracket, Hyperband, brackets
 
 PAIRS = [(max_epochs, factor) for max_epochs in range(1, 31) for factor in range(2, 6)]
 

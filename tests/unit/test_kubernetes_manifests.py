@@ -34,8 +34,8 @@ from manifests import (
 )
 
 import fmnist
-from fmnist.config import JOBS
 from fmnist.options import parse_config
+from fmnist.workflows import JOBS
 from jobs import REPOSITORY
 
 KUBERNETES = "1.33"
@@ -233,7 +233,7 @@ def test_entrypoints_and_settings_are_those_of_the_jobs(folder: str, tmp_path: P
         name = Path(script).stem
         assert python == "python" and (REPOSITORY / script).exists(), whose
         arguments = [argument.replace("/etc/fmnist/", f"{tmp_path}/") for argument in arguments]
-        config = parse_config(JOBS[name], f"fmnist {name}", arguments)
+        config = parse_config(JOBS[name].Config, f"fmnist {name}", arguments)
         assert config is not None
         assert (config.run_id, config.artifacts, config.skip_finished) == ("stable", settings["ARTIFACTS"], True)
         found[whose] = config

@@ -6,7 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from fmnist.progress import EpochProgress, labelled, plain_console
+from fmnist.console import labelled, plain_console
+from fmnist.training.progress import EpochProgress
 
 ROW = {"epoch": 1, "loss": 1, "accuracy": 0, "val_loss": 1, "val_accuracy": 0, "seconds": 1, "images_per_second": 1}
 

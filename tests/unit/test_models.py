@@ -8,9 +8,9 @@ import pytest
 
 from fmnist.data import one_hot
 from fmnist.errors import UserError
-from fmnist.inference import load_model, probabilities
 from fmnist.models import MODELS, build_model
 from fmnist.models.lenet import C3_INPUTS, RUBBISH_PENALTY, class_codes, maximum_a_posteriori_loss, scaled_tanh
+from fmnist.training.inference import load_model, probabilities
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmnist.config import TrainConfig
 from fmnist.options import parse_config, settings_yaml
+from fmnist.workflows.train.config import TrainConfig
 
 # Letters that a command line and a file can have; what a person calls a choice.
 TEXTS = st.text(st.characters(codec="ascii", categories=("L", "N", "P")), min_size=1, max_size=12)

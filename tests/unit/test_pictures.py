@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageDraw
 
+from fmnist.data.pictures import PreparedPicture, read_pictures
 from fmnist.errors import UserError
-from fmnist.pictures import PreparedPicture, read_pictures
 
 
 def image_like_the_data_sets(seed: int = 0) -> np.ndarray:

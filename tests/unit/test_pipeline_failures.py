@@ -10,14 +10,16 @@ import pytest
 from data_files import some_images, write_idx_folder
 from stage_metrics import STAGES
 
-from fmnist import cluster
-from fmnist.artifacts import FolderStore, RunFolder
-from fmnist.config import JobConfig, PipelineConfig
+from fmnist.config import JobConfig
+from fmnist.distributed import cluster
 from fmnist.errors import RunError, TrainingError, UserError
-from fmnist.profiles import Stage
-from fmnist.workflows import pipeline as workflow
-from fmnist.workflows.pipeline import pipeline
-from fmnist.workflows.runs import begin_run, open_run
+from fmnist.runs import RunFolder
+from fmnist.runs.lifecycle import begin_run, open_run
+from fmnist.storage import FolderStore
+from fmnist.workflows.pipeline import job as workflow
+from fmnist.workflows.pipeline.config import PipelineConfig
+from fmnist.workflows.pipeline.job import pipeline
+from fmnist.workflows.pipeline.stages import Stage
 
 LAPTOP = cluster.Resources(cpus=2, gpus=0, nodes=1, cpus_of_largest_node=2, started_here=True)
 

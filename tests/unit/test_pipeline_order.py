@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from fmnist.cluster import Resources
-from fmnist.config import PipelineConfig
+from fmnist.distributed.cluster import Resources
 from fmnist.errors import UserError
-from fmnist.profiles import plan
-from fmnist.workflows.pipeline import _sides
+from fmnist.workflows.pipeline.config import PipelineConfig
+from fmnist.workflows.pipeline.job import _sides
+from fmnist.workflows.pipeline.stages import plan
 
 
 def sides(cpus: float, gpus: float = 0, **settings: object) -> list[list[list[str]]]:

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 from stage_metrics import DATA, STAGES, crossval, train, transfer, tune
 
-from fmnist.report.markdown import escaped, table
-from fmnist.report.pipeline_claims import claims
-from fmnist.report.pipeline_page import (
+from fmnist.study import BACKBONE_ROWS, ROWS
+from fmnist.workflows.pipeline.claims import claims
+from fmnist.workflows.pipeline.markdown import escaped, table
+from fmnist.workflows.pipeline.page import (
     STAGE_PLOTS,
     PipelineReport,
     pipeline_headline,
@@ -22,9 +23,8 @@ from fmnist.report.pipeline_page import (
     render_pipeline_markdown,
     where,
 )
-from fmnist.report.pipeline_plots import cost, pipeline_plots, results
-from fmnist.report.pipeline_rows import STUDY_COLUMNS, study_rows
-from fmnist.study import BACKBONE_ROWS, ROWS
+from fmnist.workflows.pipeline.plots import cost, pipeline_plots, results
+from fmnist.workflows.pipeline.rows import STUDY_COLUMNS, study_rows
 
 NAMES = tuple(dict.fromkeys(name for row in ROWS for name in (row.reproduced, row.sound) if name))
 

@@ -15,8 +15,8 @@ from hed_weights import CONVOLUTIONS, hed_file, write_vgg16_weights
 from keras.src.legacy.saving.legacy_h5_format import save_weights_to_hdf5_group
 
 from fmnist.errors import UserError
-from fmnist.models.pretrained import load_pretrained
-from fmnist.recipes import FACTS
+from fmnist.workflows.transfer.pretrained import load_pretrained
+from fmnist.workflows.transfer.recipes import FACTS
 
 BUILDERS = {
     "resnet152v2": keras.applications.ResNet152V2,

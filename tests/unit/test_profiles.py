@@ -6,17 +6,13 @@ from dataclasses import fields
 
 import pytest
 
-from fmnist.config import (
-    BACKBONES,
-    STAGES,
-    CrossvalConfig,
-    PipelineConfig,
-    TrainConfig,
-    TransferConfig,
-    TuneConfig,
-)
-from fmnist.profiles import Stage, plan
 from fmnist.study import ROWS
+from fmnist.workflows.crossval.config import CrossvalConfig
+from fmnist.workflows.pipeline.config import STAGES, PipelineConfig
+from fmnist.workflows.pipeline.stages import Stage, plan
+from fmnist.workflows.train.config import TrainConfig
+from fmnist.workflows.transfer.config import BACKBONES, TransferConfig
+from fmnist.workflows.tune.config import TuneConfig
 
 # What a pipeline decides for its stages, whatever the profile.
 GIVEN = {"run_id", "skip_finished", "compare_with", "backbone", "recipe", "carry_weights", "space", "model"}

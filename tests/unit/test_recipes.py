@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fmnist.config import BACKBONES, TransferConfig
 from fmnist.errors import UserError
-from fmnist.recipes import FACTS, recipe_of
+from fmnist.workflows.transfer.config import BACKBONES, TransferConfig
+from fmnist.workflows.transfer.recipes import FACTS, recipe_of
 
 
 @pytest.mark.parametrize("backbone", BACKBONES)

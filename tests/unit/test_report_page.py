@@ -9,22 +9,11 @@ import pandas as pd
 import pytest
 
 from fmnist.data import CLASS_NAMES
-from fmnist.evaluation import evaluate
-from fmnist.report.page import (
-    TrainReport,
-    TuneReport,
-    comparison,
-    flatten,
-    headline,
-    number,
-    percent,
-    render,
-    render_page,
-    render_tune,
-    tune_comparison,
-    tune_headline,
-)
-from fmnist.trials import TrialRecord
+from fmnist.report.page import flatten, number, percent, render_page
+from fmnist.training.evaluation import evaluate
+from fmnist.workflows.train.page import TrainReport, comparison, headline, render
+from fmnist.workflows.tune.page import TuneReport, render_tune, tune_comparison, tune_headline
+from fmnist.workflows.tune.records import TrialRecord
 
 PLOTS = (
     "learning_curves", "confusion_matrix", "per_class", "worst_mistakes",

@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fmnist.data import CLASS_NAMES, Images
-from fmnist.evaluation import evaluate, worst_mistakes
 from fmnist.report import data_plots, plots
 from fmnist.report.style import to_png
+from fmnist.training.evaluation import evaluate, worst_mistakes
 
 
 def random_images(n: int, seed: int = 0) -> Images:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from fmnist.cluster import Resources, check_room
+from fmnist.distributed.cluster import Resources, check_room
+from fmnist.distributed.spaces import check_model
 from fmnist.errors import UserError
-from fmnist.workflows.spaces import check_model
 
 LAPTOP = Resources(cpus=2, gpus=0, nodes=1, cpus_of_largest_node=2, started_here=True)
 GROWING = Resources(cpus=2, gpus=0, nodes=1, cpus_of_largest_node=2, started_here=False)

@@ -9,11 +9,15 @@ from typing import Any
 
 import pytest
 
-from fmnist import cli, output, run_commands
-from fmnist.artifacts import CONFIG, METRICS, FolderStore, RunFolder, compare_runs
-from fmnist.config import CrossvalConfig, TrainConfig
+from fmnist import cli
+from fmnist import console as output
+from fmnist.commands import runs as run_commands
 from fmnist.errors import IntegrityError, RunError
 from fmnist.options import settings_yaml
+from fmnist.runs import CONFIG, METRICS, RunFolder, compare_runs
+from fmnist.storage import FolderStore
+from fmnist.workflows.crossval.config import CrossvalConfig
+from fmnist.workflows.train.config import TrainConfig
 
 TRAIN_METRICS: dict[str, Any] = {
     "job": "train",

@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from fmnist.artifacts import FolderStore, RunFolder
-from fmnist.config import TrainConfig
 from fmnist.errors import RunError
-from fmnist.workflows.runs import begin_run, is_done, open_run
-from fmnist.workflows.train import train
+from fmnist.runs import RunFolder
+from fmnist.runs.lifecycle import begin_run, is_done, open_run
+from fmnist.storage import FolderStore
+from fmnist.workflows.train.config import TrainConfig
+from fmnist.workflows.train.job import train
 
 
 def config(artifacts: Path, **more: object) -> TrainConfig:

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import yaml
 
-from fmnist.artifacts import FolderStore, RunFolder
-from fmnist.config import TuneConfig
 from fmnist.errors import TrainingError
-from fmnist.trials import TrialRecord
-from fmnist.workflows.tune import _write_trials
+from fmnist.runs import RunFolder
+from fmnist.storage import FolderStore
+from fmnist.workflows.tune.config import TuneConfig
+from fmnist.workflows.tune.job import _write_trials
+from fmnist.workflows.tune.records import TrialRecord
 
 CONFIG = TuneConfig(space="notebook", retrain_epochs=7, precision="auto", seed=3)
 

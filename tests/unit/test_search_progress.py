@@ -7,9 +7,9 @@ import pytest
 from clock import Clock
 from rich.console import Console
 
-from fmnist import search_progress
-from fmnist.search_progress import RemainingTime, SearchProgress
-from fmnist.trials import TrialRecord
+from fmnist.workflows.tune import progress as search_progress
+from fmnist.workflows.tune.progress import RemainingTime, SearchProgress
+from fmnist.workflows.tune.records import TrialRecord
 
 NOTEBOOK = {
     "CONV_1_FILTER": 48, "KERNEL_1_FILTER": 3, "CONV_2_FILTER": 126, "KERNEL_2_FILTER": 5, "DROPOUT_1": 0.15,

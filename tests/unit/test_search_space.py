@@ -11,9 +11,9 @@ from fmnist import config
 from fmnist.errors import UserError
 from fmnist.models import MODELS
 from fmnist.models.factory import build, load_builder
+from fmnist.models.hyperparameters import discover, hyperparameters
 from fmnist.models.schedules import CosineWithWarmup, spread_over
 from fmnist.models.search_space import SPACES, extended, notebook
-from fmnist.workflows.tune_space import discover, hyperparameters
 
 STUDY_PARAMETERS = 504_342
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmnist.sharding import batches
+from fmnist.training.sharding import batches
 
 
 @given(count=st.integers(1, 300), batch_size=st.integers(1, 70), workers=st.integers(1, 7), seed=st.integers(0, 9))

@@ -8,9 +8,10 @@ import keras
 import numpy as np
 import pytest
 
-from fmnist.artifacts import FolderStore, RunFolder
-from fmnist.history import History
-from fmnist.workflows.training_state import TrainingState
+from fmnist.distributed.checkpoints import TrainingState
+from fmnist.runs import RunFolder
+from fmnist.storage import FolderStore
+from fmnist.training.history import History
 
 PARAMETERS = {"units": 3, "rate": 0.1}
 VAL_ACCURACIES = [0.5, 0.8, 0.7, 0.6, 0.9]

@@ -9,12 +9,12 @@ import keras
 import numpy as np
 import pytest
 
-from fmnist.config import TransferConfig
 from fmnist.data import Images
-from fmnist.inference import load_model
 from fmnist.models import changing_variables, sparse_cross_entropy
-from fmnist.models.diagnosis import diagnose
-from fmnist.models.transfer import (
+from fmnist.training.inference import load_model
+from fmnist.workflows.transfer.config import TransferConfig
+from fmnist.workflows.transfer.diagnosis import diagnose
+from fmnist.workflows.transfer.network import (
     BACKBONE,
     STANDARDISATION,
     backbone_input,
@@ -27,7 +27,7 @@ from fmnist.models.transfer import (
     unfreeze,
     whole_model,
 )
-from fmnist.recipes import FACTS, Recipe, recipe_of
+from fmnist.workflows.transfer.recipes import FACTS, Recipe, recipe_of
 
 # Two small stages of VGG16: the ways are those of the whole, and quick.
 SMALL = replace(FACTS["vgg16"].sound, image_size=32, feature_layer="block2_pool", pooling="avg", head_units=(8,))

@@ -13,10 +13,8 @@ from data_files import some_images
 from PIL import Image
 from stage_metrics import DATA
 
-from fmnist.candidates import CandidateRecord, InputDiagnosis, Phase
-from fmnist.evaluation import evaluate
-from fmnist.recipes import FACTS
-from fmnist.report.transfer_page import (
+from fmnist.training.evaluation import evaluate
+from fmnist.workflows.transfer.page import (
     TransferReport,
     candidate_rows,
     command_with,
@@ -25,7 +23,9 @@ from fmnist.report.transfer_page import (
     transfer_headline,
     weight_warnings,
 )
-from fmnist.report.transfer_plots import candidate_curves, candidates, cost, transfer_plots
+from fmnist.workflows.transfer.plots import candidate_curves, candidates, cost, transfer_plots
+from fmnist.workflows.transfer.recipes import FACTS
+from fmnist.workflows.transfer.records import CandidateRecord, InputDiagnosis, Phase
 
 IMAGENET = {"source": "imagenet", "sha256": "6d6bbae1", "published": True}
 

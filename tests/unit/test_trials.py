@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fmnist.trials import Status, TrialRecord, best_trial, trials_table
+from fmnist.workflows.tune.records import Status, TrialRecord, best_trial, trials_table
 
 
 def record(trial: int, accuracies: list[float], status: Status = "finished", **parameters: object) -> TrialRecord:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fmnist.report.style import VAL, to_png
-from fmnist.report.tune_plots import (
+from fmnist.workflows.tune.plots import (
     accuracy_limits,
     accuracy_scale,
     parallel_coordinates,
@@ -19,7 +19,7 @@ from fmnist.report.tune_plots import (
     trial_curves,
     tune_plots,
 )
-from fmnist.trials import TrialRecord
+from fmnist.workflows.tune.records import TrialRecord
 
 
 def record(trial: int, accuracies=(), status="finished", bracket: int = 0, **parameters) -> TrialRecord:

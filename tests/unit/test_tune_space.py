@@ -25,8 +25,7 @@ from ray.tune.search.variant_generator import format_vars, generate_variants
 from scipy import stats
 
 from fmnist.errors import UserError
-from fmnist.options import settings_yaml
-from fmnist.workflows.tune_space import (
+from fmnist.models.hyperparameters import (
     MAX_BUILDS,
     Space,
     active_values,
@@ -35,6 +34,7 @@ from fmnist.workflows.tune_space import (
     param_space,
     to_config,
 )
+from fmnist.options import settings_yaml
 
 Build = Callable[[HyperParameters], Any]
 
@@ -431,7 +431,7 @@ def test_a_missing_value_is_named() -> None:
 
 def test_a_space_is_used_without_importing_tensorflow() -> None:
     code = (
-        "import sys; from fmnist.workflows.tune_space import *; space = {'space': [], 'values': {}}; "
+        "import sys; from fmnist.models.hyperparameters import *; space = {'space': [], 'values': {}}; "
         "param_space(space), active_values(space, {}), to_config(space, {}); print('tensorflow' in sys.modules)"
     )
 

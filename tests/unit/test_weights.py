@@ -12,8 +12,8 @@ import pytest
 
 from fmnist import cli
 from fmnist.errors import UserError
-from fmnist.recipes import FACTS
-from fmnist.weights import obtain_weights, stage_weights
+from fmnist.workflows.transfer.recipes import FACTS
+from fmnist.workflows.transfer.weights import obtain_weights, stage_weights
 
 CONTENT = b"any bytes: what is in the file is for who loads it"
 KERAS_FILE = FACTS["vgg16"].keras_file

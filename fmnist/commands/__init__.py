@@ -1,0 +1,10 @@
+"""The commands that are not jobs: a module each, with a function ``run``."""
+
+# Here and not in the modules: `fmnist --help` imports none of them.
+SUMMARIES = {
+    "evaluate": "measure a run's saved model on the test images again",
+    "predict": "say what pictures show, with a run's model",
+    "runs": "list, show, compare, pull and verify the runs of an artifact store",
+    "data": "look at the data set and prepare it",
+    "weights": "stage pretrained weights where a cluster without internet finds them",
+}

@@ -1,0 +1,49 @@
+"""``fmnist weights``: pretrained weights, put where a cluster finds them."""
+
+from __future__ import annotations
+
+from fmnist.console import aside
+from fmnist.errors import UserError
+from fmnist.options import command_parser
+
+
+def fetch_weights(backbone: str, source: str, destination: str) -> int:
+    """Puts pretrained weights into a folder or a bucket, one file a backbone.
+
+    Args:
+        backbone: of ``fmnist.workflows.transfer.recipes.FACTS``, or all.
+        source: as ``fmnist.workflows.transfer.weights.obtain_weights`` takes it.
+        destination: a folder or ``s3://bucket/prefix``.
+
+    Raises:
+        UserError: if there are no such weights, or the destination cannot be written.
+    """
+    from fmnist.workflows.transfer.recipes import FACTS
+    from fmnist.workflows.transfer.weights import SUFFIX, stage_weights
+
+    if backbone == "all" and source.endswith(SUFFIX):
+        raise UserError(f"weights fetch: --backbone: found all, expected the one whose weights {source} holds")
+    for name in FACTS if backbone == "all" else [backbone]:
+        weights, place = stage_weights(name, source, destination, aside.print)
+        print(f"{weights.name}: {weights.path.stat().st_size:,} bytes, sha256 {weights.sha256}, now {place}")
+    return 0
+
+
+def run(arguments: list[str]) -> int:
+    """Runs ``fmnist weights`` with the arguments behind its name; returns the exit code."""
+    from fmnist.workflows.transfer.recipes import FACTS
+
+    parser = command_parser("fmnist weights", "Stages pretrained weights for transfer learning.")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="fetch")
+    fetch = actions.add_parser("fetch", help="obtain a backbone's weights and put them where a cluster finds them")
+    fetch.add_argument("--backbone", required=True, choices=[*FACTS, "all"], help="the network, or all of them")
+    fetch.add_argument("--to", required=True, metavar="DIR", help="folder or s3://bucket/prefix that gets the files")
+    fetch.add_argument(
+        "--from",
+        dest="source",
+        default="imagenet",
+        help="imagenet for those that Keras publishes, or a file, a folder or an s3:// address (default: imagenet)",
+    )
+    options = parser.parse_args(arguments)
+
+    return fetch_weights(options.backbone, options.source, options.to)

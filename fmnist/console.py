@@ -1,0 +1,107 @@
+"""The console: tables, plain lines, durations in words, and silence for native libraries."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+console = Console(highlight=False, soft_wrap=True)
+# Progress goes to standard error: what a command prints can be piped.
+aside = Console(highlight=False, soft_wrap=True, stderr=True)
+
+
+def print_table(header: Sequence[str], *sections: Sequence[Sequence[str]]) -> None:
+    """Prints rows of cells, in a terminal with a line between sections.
+
+    Args:
+        header: name of each column.
+        sections: rows that belong together; each has as many cells as the header.
+    """
+    if not console.is_terminal:
+        for row in (header, *(row for section in sections for row in section)):
+            print(*row, sep="\t")
+        return
+    table = Table()
+    for position, name in enumerate(header):
+        # A row's name stays in one piece, to be copied; any other cell goes on in the next line rather than be cut.
+        table.add_column(Text(name), overflow="fold", no_wrap=position == 0)
+    for section in sections:
+        for row in section:
+            # As Text, since brackets in a string would be read as colours.
+            table.add_row(*map(Text, row))
+        table.add_section()
+    console.print(table, soft_wrap=False)
+
+
+_label: ContextVar[str] = ContextVar("label", default="")
+
+
+@contextmanager
+def labelled(label: str) -> Iterator[None]:
+    """Writes ``label`` before each line of the consoles that this thread makes in the block, and shows no bars there.
+
+    Of several jobs side by side a terminal can show no bars, and without their names nobody could tell their lines.
+    """
+    token = _label.set(label)
+    try:
+        yield
+    finally:
+        _label.reset(token)
+
+
+class _LabelledConsole(Console):
+    def __init__(self, label: str) -> None:
+        super().__init__(highlight=False, soft_wrap=True, force_terminal=False)
+        self.label = label
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        super().print(f"{self.label}:", *objects, **options)
+
+
+def plain_console() -> Console:
+    """Returns a console for lines as they are: neither wrapped nor coloured."""
+    label = _label.get()
+    return _LabelledConsole(label) if label else Console(highlight=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """Writes a time that was measured as ``41 s``, ``3 min 05 s`` or ``2 h 10 min``."""
+    minutes, second = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {second:02d} s" if minutes else f"{second} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def rounded(seconds: float) -> str:
+    """Writes a time that is an estimate as ``45 s``, ``12 min`` or ``2 h 10 min``."""
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+@contextmanager
+def quiet_libraries() -> Iterator[None]:
+    """Silences file descriptor 2 for the block.
+
+    For imports of TensorFlow, whose libraries write several lines while they are loaded, before any log level applies.
+    Python's own errors are not lost: they are raised, and printed after the block.
+    """
+    sys.stderr.flush()
+    saved = os.dup(2)
+    silence = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(silence, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(silence)

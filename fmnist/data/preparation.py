@@ -1,0 +1,82 @@
+"""From a data source to the sets of images that a job works on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from fmnist import data
+from fmnist.config import JobConfig
+from fmnist.data import CleaningCounts, DataSource, Images
+
+
+@dataclass(frozen=True)
+class PreparedData:
+    """Cleaned and split images.
+
+    Attributes:
+        train: what gradients come from.
+        val: set aside from the training images, to choose by.
+        test: the source's test images, as they are, for the end.
+        summary: content of ``data.json``.
+    """
+
+    train: Images
+    val: Images
+    test: Images
+    summary: dict[str, Any]
+
+
+def prepare(config: JobConfig, note: Callable[[str], None]) -> PreparedData:
+    """Loads, cleans and splits the images that a job's configuration names.
+
+    Raises:
+        DataError: if there is anything wrong with the data.
+    """
+    loaded = load_cleaned(config, note)
+    train, val = data.split(loaded.train, val_fraction=config.val_fraction, seed=config.seed)
+    summary = loaded.summary(config, {"train": train, "val": val, "test": loaded.test})
+    note(
+        f"data {config.data}: {len(train):,} training, {len(val):,} validation, {len(loaded.test):,} test images; "
+        f"{loaded.dropped}"
+    )
+    return PreparedData(train, val, loaded.test, summary)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A source's images: those for training cleaned and limited, those for the test as published."""
+
+    train: Images
+    test: Images
+    source: DataSource
+    train_counts: CleaningCounts
+    test_counts: CleaningCounts
+
+    @property
+    def dropped(self) -> str:
+        return f"{self.train_counts.nulls} nulls, {self.train_counts.duplicates} duplicates dropped"
+
+    def summary(self, config: JobConfig, sets: Mapping[str, Images], folds: int | None = None) -> dict[str, Any]:
+        return data.summary(
+            self.source,
+            train_cleaning=self.train_counts,
+            test_cleaning=self.test_counts,
+            settings=data.SplitSettings(config.seed, config.val_fraction, config.limit, folds),
+            sets=sets,
+        )
+
+
+def load_cleaned(config: JobConfig, note: Callable[[str], None]) -> Loaded:
+    """Loads the images that a job's configuration names; cleans and limits those for training.
+
+    Raises:
+        DataError: if there is anything wrong with the data.
+    """
+    source = data.load(config.data, cache=data.default_cache(), progress=note)
+    cleaned, train_counts = data.clean(source.train)
+    # Test images are counted like the others but stay as published, so that accuracies compare.
+    test_counts = replace(data.clean(source.test)[1], kept=len(source.test))
+    train = data.take(cleaned, config.limit, config.seed)
+    return Loaded(train, source.test, source.source, train_counts, test_counts)

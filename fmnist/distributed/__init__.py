@@ -1,0 +1,1 @@
+"""Ray: the cluster, its workers and tasks, what they report, and their checkpoints."""

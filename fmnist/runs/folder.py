@@ -1,0 +1,307 @@
+"""A run's folder in the artifact store: what its files are called, when it is finished, and whether it is intact."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from fmnist.errors import FmnistError, IntegrityError, RunError, StoreError
+from fmnist.runs.manifest import Manifest, ManifestFile, sha256_of
+from fmnist.runs.run_id import check_run_id
+from fmnist.storage.store import PART_SUFFIX, MissingKeyError, Store, check_key
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+CONFIG = "config.yaml"
+ENVIRONMENT = "environment.json"
+DATA = "data.json"
+METRICS = "metrics.json"
+HISTORY = "history.csv"
+MODEL = "model.keras"
+PREDICTIONS = "predictions.csv"
+PLOTS = "plots"
+REPORT = "report.html"
+REPORT_MARKDOWN = "report.md"
+CHECKPOINTS = "checkpoints"
+TRIALS = "trials"
+TRIALS_TABLE = "trials.csv"
+TRIALS_HISTORY = "trials_history.csv"
+BEST = "best.yaml"
+FOLDS = "folds"
+FOLDS_TABLE = "folds.csv"
+PHASES = "phases"
+CANDIDATES = "candidates"
+CANDIDATES_TABLE = "candidates.csv"
+MANIFEST = "manifest.json"
+
+State = Literal["absent", "unfinished", "finished"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """How a file differs from the manifest; an ``extra`` file, which the manifest does not know, is only a note."""
+
+    path: str
+    kind: Literal["missing", "size", "sha256", "extra"]
+    detail: str
+
+    @property
+    def is_note(self) -> bool:
+        return self.kind == "extra"
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.detail}"
+
+
+@dataclass(frozen=True)
+class Pulled:
+    """What a pull did: files and bytes fetched, files that were there already."""
+
+    fetched: int
+    bytes: int
+    kept: int
+
+
+class RunFolder:
+    """One run's folder ``<store>/<run_id>/``. Paths of files are relative to it (``plots/loss.png``).
+
+    A run is finished when its manifest is there, which is written last; so one whose process died is unfinished.
+
+    Raises:
+        RunError: if ``run_id`` cannot name a run.
+    """
+
+    def __init__(self, store: Store, run_id: str) -> None:
+        self.store = store
+        self.run_id = check_run_id(run_id)
+        self._written: dict[str, ManifestFile] = {}
+
+    @property
+    def location(self) -> str:
+        """Where the run folder is, such as ``artifacts/nightly`` or ``s3://bucket/runs/nightly``."""
+        return f"{self.store.location}/{self.run_id}"
+
+    def state(self) -> State:
+        """Whether there is a manifest, something but no manifest, or nothing. Asks the store each time."""
+        if self.exists(MANIFEST):
+            return "finished"
+        return "unfinished" if any(True for _ in self.store.entries(self.run_id)) else "absent"
+
+    def put_file(self, local: Path, path: str) -> None:
+        """Stores a local file under ``path``, in place of what is there."""
+        size, digest = local.stat().st_size, sha256_of(local)
+        self.store.put_file(local, self._key(path))
+        self._written[path] = ManifestFile(path, size, digest)
+
+    def put_bytes(self, path: str, data: bytes) -> None:
+        """Stores ``data`` under ``path``, in place of what is there."""
+        self.store.put_bytes(self._key(path), data)
+        self._written[path] = ManifestFile(path, len(data), hashlib.sha256(data).hexdigest())
+
+    def put_json(self, path: str, value: Any) -> None:
+        """Stores a value of JSON's types; not-a-number and infinities, which JSON lacks, are a ValueError."""
+        self.put_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+
+    def put_csv(self, path: str, table: pd.DataFrame, **options: Any) -> None:
+        """Stores a table without its index; ``options`` are those of ``DataFrame.to_csv``."""
+        self.put_bytes(path, table.to_csv(index=False, **options).encode())
+
+    def put_folder(self, local: Path, path: str = "") -> None:
+        """Stores every file of a local folder, at any depth, under ``path``."""
+        for file in sorted(local.rglob("*")):
+            if file.is_file():
+                self.put_file(file, "/".join(part for part in (path, file.relative_to(local).as_posix()) if part))
+
+    def get_file(self, path: str, local: Path) -> None:
+        """Copies a file of the run to ``local``.
+
+        Raises:
+            MissingKeyError: if there is no such file.
+        """
+        self.store.get_file(self._key(path), local)
+
+    def get_bytes(self, path: str) -> bytes:
+        """Returns the content of a file.
+
+        Raises:
+            MissingKeyError: if there is no such file.
+        """
+        return self.store.get_bytes(self._key(path))
+
+    def get_json(self, path: str) -> Any:
+        """Returns the value in a JSON file.
+
+        Raises:
+            MissingKeyError: if there is no such file.
+            IntegrityError: if it is not JSON.
+        """
+        content = self.get_bytes(path)
+        try:
+            return json.loads(content)
+        except ValueError as error:
+            raise IntegrityError(f"{self.location}/{path}: damaged, not JSON ({error})") from error
+
+    def exists(self, path: str) -> bool:
+        """Whether the run has a file."""
+        return self.store.exists(self._key(path))
+
+    def delete(self, path: str) -> None:
+        """Deletes a file, if it is there."""
+        self.store.delete(self._key(path))
+        self._written.pop(path, None)
+
+    def files(self) -> dict[str, int]:
+        """Returns the size in bytes of every file of the run, by path."""
+        start = len(self.run_id) + 1
+        return {entry.key[start:]: entry.size for entry in self.store.entries(self.run_id)}
+
+    def finish(self, job: str, without: str = "") -> Manifest:
+        """Writes the manifest: from now on the run is finished.
+
+        Args:
+            job: that the run is of.
+            without: a folder that is no part of the finished run, and about to be deleted.
+
+        The sums are those of what this object was given to write. A file that is only in the store, such as a
+        checkpoint, or that an earlier process wrote, is read back.
+
+        Raises:
+            IntegrityError: if a file that was written here is gone or has another size.
+        """
+
+        def belongs(path: str) -> bool:
+            return path != MANIFEST and not (without and path.startswith(f"{without}/"))
+
+        stored = {path: size for path, size in self.files().items() if belongs(path)}
+        for path, file in self._written.items():
+            if belongs(path) and stored.get(path) != file.size:
+                found = f"{stored[path]} bytes" if path in stored else "nothing"
+                raise IntegrityError(f"{self.location}/{path}: wrote {file.size} bytes, but the store has {found}")
+        files = [
+            self._written.get(path) or ManifestFile(path, size, self._sha256(path)) for path, size in stored.items()
+        ]
+        manifest = Manifest.of(self.run_id, job, files)
+        self.store.put_bytes(self._key(MANIFEST), manifest.to_json())
+        return manifest
+
+    def manifest(self) -> Manifest:
+        """Returns the manifest of a finished run.
+
+        Raises:
+            RunError: if there is no such run, or it is unfinished.
+            IntegrityError: if the manifest is damaged.
+        """
+        try:
+            return Manifest.parse(self.get_bytes(MANIFEST), f"{self.location}/{MANIFEST}")
+        except MissingKeyError:
+            if self.state() == "absent":
+                raise RunError(f"{self.location}: no such run") from None
+            raise RunError(f"{self.location}: unfinished run, it has no {MANIFEST} yet") from None
+
+    def verify(self) -> list[Problem]:
+        """Reads every file and compares it with the manifest; returns what differs, in the order of paths.
+
+        Raises:
+            RunError: if there is no such run, or it is unfinished.
+            IntegrityError: if the manifest itself is damaged.
+        """
+        expected = {file.path: file for file in self.manifest().files}
+        stored = self.files()
+        problems = []
+        for path in sorted((expected.keys() | stored.keys()) - {MANIFEST}):
+            if path not in expected:
+                problems.append(Problem(path, "extra", "not in the manifest"))
+            elif path not in stored:
+                problems.append(Problem(path, "missing", "missing"))
+            elif stored[path] != expected[path].size:
+                problems.append(Problem(path, "size", f"{stored[path]} bytes, expected {expected[path].size}"))
+            elif (digest := self._sha256(path)) != expected[path].sha256:
+                problems.append(Problem(path, "sha256", f"sha256 {digest}, expected {expected[path].sha256}"))
+        return problems
+
+    def pull(self, destination: Path, progress: Callable[[ManifestFile, bool], None] | None = None) -> Pulled:
+        """Copies a finished run to a local folder, which becomes its run folder.
+
+        Files that are there already with the right content are kept, so a pull that was cut goes on where it was. A
+        file gets its name only after its sha256 was found right, and the manifest comes last. Two pulls at once into
+        one folder disturb each other.
+
+        Args:
+            destination: the folder; created if needed. Other files in it stay.
+            progress: called after each file of the manifest, with whether it had to be fetched.
+
+        Raises:
+            RunError: if there is no such run, or it is unfinished.
+            IntegrityError: if a file in the store is missing or differs from the manifest.
+        """
+        manifest = self.manifest()
+        with _staging(destination) as staging:
+            fetched = [self._pull_file(file, destination, staging, progress) for file in manifest.files]
+            (staging / MANIFEST).write_bytes(manifest.to_json())
+            (staging / MANIFEST).replace(destination / MANIFEST)
+        sizes = [file.size for file, new in zip(manifest.files, fetched, strict=True) if new]
+        return Pulled(len(sizes), sum(sizes), len(fetched) - len(sizes))
+
+    def reopen(self) -> None:
+        """Makes a finished run unfinished, to go on with it."""
+        self.store.delete(self._key(MANIFEST))
+
+    def remove(self) -> None:
+        """Deletes the run, its manifest first: one that is cut here is unfinished, not a finished one with holes."""
+        self.reopen()
+        self.store.delete_folder(self.run_id)
+        self._written.clear()
+
+    def _pull_file(
+        self,
+        file: ManifestFile,
+        destination: Path,
+        staging: Path,
+        progress: Callable[[ManifestFile, bool], None] | None,
+    ) -> bool:
+        target = destination / file.path
+        fetch = not (target.is_file() and target.stat().st_size == file.size and sha256_of(target) == file.sha256)
+        if fetch:
+            try:
+                self.get_file(file.path, staging / "file")
+            except MissingKeyError:
+                raise IntegrityError(f"{self.location}/{file.path}: missing, but in the manifest") from None
+            if (digest := sha256_of(staging / "file")) != file.sha256:
+                raise IntegrityError(f"{self.location}/{file.path}: sha256 {digest}, expected {file.sha256}")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (staging / "file").replace(target)
+        if progress:
+            progress(file, fetch)
+        return fetch
+
+    def _sha256(self, path: str) -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            self.get_file(path, Path(folder, "file"))
+            return sha256_of(Path(folder, "file"))
+
+    def _key(self, path: str) -> str:
+        return f"{self.run_id}/{check_key(path)}"
+
+
+@contextmanager
+def _staging(destination: Path) -> Iterator[Path]:
+    """Yields an empty folder on the destination's disk; what a killed pull left in it is removed."""
+    staging = destination / f"pull{PART_SUFFIX}"
+    try:
+        shutil.rmtree(staging, ignore_errors=True)
+        staging.mkdir(parents=True)
+        yield staging
+    except OSError as error:
+        if isinstance(error, FmnistError):
+            raise
+        raise StoreError(f"{destination}: cannot be written: {error.strerror or error} ({error.filename})") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

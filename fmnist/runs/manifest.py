@@ -1,0 +1,79 @@
+"""The manifest of a finished run: every file's size and sha256."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fmnist.errors import IntegrityError, StoreError
+from fmnist.storage.store import check_key
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class ManifestFile:
+    """One file of a run: its path in the run folder, its size in bytes, and the sha256 of its content in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a finished run consists of. ``created`` is a UTC time such as ``2026-11-23T18:45:00Z``; files are sorted."""
+
+    run_id: str
+    job: str
+    created: str
+    files: tuple[ManifestFile, ...]
+    schema: int = SCHEMA
+
+    @classmethod
+    def of(cls, run_id: str, job: str, files: Iterable[ManifestFile]) -> Manifest:
+        """Returns the manifest of a run that finishes now."""
+        return cls(run_id, job, utc(time.time()), tuple(sorted(files, key=lambda file: file.path)))
+
+    @classmethod
+    def parse(cls, text: bytes, where: str) -> Manifest:
+        """Reads a manifest.
+
+        Args:
+            text: the file's content.
+            where: its address, for the error.
+
+        Raises:
+            IntegrityError: if it is not JSON, misses a field, has a path that leads out of the run folder, or was
+                written by a later version.
+        """
+        try:
+            fields = json.loads(text)
+            if fields["schema"] != SCHEMA:
+                raise IntegrityError(f"{where}: schema {fields['schema']}, this version reads schema {SCHEMA}")
+            files = tuple(
+                ManifestFile(check_key(file["path"]), int(file["size"]), str(file["sha256"]))
+                for file in fields["files"]
+            )
+            return cls(str(fields["run_id"]), str(fields["job"]), str(fields["created"]), files)
+        except (ValueError, KeyError, TypeError, AttributeError, StoreError) as error:
+            raise IntegrityError(f"{where}: damaged manifest ({type(error).__name__}: {error})") from error
+
+    def to_json(self) -> bytes:
+        return (json.dumps(asdict(self), indent=1) + "\n").encode()
+
+
+def sha256_of(path: Path) -> str:
+    """Returns the sha256 of a local file's content in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def utc(seconds: float) -> str:
+    """Returns seconds since the epoch as UTC time, such as ``2026-11-23T18:45:00Z``."""
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

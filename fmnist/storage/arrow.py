@@ -1,0 +1,175 @@
+"""A store as the file system that Ray Train writes checkpoints to.
+
+pyarrow's own S3 file system is no choice here: sent to another process it loses its retry strategy, and Ray's
+controller writes its snapshot without retrying, so an outage of seconds would end the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileSystemHandler, FileType, LocalFileSystem, PyFileSystem
+
+from fmnist.storage.folder_store import FolderStore
+from fmnist.storage.s3_store import S3Store
+from fmnist.storage.store import MissingKeyError, Store
+
+
+def store_filesystem(store: Store) -> tuple[FileSystem, str]:
+    """Returns the file system and the path in it that stand for a store.
+
+    Example:
+        >>> filesystem, path = store_filesystem(open_store("s3://bucket/artifacts"))  # doctest: +SKIP
+        >>> RunConfig(storage_filesystem=filesystem, storage_path=path)  # doctest: +SKIP
+    """
+    if isinstance(store, FolderStore):
+        return LocalFileSystem(), store.location
+    if isinstance(store, S3Store):
+        return PyFileSystem(BucketHandler(store.bucket)), f"{store.bucket}/{store.prefix}".rstrip("/")
+    raise TypeError(f"{type(store).__name__}: expected FolderStore or S3Store")
+
+
+class BucketHandler(FileSystemHandler):
+    """A bucket whose paths begin with its name, as in pyarrow's own S3 file system.
+
+    Directories are implied by files: creating one does nothing, and one without files does not exist. Files are written
+    and read through local temporary files, so that each transfer is managed, retried and complete.
+    """
+
+    def __init__(self, bucket: str) -> None:
+        self.bucket = bucket
+        self._store = S3Store(bucket)
+
+    def __reduce__(self) -> tuple[type[BucketHandler], tuple[str]]:
+        return BucketHandler, (self.bucket,)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, BucketHandler) and other.bucket == self.bucket
+
+    def __hash__(self) -> int:
+        return hash(self.bucket)
+
+    def get_type_name(self) -> str:
+        return "fmnist-s3"
+
+    def normalize_path(self, path: str) -> str:
+        return path.strip("/")
+
+    def get_file_info(self, paths: Iterable[str]) -> list[FileInfo]:
+        return [self._info(path) for path in paths]
+
+    def get_file_info_selector(self, selector: FileSelector) -> list[FileInfo]:
+        base = self._key(selector.base_dir)
+        depth = base.count("/") + 1 if base else 0
+        found: dict[str, FileInfo] = {}
+        for entry in self._store.entries(base):
+            parts = entry.key.split("/")
+            for end in range(depth + 1, len(parts)):
+                folder = self._path("/".join(parts[:end]))
+                found.setdefault(folder, FileInfo(folder, FileType.Directory))
+            path = self._path(entry.key)
+            found[path] = FileInfo(path, FileType.File, size=entry.size)
+        if not found and not selector.allow_not_found:
+            kind = NotADirectoryError if base and self._store.exists(base) else FileNotFoundError
+            raise kind(selector.base_dir)
+        if selector.recursive:
+            return list(found.values())
+        return [info for path, info in found.items() if self._key(path).count("/") == depth]
+
+    def create_dir(self, path: str, recursive: bool) -> None:
+        pass
+
+    def delete_dir(self, path: str) -> None:
+        key = self._key(path)
+        if not key:
+            raise ValueError(f"{path}: a whole bucket is not deleted through a file system")
+        self._store.delete_folder(key)
+
+    def delete_dir_contents(self, path: str, missing_dir_ok: bool = False) -> None:
+        if not missing_dir_ok and self._info(path).type != FileType.Directory:
+            raise FileNotFoundError(path)
+        self.delete_dir(path)
+
+    def delete_root_dir_contents(self) -> None:
+        self.delete_dir("")
+
+    def delete_file(self, path: str) -> None:
+        if not self._store.exists(self._key(path)):
+            raise FileNotFoundError(path)
+        self._store.delete(self._key(path))
+
+    def move(self, source: str, destination: str) -> None:
+        self.copy_file(source, destination)
+        self._store.delete(self._key(source))
+
+    def copy_file(self, source: str, destination: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            self._store.get_file(self._key(source), Path(folder, "file"))
+            self._store.put_file(Path(folder, "file"), self._key(destination))
+
+    def open_input_stream(self, path: str) -> pa.NativeFile:
+        # The opened file outlives its folder: the disk space is freed when it is closed.
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                self._store.get_file(self._key(path), Path(folder, "file"))
+            except MissingKeyError as error:
+                raise FileNotFoundError(str(error)) from None
+            return pa.PythonFile(Path(folder, "file").open("rb"), mode="r")
+
+    def open_input_file(self, path: str) -> pa.NativeFile:
+        return self.open_input_stream(path)
+
+    def open_output_stream(self, path: str, metadata: dict[str, str] | None = None) -> pa.NativeFile:
+        return pa.PythonFile(_Upload(self._store, self._key(path)), mode="w")
+
+    def open_append_stream(self, path: str, metadata: dict[str, str] | None = None) -> pa.NativeFile:
+        raise NotImplementedError("an object in a bucket is replaced, it cannot be appended to")
+
+    def _info(self, path: str) -> FileInfo:
+        key = self._key(path)
+        size = self._store.size(key) if key else None
+        if size is not None:
+            return FileInfo(path, FileType.File, size=size)
+        if not key or any(True for _ in self._store.entries(key)):
+            return FileInfo(path, FileType.Directory)
+        return FileInfo(path, FileType.NotFound)
+
+    def _key(self, path: str) -> str:
+        bucket, _, key = path.strip("/").partition("/")
+        if bucket != self.bucket:
+            raise ValueError(f"{path}: expected a path in the bucket {self.bucket}")
+        return key
+
+    def _path(self, key: str) -> str:
+        return f"{self.bucket}/{key}"
+
+
+class _Upload:
+    """A local file that is uploaded when it is closed. One that is dropped without closing it uploads nothing."""
+
+    def __init__(self, store: Store, key: str) -> None:
+        self._store = store
+        self._key = key
+        self._file = tempfile.NamedTemporaryFile()  # noqa: SIM115  (closed by close)
+        self.closed = False
+
+    def write(self, data: Any) -> int:
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        if not self.closed:
+            self.closed = True
+            with contextlib.closing(self._file):
+                self._file.flush()
+                self._store.put_file(Path(self._file.name), self._key)

@@ -1,0 +1,147 @@
+"""A store in a folder of a local or mounted file system."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+from fmnist.errors import StoreError
+from fmnist.storage.store import PART_SUFFIX, Entry, MissingKeyError, check_key
+
+
+class FolderStore:
+    """Keeps each key in the file of that name below ``root``. See ``Store`` for the methods."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root.expanduser().absolute()
+
+    def __repr__(self) -> str:
+        return f"FolderStore({self.location!r})"
+
+    @property
+    def location(self) -> str:
+        return str(self.root)
+
+    def check(self) -> None:
+        probe = self.root / f"check-{secrets.token_hex(4)}{PART_SUFFIX}"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise self._failure(error, "cannot be written") from error
+
+    def put_file(self, local: Path, key: str) -> None:
+        target = self._path(key)
+        with self._failing("cannot be written", key), complete_file(target) as part:
+            shutil.copyfile(local, part)
+
+    def put_bytes(self, key: str, data: bytes) -> None:
+        target = self._path(key)
+        with self._failing("cannot be written", key), complete_file(target) as part:
+            part.write_bytes(data)
+
+    def get_file(self, key: str, local: Path) -> None:
+        source = self._existing(key)
+        with self._failing("cannot be read", key), complete_file(local) as part:
+            shutil.copyfile(source, part)
+
+    def get_bytes(self, key: str) -> bytes:
+        source = self._existing(key)
+        with self._failing("cannot be read", key):
+            return source.read_bytes()
+
+    def size(self, key: str) -> int | None:
+        path = self._path(key)
+        try:
+            return path.stat().st_size if path.is_file() else None
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise self._failure(error, "cannot be read", key) from error
+
+    def exists(self, key: str) -> bool:
+        return self.size(key) is not None
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        for folder, below, names in os.walk(self._folder(prefix), onerror=self._listing_failed):
+            below[:] = [name for name in below if not name.endswith(PART_SUFFIX)]
+            for name in names:
+                path = Path(folder, name)
+                if not name.endswith(PART_SUFFIX):
+                    # A file may vanish between the listing and here: another process deletes an old checkpoint.
+                    with contextlib.suppress(FileNotFoundError):
+                        yield Entry(path.relative_to(self.root).as_posix(), path.stat().st_size)
+
+    def folders(self, prefix: str = "") -> list[str]:
+        folder = self._folder(prefix)
+        if not folder.is_dir():
+            return []
+        with self._failing("cannot be read", prefix):
+            below = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.endswith(PART_SUFFIX)]
+        return sorted(name for name in below if any(self.entries(f"{prefix}/{name}".lstrip("/"))))
+
+    def delete(self, key: str) -> None:
+        with self._failing("cannot be deleted", key):
+            self._path(key).unlink(missing_ok=True)
+
+    def delete_folder(self, prefix: str) -> None:
+        folder = self._path(prefix)
+        with self._failing("cannot be deleted", prefix), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            shutil.rmtree(folder)
+
+    def _listing_failed(self, error: OSError) -> None:
+        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            raise self._failure(error, "cannot be listed") from error
+
+    def _path(self, key: str) -> Path:
+        return self.root / check_key(key)
+
+    def _folder(self, prefix: str) -> Path:
+        return self._path(prefix) if prefix else self.root
+
+    def _existing(self, key: str) -> Path:
+        path = self._path(key)
+        if not path.is_file():
+            raise MissingKeyError(f"{path}: no such file")
+        return path
+
+    @contextlib.contextmanager
+    def _failing(self, what: str, key: str = "") -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise self._failure(error, what, key) from error
+
+    def _failure(self, error: OSError, what: str, key: str = "") -> StoreError:
+        culprit = error.filename or self.root / key
+        return StoreError(f"{self.root / key}: {what}: {error.strerror or error} ({culprit})")
+
+
+@contextlib.contextmanager
+def complete_file(target: Path) -> Iterator[Path]:
+    """Yields a path to write to, beside ``target``, and puts it in target's place when the block ends without an error.
+
+    The content is on the disk before the name is: after a power cut there is the old file or the new one.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f"{secrets.token_hex(8)}{PART_SUFFIX}")
+    try:
+        yield part
+        _flush_to_disk(part)
+        part.replace(target)
+        _flush_to_disk(target.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _flush_to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,209 @@
+"""A store in a bucket of AWS S3, or of any server that speaks its protocol."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from fmnist.errors import StoreError
+from fmnist.storage import s3
+from fmnist.storage.folder_store import complete_file
+from fmnist.storage.store import PART_SUFFIX, Entry, MissingKeyError, check_key
+
+if TYPE_CHECKING:
+    from boto3.s3.transfer import TransferConfig
+    from mypy_boto3_s3 import S3Client
+
+# A name for the person in front of the error; every other code is shown as the server sent it.
+_CAUSES = {
+    "NoSuchBucket": "no such bucket",
+    "AccessDenied": "access denied",
+    "403": "access denied",
+    "InvalidAccessKeyId": "access denied, the server does not know AWS_ACCESS_KEY_ID",
+    "SignatureDoesNotMatch": "access denied, AWS_SECRET_ACCESS_KEY is not the one of AWS_ACCESS_KEY_ID",
+    "InvalidBucketName": "not a valid bucket name",
+    "ParamValidationError": "not a valid bucket name",
+    "NoCredentialsError": "no credentials, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "PartialCredentialsError": "half of the credentials, set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "EndpointConnectionError": "cannot connect",
+    "ConnectTimeoutError": "cannot connect within the time limit",
+    "ReadTimeoutError": "no answer within the time limit",
+    "ConnectionClosedError": "connection lost",
+    "SSLError": "the server's certificate is not trusted (AWS_CA_BUNDLE names trusted ones)",
+}
+
+
+@dataclass(frozen=True)
+class S3Store:
+    """Keeps each key under ``prefix/`` in a bucket. See ``Store`` for the methods.
+
+    Holds names only, so it can be sent to other processes: the connection and the credentials are those of the process
+    that uses it. Transient failures are retried for at least a minute (``fmnist.storage.s3.client``). Uploads carry a
+    CRC32 that the server compares with what it received.
+    """
+
+    bucket: str
+    prefix: str = ""
+
+    @classmethod
+    def at(cls, url: str) -> S3Store:
+        """Returns the store at ``s3://bucket/prefix``.
+
+        Raises:
+            StoreError: if that is no such address, or it carries credentials.
+        """
+        bucket, prefix = s3.split_url(url)
+        return cls(bucket, check_key(prefix) if prefix else "")
+
+    @property
+    def location(self) -> str:
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    def check(self) -> None:
+        probe = self._object(f"check-{secrets.token_hex(4)}") + PART_SUFFIX
+        with self._failing("cannot be used"):
+            client = s3.client(s3.QUICK_ATTEMPTS)
+            client.list_objects_v2(Bucket=self.bucket, Prefix=self._folder(""), MaxKeys=1)
+            client.put_object(Bucket=self.bucket, Key=probe, Body=b"")
+            client.delete_object(Bucket=self.bucket, Key=probe)
+
+    def put_file(self, local: Path, key: str) -> None:
+        with self._failing("cannot be written", key):
+            s3.client().upload_file(str(local), self.bucket, self._object(key), Config=_transfers())
+
+    def put_bytes(self, key: str, data: bytes) -> None:
+        with self._failing("cannot be written", key):
+            s3.client().put_object(Bucket=self.bucket, Key=self._object(key), Body=data)
+
+    def get_file(self, key: str, local: Path) -> None:
+        with self._failing("cannot be read", key), complete_file(local) as part, part.open("wb") as file:
+            s3.client().download_fileobj(self.bucket, self._object(key), file, Config=_transfers())
+
+    def get_bytes(self, key: str) -> bytes:
+        # Not get_object: a connection that breaks while the body is read is retried only by a managed transfer.
+        content = io.BytesIO()
+        with self._failing("cannot be read", key):
+            s3.client().download_fileobj(self.bucket, self._object(key), content, Config=_transfers())
+        return content.getvalue()
+
+    def size(self, key: str) -> int | None:
+        name = self._object(key)
+        with self._failing("cannot be read", key):
+            client = s3.client()
+            try:
+                return client.head_object(Bucket=self.bucket, Key=name)["ContentLength"]
+            except client.exceptions.ClientError as error:
+                if _code(error) == "404":
+                    return None
+                raise
+
+    def exists(self, key: str) -> bool:
+        return self.size(key) is not None
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        for page in self._pages(prefix):
+            for item in page.get("Contents", []):
+                key = item["Key"].removeprefix(self._folder(""))
+                # Other tools mark folders by empty objects with a slash at the end.
+                if not key.endswith(("/", PART_SUFFIX)):
+                    yield Entry(key, item["Size"])
+
+    def folders(self, prefix: str = "") -> list[str]:
+        pages = self._pages(prefix, Delimiter="/")
+        return sorted(item["Prefix"].split("/")[-2] for page in pages for item in page.get("CommonPrefixes", []))
+
+    def delete(self, key: str) -> None:
+        with self._failing("cannot be deleted", key):
+            s3.client().delete_object(Bucket=self.bucket, Key=self._object(key))
+
+    def delete_folder(self, prefix: str) -> None:
+        check_key(prefix)
+        for page in self._pages(prefix):
+            names = [item["Key"] for item in page.get("Contents", [])]
+            if names:
+                self._delete(prefix, names)
+        with self._failing("cannot be deleted", prefix):
+            self._abort_uploads(s3.client(), prefix)
+
+    def _delete(self, prefix: str, names: list[str]) -> None:
+        with self._failing("cannot be deleted", prefix):
+            answer = s3.client().delete_objects(
+                Bucket=self.bucket, Delete={"Objects": [{"Key": name} for name in names], "Quiet": True}
+            )
+        for error in answer.get("Errors", []):
+            code = error.get("Code", "")
+            raise StoreError(f"s3://{self.bucket}/{error.get('Key')}: cannot be deleted: {_CAUSES.get(code, code)}")
+
+    def _abort_uploads(self, client: S3Client, prefix: str) -> None:
+        # What a killed process had uploaded of a large file is listed nowhere, and paid for.
+        pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=self._folder(prefix))
+        with contextlib.suppress(client.exceptions.ClientError):
+            for page in pages:
+                for upload in page.get("Uploads", []):
+                    client.abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
+    def _object(self, key: str) -> str:
+        return self._folder("") + check_key(key)
+
+    def _folder(self, prefix: str) -> str:
+        joined = "/".join(part for part in (self.prefix, prefix and check_key(prefix)) if part)
+        return f"{joined}/" if joined else ""
+
+    def _pages(self, prefix: str, **options: str) -> Iterator[dict[str, Any]]:
+        with self._failing("cannot be listed", prefix):
+            paginator: Any = s3.client().get_paginator("list_objects_v2")
+            yield from paginator.paginate(Bucket=self.bucket, Prefix=self._folder(prefix), **options)
+
+    @contextlib.contextmanager
+    def _failing(self, what: str, key: str = "") -> Iterator[None]:
+        from boto3.exceptions import Boto3Error, S3UploadFailedError
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        address = f"{self.location}/{key}".rstrip("/")
+        try:
+            yield
+        except (Boto3Error, BotoCoreError, ClientError) as error:
+            # boto3 hides a refused upload's own error behind this one.
+            hidden = error.__context__ if isinstance(error, S3UploadFailedError) else None
+            code = _code(hidden or error)
+            if what == "cannot be read" and code in {"404", "NoSuchKey"} and self._has_bucket():
+                raise MissingKeyError(f"{address}: no such file") from None
+            cause = "no such bucket" if code == "404" else _CAUSES.get(code, code)
+            # Not chained: the library's own texts quote addresses and proxies, which may carry passwords.
+            raise StoreError(f"{address}: {what} at {_endpoint()}: {cause}") from None
+        except OSError as error:
+            raise StoreError(f"{address}: {what}: {error.strerror or error} ({error.filename})") from error
+
+    def _has_bucket(self) -> bool:
+        client = s3.client()
+        try:
+            client.head_bucket(Bucket=self.bucket)
+        except client.exceptions.ClientError as error:
+            return _code(error) != "404"
+        return True
+
+
+def _code(error: BaseException) -> str:
+    """Returns the server's error code (a status number where it sent no text), or else the error's class name."""
+    response: dict[str, Any] = getattr(error, "response", None) or {}
+    return response.get("Error", {}).get("Code") or type(error).__name__
+
+
+def _endpoint() -> str:
+    """Returns the server's host and port, without the password that an address might carry."""
+    return urlsplit(s3.endpoint_url() or "").netloc.rpartition("@")[2] or "AWS"
+
+
+@cache
+def _transfers() -> TransferConfig:
+    from boto3.s3.transfer import TransferConfig
+
+    # Four parts of 8 MiB at once fill a link of 1 Gbit/s; a worker has few cores, and each part is held in memory.
+    return TransferConfig(multipart_threshold=8 << 20, multipart_chunksize=8 << 20, max_concurrency=4)

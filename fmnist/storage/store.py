@@ -1,0 +1,117 @@
+"""Where artifacts live: a folder or a bucket, behind one small interface.
+
+A *key* is a relative path with forward slashes (``train-1/plots/loss.png``). A *prefix* is a folder of keys; ``""`` is
+the whole store. Folders are implied by keys. What a reader sees under a key is always one complete upload.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from fmnist.errors import StoreError
+
+# Names that end so are uploads or downloads under way: no store lists them, and no key has such a part.
+PART_SUFFIX = ".fmnist-part"
+
+
+class MissingKeyError(StoreError, FileNotFoundError):
+    """A key that the store does not have."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A stored file: its key and its size in bytes."""
+
+    key: str
+    size: int
+
+
+class Store(Protocol):
+    """What both stores do. Every method may raise ``StoreError``, in one line that names the location and the cause."""
+
+    @property
+    def location(self) -> str:
+        """The folder's absolute path, or ``s3://bucket/prefix``."""
+
+    def check(self) -> None:
+        """Lists, writes and deletes, within ten seconds.
+
+        Raises:
+            StoreError: if one of them is not possible.
+        """
+
+    def put_file(self, local: Path, key: str) -> None:
+        """Stores a local file; readers see the old content or all of the new one."""
+
+    def put_bytes(self, key: str, data: bytes) -> None:
+        """Stores a small file from memory; readers see the old content or all of the new one."""
+
+    def get_file(self, key: str, local: Path) -> None:
+        """Writes a stored file to ``local``, which appears when it is complete. Creates the folders above it.
+
+        Raises:
+            MissingKeyError: if there is no such key.
+        """
+
+    def get_bytes(self, key: str) -> bytes:
+        """Returns a small file's content.
+
+        Raises:
+            MissingKeyError: if there is no such key.
+        """
+
+    def size(self, key: str) -> int | None:
+        """Returns a file's size in bytes, or None if there is no such key."""
+
+    def exists(self, key: str) -> bool:
+        """Tells whether a file is stored under exactly this key."""
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        """Yields every file under a folder, at any depth; their keys begin with ``prefix``. No order is promised."""
+
+    def folders(self, prefix: str = "") -> list[str]:
+        """Returns the names of the folders directly under a folder, sorted; some may have become empty just now."""
+
+    def delete(self, key: str) -> None:
+        """Deletes a file; that it is gone already is no error."""
+
+    def delete_folder(self, prefix: str) -> None:
+        """Deletes every file under a folder; that there is none is no error."""
+
+
+def open_store(location: str | Path) -> Store:
+    """Returns the store at ``s3://bucket/prefix``, or else in the folder of that path. Reaches for nothing yet.
+
+    Raises:
+        StoreError: if the address is neither, or carries credentials.
+    """
+    from fmnist.storage.folder_store import FolderStore
+    from fmnist.storage.s3_store import S3Store
+
+    text = os.fspath(location)
+    if text.lower().startswith("s3://"):
+        return S3Store.at(text)
+    if "://" in text or not text:
+        raise StoreError(
+            f"{text.partition('://')[0]}://: unknown kind of store, expected a folder or s3://bucket/prefix"
+        )
+    return FolderStore(Path(text))
+
+
+def check_key(key: str) -> str:
+    """Returns ``key`` if every store can hold it, and it cannot lead out of a folder.
+
+    Raises:
+        StoreError: if it is empty, absolute, has an empty, ``.`` or ``..`` part, a backslash or a control character, or
+            a part that ends as unfinished uploads do.
+    """
+    parts = key.split("/")
+    if any(part in {"", ".", ".."} for part in parts) or not key.isprintable() or "\\" in key:
+        raise StoreError(f"{key!r}: not a key, expected a relative path such as plots/loss.png")
+    if any(part.endswith(PART_SUFFIX) for part in parts):
+        raise StoreError(f"{key!r}: not a key, {PART_SUFFIX} marks unfinished files")
+    return key

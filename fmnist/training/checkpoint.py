@@ -1,0 +1,44 @@
+"""A checkpoint: everything that the next epoch depends on, in two files of a folder.
+
+``variables.npz`` has the variables of the model that training changes (weights, statistics, the state of random layers)
+and of the optimizer; ``history.json`` has the epochs so far. An epoch's order of images follows from seed and epoch and
+needs no state.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from fmnist.models import changing_variables
+from fmnist.training.history import History
+
+VARIABLES = "variables.npz"
+HISTORY = "history.json"
+FILES = (VARIABLES, HISTORY)
+
+
+def save(folder: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer, history: History) -> None:
+    """Writes a checkpoint into an existing, empty folder."""
+    arrays = {f"model/{i}": np.asarray(variable) for i, variable in enumerate(changing_variables(model))}
+    arrays |= {f"optimizer/{i}": np.asarray(variable) for i, variable in enumerate(optimizer.variables)}
+    np.savez(folder / VARIABLES, allow_pickle=False, **arrays)
+    (folder / HISTORY).write_text(json.dumps(history.rows))
+
+
+def restore(folder: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None) -> History:
+    """Loads a checkpoint into a model of the same architecture and, if given, an optimizer; returns its history.
+
+    The same layers have to be frozen as when it was saved, with the same weights.
+    """
+    with np.load(folder / VARIABLES) as arrays:
+        for i, variable in enumerate(changing_variables(model)):
+            variable.assign(arrays[f"model/{i}"])
+        if optimizer is not None:
+            optimizer.build(model.trainable_variables)
+            for i, variable in enumerate(optimizer.variables):
+                variable.assign(arrays[f"optimizer/{i}"])
+    return History(tuple(json.loads((folder / HISTORY).read_text())))

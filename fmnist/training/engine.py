@@ -1,0 +1,245 @@
+"""The training loop: how an image becomes a gradient, a metric and an epoch's result.
+
+It knows nothing of Ray, files or stores. `train` is a generator of epochs; whoever calls it decides when to stop and
+what to keep. An epoch is one call into TensorFlow: the images stay on the device as uint8; their order in the epoch
+goes in, sums come out.
+
+Keras' own ``fit`` does not run under ``MultiWorkerMirroredStrategy`` with Keras 3, and on a CPU it is the slower one of
+the two; docs/decisions/ has the measurements.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Protocol
+from weakref import WeakKeyDictionary
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from fmnist.errors import TrainingError
+from fmnist.models import LOGITS, Loss, changing_variables
+from fmnist.training.sharding import Shard
+
+# Images a validation step, over all workers. Large enough that dispatch costs nothing, small enough for any GPU.
+VALIDATION_BATCH_SIZE = 1000
+
+
+@dataclass(frozen=True)
+class EpochResult:
+    """What one epoch did, summed over all workers and equal on each of them.
+
+    Attributes:
+        epoch: counted from 1.
+        loss: mean over the training images of the loss at the step that used the image.
+        accuracy: share of training images classified rightly at that step, 0-1.
+        val_loss: mean over the validation images after the epoch.
+        val_accuracy: share of validation images classified rightly after the epoch, 0-1.
+        learning_rate: at the end of the epoch.
+        seconds: wall time of training and validation.
+        images_per_second: training images over the wall time of training alone.
+        step_losses: float32 [steps], the mean loss of each global batch.
+    """
+
+    epoch: int
+    loss: float
+    accuracy: float
+    val_loss: float
+    val_accuracy: float
+    learning_rate: float
+    seconds: float
+    images_per_second: float
+    step_losses: np.ndarray = field(repr=False, compare=False)
+
+    def row(self) -> dict[str, float]:
+        """The scalars, as a row of ``history.csv``."""
+        return {name: value for name, value in asdict(self).items() if name != "step_losses"}
+
+
+class Examples(Protocol):
+    """What a model is trained on: `fmnist.data.Images`, or the features of images behind a frozen network."""
+
+    @property
+    def inputs(self) -> np.ndarray:
+        """Of the model, one an example: [n, ...]."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """uint8 [n], 0 to 9."""
+
+    def __len__(self) -> int: ...
+
+
+# TensorFlow keeps every compiled function, with the tensors it uses, as long as the process lives. So that a process
+# which trains one model after the other keeps the images once, they are converted once.
+_tensors: WeakKeyDictionary[Examples, tuple[tf.Tensor, tf.Tensor]] = WeakKeyDictionary()
+
+
+def _on_device(examples: Examples) -> tuple[tf.Tensor, tf.Tensor]:
+    if examples not in _tensors:
+        _tensors[examples] = tf.constant(examples.inputs), tf.constant(examples.labels)
+    return _tensors[examples]
+
+
+def train(
+    model: keras.Model,
+    loss: Loss,
+    optimizer: keras.optimizers.Optimizer,
+    train_images: Examples,
+    val_images: Examples,
+    *,
+    batch_size: int,
+    epochs: int,
+    seed: int,
+    first_epoch: int = 1,
+    train_positions: np.ndarray | None = None,
+    val_positions: np.ndarray | None = None,
+    shard: Shard | None = None,
+    xla: bool = False,
+) -> Iterator[EpochResult]:
+    """Trains ``model`` in place and yields after each epoch.
+
+    With W workers every step uses the same global batch as with one, split W ways, so the losses do not depend on W
+    but for rounding; that holds for models without dropout and batch normalisation, which see only their share.
+
+    Args:
+        model: the examples' inputs, such as uint8 [n, 28, 28], to probabilities [n, 10], with a layer named "logits"
+            before the softmax.
+        loss: int labels [n] and logits [n, 10] to a loss an image [n].
+        optimizer: any Keras optimizer.
+        train_images: at least one.
+        val_images: at least one.
+        batch_size: images a step over all workers, 1 or more; the last, incomplete batch of an epoch is used too.
+        epochs: number of the last epoch.
+        seed: of the order of the images, which is drawn anew for each epoch from (seed, epoch) alone, so that a resumed
+            run sees the same order as an undisturbed one.
+        first_epoch: number of the first epoch; above 1 when model and optimizer come from a checkpoint.
+        train_positions, val_positions: integers [n], which of the images to use; all if None. A process that trains on
+            one part of the images after the other keeps the images once.
+        shard: this worker's share; all of it if None.
+        xla: compile the step with XLA, unless a layer of the model says that it cannot be.
+
+    Yields:
+        One result an epoch. Model and optimizer hold that epoch's state until the next one is asked for.
+
+    Raises:
+        TrainingError: if the loss of a step, or on the validation images, is not finite.
+    """
+    shard = shard or Shard()
+    optimizer.build(model.trainable_variables)
+    train_epoch, validate = _compile(model, loss, optimizer, train_images, val_images, shard, xla)
+    if shard.strategy is not None:
+        shard.copy_from_rank_zero([*model.variables, *optimizer.variables])
+
+    if train_positions is None:
+        train_positions = np.arange(len(train_images))
+    if val_positions is None:
+        val_positions = np.arange(len(val_images))
+    val_batches = shard.deal(val_positions, VALIDATION_BATCH_SIZE)
+    for epoch in range(first_epoch, epochs + 1):
+        started = time.perf_counter()
+        order = np.random.default_rng([seed, epoch]).permutation(train_positions)
+        step_losses, hits = train_epoch(*shard.deal(order, batch_size))
+        step_losses = step_losses.numpy()
+        trained = time.perf_counter()
+        if not np.isfinite(step_losses).all():
+            step = int(np.flatnonzero(~np.isfinite(step_losses))[0])
+            raise TrainingError(
+                f"epoch {epoch}, step {step + 1} of {len(step_losses)}: the loss is {step_losses[step]}, expected a "
+                f"finite number; try a learning rate below {float(optimizer.learning_rate):g}"
+            )
+        val_loss, val_hits = (float(total) for total in validate(*val_batches))
+        if not np.isfinite(val_loss):
+            raise TrainingError(f"epoch {epoch}: the validation loss is {val_loss}, expected a finite number")
+        images_a_step = np.minimum(batch_size, len(order) - batch_size * np.arange(len(step_losses)))
+        yield EpochResult(
+            epoch=epoch,
+            loss=float(step_losses.astype(np.float64) @ images_a_step / len(order)),
+            accuracy=float(hits) / len(order),
+            val_loss=val_loss / len(val_positions),
+            val_accuracy=val_hits / len(val_positions),
+            learning_rate=float(optimizer.learning_rate),
+            seconds=time.perf_counter() - started,
+            images_per_second=len(order) / (trained - started),
+            step_losses=step_losses,
+        )
+
+
+def _compile(
+    model: keras.Model,
+    loss: Loss,
+    optimizer: keras.optimizers.Optimizer,
+    train_images: Examples,
+    val_images: Examples,
+    shard: Shard,
+    xla: bool,
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """Returns the two functions that run an epoch's training and its validation inside TensorFlow."""
+    network = keras.Model(model.inputs, model.get_layer(LOGITS).output)
+    variables = model.trainable_variables
+    averaged = [v for v in changing_variables(model) if not v.trainable and "float" in v.dtype]
+    train_inputs, train_labels = _on_device(train_images)
+    val_inputs, val_labels = _on_device(val_images)
+
+    def forward(
+        inputs: tf.Tensor, labels: tf.Tensor, present: tf.Tensor, training: bool
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """The summed loss and the number of right answers of the images that count."""
+        labels = tf.cast(labels, tf.int32)
+        logits = network(inputs, training=training)
+        right = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32) == labels, tf.float32)
+        return tf.reduce_sum(loss(labels, logits) * present), tf.reduce_sum(right * present)
+
+    def gradients_of(
+        inputs: tf.Tensor, labels: tf.Tensor, present: tf.Tensor, count: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        with tf.GradientTape() as tape:
+            total, hits = forward(inputs, labels, present, training=True)
+            # Divided by the global batch, the lanes' shares sum to the gradient of the global mean. Regularisation
+            # belongs to the model, not to an image, so every lane brings its part of it.
+            mean = total / count
+            objective = mean + tf.add_n([0.0, *network.losses]) / (shard.workers * shard.lanes)
+        gradients = tape.gradient(
+            objective, [v.value for v in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
+        return mean, hits, gradients
+
+    if xla and all(layer.supports_jit for layer in model._flatten_layers()):
+        gradients_of = tf.function(gradients_of, jit_compile=True)
+
+    @tf.function
+    def train_epoch(indices: tf.Tensor, present: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        steps = tf.shape(indices)[0]
+        counts = shard.sum(tf.reduce_sum(present, axis=[1, 2]))
+        losses, hits = tf.TensorArray(tf.float32, steps), 0.0
+        for step in tf.range(steps):
+            inputs, labels = tf.gather(train_inputs, indices[step]), tf.gather(train_labels, indices[step])
+            # A Python loop: TensorFlow sees lanes that do not depend on each other, and runs them at once.
+            lanes = [
+                gradients_of(inputs[lane], labels[lane], present[step, lane], counts[step])
+                for lane in range(shard.lanes)
+            ]
+            lane_losses, lane_hits, lane_gradients = zip(*lanes, strict=True)
+            gradients = [tf.add_n(list(of_variable)) for of_variable in zip(*lane_gradients, strict=True)]
+            optimizer.apply(shard.sum_gradients(gradients), variables)
+            losses, hits = losses.write(step, tf.add_n(list(lane_losses))), hits + tf.add_n(list(lane_hits))
+        for variable in averaged if shard.workers > 1 else []:
+            variable.assign(shard.sum(variable.value) / shard.workers)
+        return shard.sum(losses.stack()), shard.sum(hits)
+
+    @tf.function
+    def validate(indices: tf.Tensor, present: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # In float64 the sums are exact to the float32 losses that enter them, however they are sharded.
+        sums = tf.zeros((2,), tf.float64)
+        for step in tf.range(tf.shape(indices)[0]):
+            inputs, labels = tf.gather(val_inputs, indices[step]), tf.gather(val_labels, indices[step])
+            for lane in range(shard.lanes):
+                loss_and_hits = forward(inputs[lane], labels[lane], present[step, lane], training=False)
+                sums += tf.cast(tf.stack(loss_and_hits), tf.float64)
+        sums = shard.sum(sums)
+        return sums[0], sums[1]
+
+    return train_epoch, validate

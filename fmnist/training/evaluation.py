@@ -1,0 +1,154 @@
+"""How good a model's probabilities are on labelled images: the numbers of a run's test and the mistakes behind them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.stats import binomtest
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
+from fmnist.data import CLASS_NAMES, CLASSES
+from fmnist.errors import TrainingError
+
+# The accuracy of guessing.
+CHANCE = 1 / CLASSES
+CONFIDENCE = 0.95
+# Keras clips at the same value, so that this loss is the one that training printed.
+SMALLEST_PROBABILITY = 1e-7
+
+Labels = npt.NDArray[np.integer[Any]]
+Probabilities = npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class' precision, recall and F1 (0 to 1; 0 where undefined) over its ``support`` images."""
+
+    label: int
+    name: str
+    precision: float
+    recall: float
+    f1: float
+    support: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a model reaches on a set of images.
+
+    Attributes:
+        images: how many images.
+        loss: mean negative log likelihood of the true class, in nats.
+        accuracy: share of images whose most probable class is the true one, 0 to 1.
+        accuracy_low: lower end of the accuracy's 95 % Wilson interval.
+        accuracy_high: upper end of it.
+        per_class: one score a class, by label.
+        confusion_matrix: 10 rows of 10, number of images by true class (row) and predicted class (column).
+    """
+
+    images: int
+    loss: float
+    accuracy: float
+    accuracy_low: float
+    accuracy_high: float
+    per_class: tuple[ClassScore, ...]
+    confusion_matrix: tuple[tuple[int, ...], ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Returns the numbers as they stand in ``metrics.json`` under ``test``, in plain Python types."""
+        return {
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "accuracy_low": self.accuracy_low,
+            "accuracy_high": self.accuracy_high,
+            "images": self.images,
+            "per_class": [asdict(score) for score in self.per_class],
+            "confusion_matrix": [list(row) for row in self.confusion_matrix],
+        }
+
+
+def evaluate(labels: Labels, probabilities: Probabilities) -> Evaluation:
+    """Compares predicted probabilities with the true classes.
+
+    Args:
+        labels: integers [n], 0 to 9, n at least 1.
+        probabilities: floats [n, 10]; each row sums to one.
+
+    Raises:
+        ValueError: if the shapes do not belong together or there is no image.
+        TrainingError: if a probability is not a finite number.
+
+    Example:
+        >>> evaluate(np.array([3]), np.eye(10)[[3]]).accuracy
+        1.0
+    """
+    _check(labels, probabilities)
+    images = len(labels)
+    predicted = probabilities.argmax(axis=1)
+    correct = int((predicted == labels).sum())
+    interval = binomtest(correct, images).proportion_ci(CONFIDENCE, method="wilson")
+    of_true_class = probabilities[np.arange(images), labels].astype(np.float64)
+    classes = np.arange(CLASSES)
+    scores = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
+    return Evaluation(
+        images=images,
+        loss=float(-np.log(of_true_class.clip(SMALLEST_PROBABILITY, 1.0)).mean()),
+        accuracy=correct / images,
+        accuracy_low=float(interval.low),
+        accuracy_high=float(interval.high),
+        per_class=tuple(
+            ClassScore(label, CLASS_NAMES[label], float(precision), float(recall), float(f1), int(support))
+            for label, (precision, recall, f1, support) in enumerate(zip(*scores, strict=True))
+        ),
+        confusion_matrix=tuple(map(tuple, confusion_matrix(labels, predicted, labels=classes).tolist())),
+    )
+
+
+def worst_mistakes(labels: Labels, probabilities: Probabilities, n: int) -> npt.NDArray[np.intp]:
+    """Returns the positions of up to ``n`` wrong predictions, the one the model was most certain of first.
+
+    Takes what :func:`evaluate` takes and raises the same errors.
+    """
+    _check(labels, probabilities)
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+    most_certain_first = np.argsort(-probabilities[wrong].max(axis=1), kind="stable")
+    return wrong[most_certain_first[:n]]
+
+
+def predictions_table(labels: Labels, probabilities: Probabilities) -> pd.DataFrame:
+    """Returns one row an image, as in a run's ``predictions.csv``.
+
+    The columns are ``index`` (position in the set), ``label``, ``predicted``, ``probability`` (of the predicted class)
+    and ``probability_0`` to ``probability_9``. Takes what :func:`evaluate` takes and raises the same errors.
+    """
+    _check(labels, probabilities)
+    summary = {
+        "index": np.arange(len(labels)),
+        "label": labels,
+        "predicted": probabilities.argmax(axis=1),
+        "probability": probabilities.max(axis=1),
+    }
+    return pd.DataFrame(summary | {f"probability_{label}": probabilities[:, label] for label in range(CLASSES)})
+
+
+def _check(labels: Labels, probabilities: Probabilities) -> None:
+    if labels.ndim != 1 or len(labels) == 0 or probabilities.shape != (len(labels), CLASSES):
+        found = f"labels {labels.shape} and probabilities {probabilities.shape}"
+        raise ValueError(f"{found}: expected [n] and [n, {CLASSES}], n at least 1")
+    unusable = int((~np.isfinite(probabilities).all(axis=1)).sum())
+    if unusable:
+        raise TrainingError(
+            f"the model's probabilities are not finite for {unusable} of {len(labels)} images: "
+            "its weights are damaged or it diverged in training"
+        )
+
+
+def overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether the intervals of two accuracies, ``accuracy_low`` to ``accuracy_high``, have a value in common."""
+    low, high = "accuracy_low", "accuracy_high"
+    return bool(one[low] <= other[high] and other[low] <= one[high])

@@ -1,0 +1,39 @@
+"""The epochs of a run so far, and what follows from them: which was best, and whether to stop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+Row = dict[str, float]
+
+
+@dataclass(frozen=True)
+class History:
+    """Rows of ``history.csv``, one an epoch, in order.
+
+    Attributes:
+        rows: scalars of each epoch, as `fmnist.training.engine.EpochResult.row` gives them.
+    """
+
+    rows: tuple[Row, ...] = ()
+
+    def add(self, row: Row) -> History:
+        """Returns the history with one more epoch."""
+        return History((*self.rows, row))
+
+    @property
+    def epochs(self) -> int:
+        """Number of the last epoch, 0 before the first."""
+        return int(self.rows[-1]["epoch"]) if self.rows else 0
+
+    @property
+    def best(self) -> Row:
+        """The epoch of the highest validation accuracy; of equals the later, as Ray Train ranks checkpoints."""
+        return max(self.rows, key=lambda row: (row["val_accuracy"], row["epoch"]))
+
+    def should_stop(self, patience: int) -> bool:
+        """Whether the validation loss has not fallen for ``patience`` epochs; never for a patience of 0."""
+        if not (patience and self.rows):
+            return False
+        lowest = min(self.rows, key=lambda row: row["val_loss"])
+        return self.epochs - lowest["epoch"] >= patience

@@ -1,0 +1,16 @@
+"""The train job."""
+
+from typing import Any
+
+from fmnist.config import Job
+from fmnist.workflows.train.config import TRAIN, TrainConfig
+
+
+def run(config: TrainConfig) -> Any:
+    """Runs the job; what it needs is imported only now."""
+    from fmnist.workflows.train.job import train
+
+    return train(config)
+
+
+JOB = Job(TRAIN, "train one model, data-parallel, and leave a finished run", TrainConfig, run)

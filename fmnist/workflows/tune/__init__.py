@@ -1,0 +1,16 @@
+"""The tune job."""
+
+from typing import Any
+
+from fmnist.config import Job
+from fmnist.workflows.tune.config import TUNE, TuneConfig
+
+
+def run(config: TuneConfig) -> Any:
+    """Runs the job; what it needs is imported only now."""
+    from fmnist.workflows.tune.job import tune
+
+    return tune(config)
+
+
+JOB = Job(TUNE, "search hyper-parameters, train the best, and leave a finished run", TuneConfig, run)
