@@ -9,14 +9,16 @@ from __future__ import annotations
 import base64
 import shlex
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
 
 import jinja2
 
 from fmnist.console import duration
 from fmnist.data import CLASS_NAMES
+from fmnist.runs.results import Metrics, ModelMetrics
 from fmnist.study import BACKBONE_ROWS, STUDY_TRAIN_IMAGES
-from fmnist.training.evaluation import CONFIDENCE
+from fmnist.training.evaluation import CONFIDENCE, ClassScore, Evaluation
 
 EN_DASH = "\N{EN DASH}"
 MODEL_TITLES = {"lenet5": "LeNet-5", "lenet5-1998": "LeNet-5 of 1998"} | {
@@ -24,24 +26,51 @@ MODEL_TITLES = {"lenet5": "LeNet-5", "lenet5-1998": "LeNet-5 of 1998"} | {
 }
 
 
-def shared_values(report: Any, per_class: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What the templates of all jobs need, from a job's report and the scores of its classes."""
-    return {
-        "report": report,
-        "scores": [
-            (
-                score["name"],
-                percent(score["precision"]),
-                percent(score["recall"]),
-                percent(score["f1"]),
-                score["support"],
-            )
-            for score in per_class
-        ],
-        "class_counts": list(zip(CLASS_NAMES, *report.data["class_counts"].values(), strict=True)),
-        "config": flatten(report.config),
-        "environment": flatten(report.environment),
-    }
+AnyMetrics = TypeVar("AnyMetrics", bound=Metrics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report(Generic[AnyMetrics]):
+    """What the page of every job shows.
+
+    Attributes:
+        title: names the page in the browser and below the result.
+        metrics: the content of ``metrics.json``.
+        data: the content of ``data.json``.
+        config: the content of ``config.yaml``.
+        environment: the content of ``environment.json``.
+        plots: PNG by name. Those that the page has no place for stand at its end.
+    """
+
+    title: str
+    metrics: AnyMetrics
+    data: Mapping[str, Any]
+    config: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    plots: Mapping[str, bytes]
+
+    @property
+    def run_id(self) -> str:
+        """The run's id."""
+        return self.metrics.run_id
+
+    def shared_values(self, per_class: Sequence[ClassScore]) -> dict[str, Any]:
+        """Returns what the templates of all jobs need.
+
+        Args:
+            per_class: the scores of each class.
+        """
+        return {
+            "title": self.title,
+            "report": self,
+            "scores": [
+                (score.name, percent(score.precision), percent(score.recall), percent(score.f1), score.support)
+                for score in per_class
+            ],
+            "class_counts": list(zip(CLASS_NAMES, *self.data["class_counts"].values(), strict=True)),
+            "config": flatten(self.config),
+            "environment": flatten(self.environment),
+        }
 
 
 def command_again(job: str, run_id: str) -> str:
@@ -72,14 +101,32 @@ def render_page(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def test_accuracy(metrics: Mapping[str, Any]) -> str:
-    test = metrics["test"]
-    images = f"{test['images']:,} test images"
-    return f"{percent(test['accuracy'])} on the {images} ({percent(CONFIDENCE, 0)} interval {interval(test)})"
+class Interval(Protocol):
+    """An accuracy with its 95 % interval, as an `Evaluation` has it."""
+
+    @property
+    def accuracy(self) -> float: ...
+    @property
+    def accuracy_low(self) -> float: ...
+    @property
+    def accuracy_high(self) -> float: ...
 
 
-def compared_with_study(metrics: Mapping[str, Any], study: str, reached: float) -> str:
-    val, images = metrics["val"]["accuracy"], metrics["train"]["images"]
+def test_accuracy(test: Evaluation) -> str:
+    """Says what a model reaches on the test images, within a sentence."""
+    images = f"{test.images:,} test images"
+    return f"{percent(test.accuracy)} on the {images} ({percent(CONFIDENCE, 0)} interval {interval(test)})"
+
+
+def compared_with_study(metrics: ModelMetrics, study: str, reached: float) -> str:
+    """Says in one sentence how a validation accuracy compares with one of the study.
+
+    Args:
+        metrics: of our run.
+        study: what the study's figure is of.
+        reached: the study's figure, 0 to 1.
+    """
+    val, images = metrics.val.accuracy, metrics.train.images
     points = 100 * (val - reached)
     than = "above" if points >= 0 else "below"
     return (
@@ -101,14 +148,14 @@ def percent(share: float, digits: int = 1) -> str:
     return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
-def interval(scores: Mapping[str, Any]) -> str:
+def interval(scores: Interval) -> str:
     """Writes the interval of an accuracy, from its lower to its upper end in per cent."""
-    return f"{100 * scores['accuracy_low']:.1f}{EN_DASH}{percent(scores['accuracy_high'])}"
+    return f"{100 * scores.accuracy_low:.1f}{EN_DASH}{percent(scores.accuracy_high)}"
 
 
-def with_interval(scores: Mapping[str, Any]) -> str:
+def with_interval(scores: Interval) -> str:
     """Writes an accuracy and, in parentheses, its interval."""
-    return f"{percent(scores['accuracy'], 2)} ({interval(scores)})"
+    return f"{percent(scores.accuracy, 2)} ({interval(scores)})"
 
 
 def number(value: Any) -> str:
@@ -136,6 +183,6 @@ def data_uri(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
-def model_title(metrics: Mapping[str, Any]) -> str:
-    """Returns what people call the model of a run."""
-    return MODEL_TITLES.get(metrics["model"], str(metrics["model"]))
+def model_title(model: str) -> str:
+    """Returns what people call a model."""
+    return MODEL_TITLES.get(model, model)

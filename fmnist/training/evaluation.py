@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from scipy.stats import binomtest
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
 from fmnist.data import CLASS_NAMES, CLASSES
 from fmnist.errors import TrainingError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # The accuracy of guessing.
 CHANCE = 1 / CLASSES
@@ -87,6 +87,9 @@ def evaluate(labels: Labels, probabilities: Probabilities) -> Evaluation:
         >>> evaluate(np.array([3]), np.eye(10)[[3]]).accuracy
         1.0
     """
+    from scipy.stats import binomtest
+    from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+
     _check(labels, probabilities)
     images = len(labels)
     predicted = probabilities.argmax(axis=1)
@@ -126,6 +129,8 @@ def predictions_table(labels: Labels, probabilities: Probabilities) -> pd.DataFr
     The columns are ``index`` (position in the set), ``label``, ``predicted``, ``probability`` (of the predicted class)
     and ``probability_0`` to ``probability_9``. Takes what :func:`evaluate` takes and raises the same errors.
     """
+    import pandas as pd
+
     _check(labels, probabilities)
     summary = {
         "index": np.arange(len(labels)),

@@ -23,6 +23,7 @@ from fmnist.config import JobConfig
 from fmnist.console import labelled, plain_console
 from fmnist.data.preparation import PreparedData, prepare
 from fmnist.distributed import cluster
+from fmnist.distributed.session import finish_run
 from fmnist.errors import FmnistError, TrainingError, UserError, first_line
 from fmnist.runs import METRICS, PLOTS, REPORT, REPORT_MARKDOWN, RunFolder, utc
 from fmnist.runs.lifecycle import begin_run, changed_setting, goes_on, is_done, open_run
@@ -111,16 +112,17 @@ def pipeline(config: PipelineConfig) -> RunFolder:
         note(f"{len(wanted)} stages, {len(wanted) - len(missing)} of them finished before")
         for side_by_side in sides:
             failures |= _run_side_by_side(side_by_side, resources, note)
-    outcomes = [_outcome(stage, failures) for stage in stages]
-    before = sum(one.seconds for one in outcomes if one.stage in wanted and one.stage not in missing)
-    metrics = _write_report(config, run, data, outcomes, environment, started, before)
-    if failures:
-        raise TrainingError(
-            f"run {run.run_id}: {len(failures)} of {len(wanted)} stages failed, {', '.join(failures)}; "
-            f"{run.location}/{REPORT} has the others, and the same command with this --run-id runs what is missing"
-        )
-    run.finish(PIPELINE)
-    note(f"finished in {metrics['seconds']['total']:.0f} s: {run.location}/{REPORT}")
+        outcomes = [_outcome(stage, failures) for stage in stages]
+        before = sum(one.seconds for one in outcomes if one.stage in wanted and one.stage not in missing)
+        metrics = _write_report(config, run, data, outcomes, environment, started, before)
+        if failures:
+            raise TrainingError(
+                f"run {run.run_id}: {len(failures)} of {len(wanted)} stages failed, {', '.join(failures)}; "
+                f"{run.location}/{REPORT} has the others, and the same command with this --run-id runs what is missing"
+            )
+        # Before Ray is left, as in every job.
+        line = f"finished in {metrics['seconds']['total']:.0f} s: {run.location}/{REPORT}"
+        finish_run(run, PIPELINE, [line], note)
     return run
 
 

@@ -3,145 +3,153 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from statistics import median
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from fmnist.data.preparation import PreparedData
+from fmnist.distributed.session import Figures, StartedRun
+from fmnist.report.page import Report
 from fmnist.report.plots import train_plots
-from fmnist.runs import (
-    CHECKPOINTS,
-    ENVIRONMENT,
-    HISTORY,
-    METRICS,
-    MODEL,
-    PLOTS,
-    PREDICTIONS,
-    REPORT,
-    TRIALS,
-    RunFolder,
-    utc,
-)
+from fmnist.runs import CHECKPOINTS, HISTORY, MODEL, PREDICTIONS, RunFolder, utc
+from fmnist.runs.results import ModelMetrics, Results, SetScores, finish_run, write_results
 from fmnist.training.evaluation import Evaluation, evaluate, predictions_table
 from fmnist.workflows.train.config import TRAIN, TrainConfig
 from fmnist.workflows.train.outcome import TrainOutcome
-from fmnist.workflows.train.page import TrainReport, render
-from fmnist.workflows.tune.config import TUNE
-from fmnist.workflows.tune.page import TuneReport, render_tune
-from fmnist.workflows.tune.plots import tune_plots
-from fmnist.workflows.tune.results import SearchOutcome
+from fmnist.workflows.train.page import render
 
 
-def write_results(
-    config: TrainConfig,
-    run: RunFolder,
-    data: PreparedData,
-    outcome: TrainOutcome,
-    environment: Mapping[str, Any],
-    figures: Mapping[str, bytes],
-    started: float,
-    note: Callable[[str], None],
-    search: SearchOutcome | None = None,
-) -> Evaluation:
-    """Evaluates, writes every file of the run, the manifest last, and says where they are.
+@dataclass(frozen=True, kw_only=True)
+class TrainMetrics(ModelMetrics):
+    """The content of a train run's ``metrics.json``.
 
-    Args:
-        config: of the training.
-        environment: of the driver, as written at the start.
-        figures: of the data, as PNG by name.
-        started: the job's start, seconds since the epoch.
-        note: shows a line.
-        search: what found the training's hyper-parameters, in a tune job.
+    Attributes:
+        stopped_early: whether training ended before its last epoch.
+        images_per_second: median over the epochs.
+        workers: how many there were.
     """
-    reporting = time.time()
-    assert outcome.test_probabilities is not None
-    evaluation = evaluate(data.test.labels, outcome.test_probabilities)
-    history = pd.DataFrame(outcome.history.rows)
-    environment = {**environment, "devices": list(outcome.devices), "precision": outcome.precision}
-    plots = train_plots(
-        history, int(outcome.history.best["epoch"]), evaluation, data.test, outcome.test_probabilities
-    ) | dict(figures)
-    if search:
-        plots = tune_plots(search.records, search.winner.trial) | plots
 
-    run.put_bytes(MODEL, outcome.model)
-    run.put_csv(HISTORY, history)
-    table = predictions_table(data.test.labels, outcome.test_probabilities)
-    run.put_csv(PREDICTIONS, table, float_format="%.6g")
-    run.put_json(ENVIRONMENT, environment)
-    for name, image in plots.items():
-        run.put_bytes(f"{PLOTS}/{name}.png", image)
+    stopped_early: bool
+    images_per_second: float
+    workers: int
 
-    metrics = _metrics(config, run.run_id, data, outcome, evaluation, started, reporting)
-    parts: dict[str, Any] = {
-        "run_id": run.run_id,
-        "metrics": metrics,
-        "data": data.summary,
-        "environment": environment,
-        "history": history,
-        "plots": plots,
-    }
-    if search:
-        metrics |= {"job": TUNE, "search": search.metrics()}
-        title = f"Hyper-parameter search over {search.config.space}"
-        page = render_tune(TuneReport(title=title, config=asdict(search.config), records=search.records, **parts))
-    else:
-        page = render(TrainReport(title=f"Training {config.model}", config=asdict(config), **parts))
-    run.put_bytes(REPORT, page.encode())
-    run.put_json(METRICS, metrics)
-    for path in run.files():
-        # Ray Train's own notes on the checkpoints are of no use once it has ended.
-        if path.startswith(f"{CHECKPOINTS}/") and path.count("/") == 1:
-            run.delete(path)
-    # They are what a search resumes from, so they go last.
-    run.finish(metrics["job"], without=TRIALS)
-    run.store.delete_folder(f"{run.run_id}/{TRIALS}")
-    note(
-        f"test accuracy {evaluation.accuracy:.4f} (95 % interval {evaluation.accuracy_low:.4f}-"
-        f"{evaluation.accuracy_high:.4f}), best epoch {metrics['best_epoch']} of {metrics['epochs']}"
-        f" with val_accuracy {metrics['val']['accuracy']:.4f}"
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A training that has come to its end, measured on the test images; what results are made of.
+
+    Attributes:
+        history: one row an epoch, with the columns of ``history.csv``.
+        environment: content of ``environment.json``.
+        metrics: the content of ``metrics.json``, as of a train run.
+        plots: of training and test, as PNG by name.
+        tables, files: history, predictions and model by their paths in the run folder.
+        temporary: Ray Train's own notes on its checkpoints.
+    """
+
+    history: pd.DataFrame
+    environment: dict[str, Any]
+    metrics: TrainMetrics
+    plots: Figures
+    tables: dict[str, pd.DataFrame]
+    files: dict[str, bytes]
+    temporary: tuple[str, ...]
+
+    @property
+    def line(self) -> str:
+        """Says in one line what was reached."""
+        metrics, test = self.metrics, self.metrics.test
+        return (
+            f"test accuracy {test.accuracy:.4f} (95 % interval {test.accuracy_low:.4f}-{test.accuracy_high:.4f}), "
+            f"best epoch {metrics.best_epoch} of {metrics.epochs} with val_accuracy {metrics.val.accuracy:.4f}"
+        )
+
+
+def write_train_results(started: StartedRun[PreparedData], config: TrainConfig, outcome: TrainOutcome) -> None:
+    """Evaluates, writes every file of the run, the manifest last, and says where they are."""
+    model = measure(started, config, outcome)
+    plots = model.plots | started.data_figures.result()
+    report = Report(
+        title=f"Training {config.model}",
+        metrics=model.metrics,
+        data=started.data.summary,
+        config=asdict(config),
+        environment=model.environment,
+        plots=plots,
     )
-    note(f"finished in {metrics['seconds']['total']:.0f} s: {run.location}/{REPORT}")
-    return evaluation
+    results = Results(
+        metrics=model.metrics,
+        environment=model.environment,
+        page=render(report, model.history),
+        plots=plots,
+        tables=model.tables,
+        files=model.files,
+        temporary=model.temporary,
+    )
+    write_results(started.run, results)
+    finish_run(started.run, results, [model.line], started.note)
+
+
+def measure(started: StartedRun[PreparedData], config: TrainConfig, outcome: TrainOutcome) -> TrainedModel:
+    """Measures a training's model on the test images and draws its figures."""
+    reporting = time.time()
+    labels = started.data.test.labels
+    assert outcome.test_probabilities is not None
+    evaluation = evaluate(labels, outcome.test_probabilities)
+    history = pd.DataFrame(outcome.history.rows)
+    best_epoch = int(outcome.history.best["epoch"])
+    # Waited for before this thread draws: Matplotlib is not thread-safe.
+    started.data_figures.result()
+    plots = train_plots(history, best_epoch, evaluation, started.data.test, outcome.test_probabilities)
+    return TrainedModel(
+        history=history,
+        environment={**started.environment, "devices": list(outcome.devices), "precision": outcome.precision},
+        metrics=_metrics(started, config, outcome, evaluation, reporting),
+        plots=plots,
+        tables={HISTORY: history, PREDICTIONS: predictions_table(labels, outcome.test_probabilities)},
+        files={MODEL: outcome.model},
+        temporary=_checkpoint_notes(started.run),
+    )
 
 
 def _metrics(
+    started: StartedRun[PreparedData],
     config: TrainConfig,
-    run_id: str,
-    data: PreparedData,
     outcome: TrainOutcome,
     evaluation: Evaluation,
-    started: float,
     reporting: float,
-) -> dict[str, Any]:
+) -> TrainMetrics:
     rows, best = outcome.history.rows, outcome.history.best
     finished = time.time()
-    training = sum(row["seconds"] for row in rows)
-    return {
-        "job": TRAIN,
-        "run_id": run_id,
-        "model": config.model,
-        "parameters": outcome.parameters,
-        "seed": config.seed,
-        "precision": outcome.precision,
-        "started": utc(started),
-        "finished": utc(finished),
-        "epochs": len(rows),
-        "best_epoch": int(best["epoch"]),
-        "stopped_early": len(rows) < config.epochs,
-        "train": {"loss": best["loss"], "accuracy": best["accuracy"], "images": len(data.train)},
-        "val": {"loss": best["val_loss"], "accuracy": best["val_accuracy"], "images": len(data.val)},
-        "test": evaluation.as_dict(),
-        "seconds": {
-            "total": finished - started,
-            "training": training,
+    return TrainMetrics(
+        job=TRAIN,
+        run_id=started.run.run_id,
+        started=utc(started.started),
+        finished=utc(finished),
+        seconds={
+            "total": finished - started.started,
+            "training": sum(row["seconds"] for row in rows),
             "evaluation": outcome.evaluation_seconds,
             "report": finished - reporting,
         },
-        "images_per_second": float(np.median([row["images_per_second"] for row in rows])),
-        "workers": config.workers,
-        "restarts": outcome.restarts,
-    }
+        model=config.model,
+        parameters=outcome.parameters,
+        seed=config.seed,
+        precision=outcome.precision,
+        epochs=len(rows),
+        best_epoch=int(best["epoch"]),
+        stopped_early=len(rows) < config.epochs,
+        train=SetScores(best["loss"], best["accuracy"], len(started.data.train)),
+        val=SetScores(best["val_loss"], best["val_accuracy"], len(started.data.val)),
+        test=evaluation,
+        images_per_second=median(row["images_per_second"] for row in rows),
+        workers=config.workers,
+        restarts=outcome.restarts,
+    )
+
+
+def _checkpoint_notes(run: RunFolder) -> tuple[str, ...]:
+    """Ray Train's own notes on the checkpoints, which a resumption needs until the manifest is written."""
+    return tuple(path for path in run.files() if path.startswith(f"{CHECKPOINTS}/") and path.count("/") == 1)

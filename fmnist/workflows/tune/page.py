@@ -3,74 +3,69 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from fmnist.console import duration
 from fmnist.report.page import (
+    Report,
     command_again,
     compared_with_study,
     percent,
     plural,
     render_page,
-    shared_values,
     test_accuracy,
 )
 from fmnist.study import STUDY_SPACE, STUDY_TUNED_VAL_ACCURACY
-from fmnist.workflows.train.page import TrainReport
 from fmnist.workflows.tune.records import TrialRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fmnist.workflows.tune.results import TuneMetrics
 
 SCHEDULER_TITLES = {"hyperband": "Hyperband", "asha": "ASHA"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class TuneReport(TrainReport):
-    """What the page of a search shows: that of the retrained winner's training, and the trials.
+def render_tune(report: Report[TuneMetrics], history: pd.DataFrame, records: Sequence[TrialRecord]) -> str:
+    """Returns the page of a search as HTML, complete in itself.
 
-    ``metrics`` holds under ``search`` the search's settings, its result and the winner's number; ``plots`` also those
-    of :func:`fmnist.workflows.tune.plots.tune_plots`.
-
-    Attributes:
+    Args:
+        report: what every page shows.
+        history: of the retrained winner: one row an epoch, with the columns of ``history.csv``.
         records: every trial.
     """
-
-    records: Sequence[TrialRecord]
-
-
-def render_tune(report: TuneReport) -> str:
-    """Returns the page of a search as HTML, complete in itself."""
-    search = report.metrics["search"]
-    columns, rows = trial_rows(report.records, search["winner"])
+    metrics, search = report.metrics, report.metrics.search
+    columns, rows = trial_rows(records, search.winner)
     return render_page(
         "tune/page.html",
-        headline=tune_headline(report.metrics),
-        comparison=tune_comparison(report.metrics),
-        scheduler=SCHEDULER_TITLES[search["scheduler"]],
-        winner=next(record for record in report.records if record.trial == search["winner"]),
+        headline=tune_headline(metrics),
+        comparison=tune_comparison(metrics),
+        scheduler=SCHEDULER_TITLES[search.scheduler],
+        winner=next(record for record in records if record.trial == search.winner),
         trial_columns=columns,
         trial_rows=rows,
-        conditional=len({tuple(sorted(record.parameters)) for record in report.records}) > 1,
-        errors={f"trial {record.trial}": record.error for record in report.records if record.status == "failed"},
+        conditional=len({tuple(sorted(record.parameters)) for record in records}) > 1,
+        errors={f"trial {record.trial}": record.error for record in records if record.status == "failed"},
         command_winner=shlex.join(["fmnist", "train", "--config", f"{report.run_id}/best.yaml"]),
         command_again=command_again("tune", report.run_id),
-        title=report.title,
-        **shared_values(report, report.metrics["test"]["per_class"]),
+        history=history,
+        **report.shared_values(metrics.test.per_class),
     )
 
 
-def tune_headline(metrics: Mapping[str, Any]) -> str:
+def tune_headline(metrics: TuneMetrics) -> str:
     """Says a search's result, and what it cost, in one sentence."""
-    search = metrics["search"]
-    budget = f"{plural(search['trials'], 'trial')} ({plural(search['epochs'], 'epoch')} in all)"
-    return f"The best of {budget}, retrained, reaches {test_accuracy(metrics)}"
+    search = metrics.search
+    budget = f"{plural(search.trials, 'trial')} ({plural(search.epochs, 'epoch')} in all)"
+    return f"The best of {budget}, retrained, reaches {test_accuracy(metrics.test)}"
 
 
-def tune_comparison(metrics: Mapping[str, Any]) -> str:
+def tune_comparison(metrics: TuneMetrics) -> str:
     """Says in one sentence how the retrained winner's validation accuracy compares with that of the study's search."""
     study = "what the best of the study's own Hyperband search reached once retrained,"
     compared = compared_with_study(metrics, study, STUDY_TUNED_VAL_ACCURACY)
-    space = metrics["search"]["space"]
+    space = metrics.search.space
     return compared if space == STUDY_SPACE else f"{compared} The space {space} is not the one that the study searched."
 
 

@@ -1,13 +1,55 @@
-"""What a search brings back."""
+"""From what a search and the training of its best brought back to the files of a finished run."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from concurrent.futures import Future
+from dataclasses import asdict, dataclass, fields
 
-from fmnist.workflows.tune.config import TuneConfig
+from fmnist.data.preparation import PreparedData
+from fmnist.distributed.session import Figures, StartedRun
+from fmnist.report.page import Report
+from fmnist.runs import TRIALS
+from fmnist.runs.results import Results, finish_run, write_results
+from fmnist.workflows.train.config import TrainConfig
+from fmnist.workflows.train.outcome import TrainOutcome
+from fmnist.workflows.train.results import TrainMetrics, measure
+from fmnist.workflows.tune.config import TUNE, TuneConfig
+from fmnist.workflows.tune.page import render_tune
 from fmnist.workflows.tune.records import TrialRecord
+
+
+@dataclass(frozen=True)
+class SearchSummary:
+    """A search in numbers.
+
+    Attributes:
+        space, scheduler, max_epochs, factor, iterations: see `TuneConfig`.
+        trials, failed: how many trials there were, and how many of them failed.
+        epochs: of all trials together.
+        winner: number of the trial whose hyper-parameters were trained.
+        val_accuracy: the winner's highest in the search.
+        seconds: from the job's start to the search's end.
+    """
+
+    space: str
+    scheduler: str
+    max_epochs: int
+    factor: int
+    iterations: int
+    trials: int
+    failed: int
+    epochs: int
+    winner: int
+    val_accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneMetrics(TrainMetrics):
+    """The content of a tune run's ``metrics.json``: the winner's training, and the search."""
+
+    search: SearchSummary
 
 
 @dataclass(frozen=True)
@@ -19,26 +61,65 @@ class SearchOutcome:
         records: every trial, in the order of the numbers.
         winner: the trial whose hyper-parameters were trained.
         seconds: from the job's start to the search's end.
+        figures: of the trials, as PNG by name; drawn while the winner is trained.
     """
 
     config: TuneConfig
     records: Sequence[TrialRecord]
     winner: TrialRecord
     seconds: float
+    figures: Future[Figures]
 
-    def metrics(self) -> dict[str, Any]:
-        """The content of ``metrics.json`` under ``search``."""
+    def summary(self) -> SearchSummary:
+        """The search in numbers."""
         assert self.winner.best
-        return {
-            "space": self.config.space,
-            "scheduler": self.config.scheduler,
-            "max_epochs": self.config.max_epochs,
-            "factor": self.config.factor,
-            "iterations": self.config.iterations,
-            "trials": len(self.records),
-            "failed": sum(record.status == "failed" for record in self.records),
-            "epochs": sum(record.epochs for record in self.records),
-            "winner": self.winner.trial,
-            "val_accuracy": self.winner.best["val_accuracy"],
-            "seconds": self.seconds,
-        }
+        return SearchSummary(
+            space=self.config.space,
+            scheduler=self.config.scheduler,
+            max_epochs=self.config.max_epochs,
+            factor=self.config.factor,
+            iterations=self.config.iterations,
+            trials=len(self.records),
+            failed=sum(record.status == "failed" for record in self.records),
+            epochs=sum(record.epochs for record in self.records),
+            winner=self.winner.trial,
+            val_accuracy=self.winner.best["val_accuracy"],
+            seconds=self.seconds,
+        )
+
+
+def write_tune_results(
+    started: StartedRun[PreparedData], search: SearchOutcome, config: TrainConfig, outcome: TrainOutcome
+) -> None:
+    """Evaluates, writes every file of the run, the manifest last, and says where they are.
+
+    Args:
+        config: of the winner's training.
+        outcome: of that training.
+    """
+    # Waited for before this thread draws: Matplotlib is not thread-safe.
+    plots = search.figures.result()
+    model = measure(started, config, outcome)
+    plots = plots | model.plots | started.data_figures.result()
+    of_training = {one.name: getattr(model.metrics, one.name) for one in fields(TrainMetrics)}
+    metrics = TuneMetrics(**{**of_training, "job": TUNE}, search=search.summary())
+    report = Report(
+        title=f"Hyper-parameter search over {search.config.space}",
+        metrics=metrics,
+        data=started.data.summary,
+        config=asdict(search.config),
+        environment=model.environment,
+        plots=plots,
+    )
+    results = Results(
+        metrics=metrics,
+        environment=model.environment,
+        page=render_tune(report, model.history, search.records),
+        plots=plots,
+        tables=model.tables,
+        files=model.files,
+        # The trials are what a search resumes from.
+        temporary=(*model.temporary, TRIALS),
+    )
+    write_results(started.run, results)
+    finish_run(started.run, results, [model.line], started.note)

@@ -1,0 +1,154 @@
+"""What a job leaves in its run folder when it ends: typed metrics, and the files, written in one order."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from fmnist.errors import first_line
+from fmnist.runs.documents import parse_json
+from fmnist.runs.folder import ENVIRONMENT, METRICS, PLOTS, PREDICTIONS, REPORT, RunFolder
+from fmnist.training.evaluation import Evaluation
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metrics:
+    """What ``metrics.json`` has for every job; each job's own class adds to it.
+
+    Attributes:
+        job: name of the job.
+        run_id: the run's id.
+        started, finished: UTC, such as ``2026-11-23T18:45:00Z``.
+        seconds: wall or processor time by what it went into; ``total`` is the wall time of the whole run.
+    """
+
+    job: str
+    run_id: str
+    started: str
+    finished: str
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class SetScores:
+    """A model's scores on one set of images: mean loss in nats, accuracy from 0 to 1, number of images."""
+
+    loss: float
+    accuracy: float
+    images: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelMetrics(Metrics):
+    """What ``metrics.json`` has for a job that leaves a model.
+
+    Attributes:
+        model: name of the model, search space or backbone.
+        parameters: of the model.
+        seed: of the split, the initial weights and the order of the images.
+        precision: of the products, ``float32`` or ``bfloat16``.
+        epochs: how many the model was trained.
+        best_epoch: the epoch, from 1, whose weights were kept.
+        train, val: scores of the kept epoch.
+        test: the saved model on the test images.
+        restarts: how often workers were started again.
+    """
+
+    model: str
+    parameters: int
+    seed: int
+    precision: str
+    epochs: int
+    best_epoch: int
+    train: SetScores
+    val: SetScores
+    test: Evaluation
+    restarts: int
+
+
+AnyMetrics = TypeVar("AnyMetrics", bound=Metrics)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """The files that a job writes when its work is done.
+
+    Attributes:
+        metrics: content of ``metrics.json``.
+        environment: content of ``environment.json``: as written at the start, and what the work itself found.
+        page: content of ``report.html``.
+        plots: PNG by name.
+        tables: CSV files by path; the probabilities of ``predictions.csv`` have six digits.
+        files: content of other files by path.
+        temporary: files and folders that only an unfinished run needs; they are deleted after the manifest is written.
+    """
+
+    metrics: Metrics
+    environment: Mapping[str, Any]
+    page: str
+    plots: Mapping[str, bytes]
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+    files: Mapping[str, bytes] = field(default_factory=dict)
+    temporary: Sequence[str] = ()
+
+
+def write_results(run: RunFolder, results: Results) -> None:
+    """Writes all files but the manifest.
+
+    Raises:
+        StoreError: if the store cannot be written.
+    """
+    for path, content in results.files.items():
+        run.put_bytes(path, content)
+    for path, table in results.tables.items():
+        digits = {"float_format": "%.6g"} if path.endswith(PREDICTIONS) else {}
+        run.put_csv(path, table, **digits)
+    for name, image in results.plots.items():
+        run.put_bytes(f"{PLOTS}/{name}.png", image)
+    run.put_json(ENVIRONMENT, results.environment)
+    run.put_bytes(REPORT, results.page.encode())
+    run.put_json(METRICS, asdict(results.metrics))
+
+
+def finish_run(run: RunFolder, results: Results, lines: Sequence[str], note: Callable[[str], None]) -> None:
+    """Writes the manifest, says where the results are, and deletes what only a resumption needs.
+
+    With the manifest the run is finished. What fails afterwards is one line on standard error and no error of the job.
+
+    Args:
+        results: as they were written.
+        lines: to show then.
+        note: shows a line.
+
+    Raises:
+        StoreError: if the manifest cannot be written.
+        IntegrityError: if a file that was written is gone or has another size.
+    """
+    metrics = results.metrics
+    run.finish(metrics.job, without=results.temporary)
+    try:
+        for line in lines:
+            note(line)
+        note(f"finished in {metrics.seconds['total']:.0f} s: {run.location}/{REPORT}")
+        for path in results.temporary:
+            run.delete(path)
+            run.store.delete_folder(f"{run.run_id}/{path}")
+    except Exception as error:
+        with suppress(OSError):
+            print(f"fmnist: run {run.run_id} is finished, but: {first_line(error)}", file=sys.stderr)
+
+
+def read_metrics(run: RunFolder, record: type[AnyMetrics]) -> AnyMetrics:
+    """Returns the metrics of a finished run.
+
+    Raises:
+        MissingKeyError: if there are none.
+        IntegrityError: if they are not such a record.
+    """
+    return parse_json(run.get_bytes(METRICS), record, f"{run.location}/{METRICS}")
