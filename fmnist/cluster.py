@@ -7,13 +7,14 @@ import math
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import ray
 
+from fmnist.cluster_access import check_address, own_token
 from fmnist.errors import UserError
 
 # Of a local cluster, whatever another cluster's are.
@@ -123,7 +124,9 @@ def connected() -> Iterator[Resources]:
             "RAY_GCS_SERVER_PORT": str(port),
             "RAY_ADDRESS": f"127.0.0.1:{port}",
         }
-    with _environment(settings):
+    else:
+        check_address(address)
+    with _environment(settings), own_token() if address == "local" else nullcontext():
         try:
             ray.init(
                 address=address,
