@@ -1,4 +1,4 @@
-"""Access to a Ray cluster: the token of a local one, and what keeps a job from joining the one that it is told to join."""
+"""Access to a Ray cluster: a local one's token, and what is wrong with a RAY_ADDRESS."""
 
 from __future__ import annotations
 
@@ -10,9 +10,12 @@ from contextlib import contextmanager
 import grpc
 import ray
 from ray._private import services
-from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray._private.authentication.authentication_token_setup import (
+    AuthenticationTokenLoader,
+    Config,
+    maybe_enable_token_auth_if_token_available,
+)
 from ray._private.gcs_utils import create_gcs_channel
-from ray._raylet import AuthenticationTokenLoader, Config
 from ray.core.generated.gcs_service_pb2 import GetClusterIdRequest
 from ray.core.generated.gcs_service_pb2_grpc import NodeInfoGcsServiceStub
 
@@ -47,13 +50,14 @@ def own_token() -> Iterator[None]:
 
 
 def check_address(address: str) -> None:
-    """Asks the cluster at an address of RAY_ADDRESS for its id, as Ray's first request does, but only once.
+    """Asks the cluster at an address for its id, as Ray does first, but only once: Ray tries for 20 s to minutes.
 
-    Ray itself tries for 20 seconds to minutes, and writes raw log lines meanwhile.
+    Args:
+        address: what RAY_ADDRESS says, not empty.
 
     Raises:
-        UserError: if the address is none of a head, no Ray answers there within `ANSWER_SECONDS`, or it wants another
-            token.
+        UserError: if the address is not a head's, no cluster answers there within `ANSWER_SECONDS`, or it wants
+            another token.
     """
     head = _address_of_head(address)
     if address == "auto":
@@ -95,5 +99,5 @@ def _refusal(error: grpc.RpcError) -> str:
         reason = error.details().splitlines()[0].rpartition(": ")[2].strip("[]")
         return f"no Ray cluster answers there ({reason}), expected the HOST:PORT that `ray start --head` has printed"
     if AuthenticationTokenLoader.instance().has_token():
-        return "the cluster wants another token than the one in RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
+        return "the cluster wants another token than that of RAY_AUTH_TOKEN, RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token"
     return f"the cluster wants a token, expected {HOW_TO_GIVE_A_TOKEN}"
