@@ -21,9 +21,9 @@ from typing import Any
 import ray
 from ray._private.worker import global_worker
 
-from fmnist.artifacts import RunFolder
-from fmnist.artifacts.manifest import Manifest
 from fmnist.cli import main
+from fmnist.runs import RunFolder
+from fmnist.runs.manifest import Manifest
 
 REFERENCES = 5000
 SECONDS_BETWEEN = 0.0005

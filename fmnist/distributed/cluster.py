@@ -10,13 +10,14 @@ import socket
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import ray
 
+from fmnist.distributed.access import check_address, own_token
 from fmnist.errors import UserError, first_line
 
 # Of a local cluster, whatever another cluster's are.
@@ -127,7 +128,9 @@ def connected() -> Iterator[Resources]:
             "RAY_GCS_SERVER_PORT": str(port),
             "RAY_ADDRESS": f"127.0.0.1:{port}",
         }
-    with _environment(settings):
+    else:
+        check_address(address)
+    with _environment(settings), own_token() if address == "local" else nullcontext():
         try:
             ray.init(
                 address=address,

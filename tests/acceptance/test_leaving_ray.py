@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fmnist.artifacts import FolderStore, RunFolder
+from fmnist.runs import RunFolder
+from fmnist.storage import FolderStore
 from jobs import OWN_RAY, REPOSITORY, Job, command
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")

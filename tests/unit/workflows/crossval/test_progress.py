@@ -9,7 +9,7 @@ import pytest
 from clock import Clock
 from rich.console import Console
 
-from fmnist.workflows.crossval.job import progress as fold_progress
+from fmnist.workflows.crossval import progress as fold_progress
 from fmnist.workflows.crossval.progress import LINE_INTERVAL, FoldProgress
 
 

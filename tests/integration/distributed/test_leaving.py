@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import ray
 
-from fmnist import cluster
-from fmnist.artifacts import FolderStore, RunFolder
-from fmnist.config import TrainConfig
+from fmnist.distributed import cluster
+from fmnist.distributed.events import heard, open_events
+from fmnist.distributed.session import Session, run_on_ray
 from fmnist.errors import TrainingError
-from fmnist.workflows.events import heard, open_events
-from fmnist.workflows.session import Session, run_on_ray
+from fmnist.runs import RunFolder
+from fmnist.storage import FolderStore
+from fmnist.workflows.train.config import TrainConfig
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

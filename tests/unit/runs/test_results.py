@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from fmnist.artifacts import FolderStore, RunFolder
-from fmnist.workflows.session import finish_run
+from fmnist.distributed.session import finish_run
+from fmnist.runs import RunFolder
+from fmnist.storage import FolderStore
 
 
 def test_what_fails_after_the_manifest_is_one_line_and_no_error(

@@ -7,7 +7,7 @@ import pytest
 from clock import Clock
 from rich.console import Console
 
-from fmnist.workflows.tune.job import progress as search_progress
+from fmnist.workflows.tune import progress as search_progress
 from fmnist.workflows.tune.progress import RemainingTime, SearchProgress
 from fmnist.workflows.tune.records import TrialRecord
 
