@@ -15,8 +15,12 @@ from pathlib import Path
 from s3_server import S3Server
 
 _UNSHARE = ("unshare", "--map-root-user", "--net", "--pid", "--fork", "--mount-proc", "--kill-child")
-# Bash is the machine's first process, for it waits for those that lose their parents.
-_BOOT = 'ip link set lo up && "$@"; exit $?'
+# Bash is the machine's first process, for it waits for those that lose their parents. Ray takes the address that a
+# packet to the internet would have; without a route it guesses by the host's name.
+_BOOT = (
+    "ip link set lo up && ip address add 10.0.0.1/32 dev lo && ip route add default dev lo src 10.0.0.1 "
+    '&& "$@"; exit $?'
+)
 
 
 def why_not() -> str:

@@ -39,8 +39,10 @@ def machine() -> None:
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """The repository's files, with the environment that the tests run in, in which make has nothing to set up."""
-    made = shutil.ignore_patterns(".git", ".venv", "artifacts", "shared", "__pycache__", ".*_cache", ".hypothesis")
+    made = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".*_cache", ".hypothesis")
     clone = Path(shutil.copytree(REPOSITORY, tmp_path / "clone", ignore=made))
+    for folder in ("artifacts", "shared"):
+        shutil.rmtree(clone / folder, ignore_errors=True)
     environment = clone / ".venv"
     environment.mkdir()
     for part in Path(sys.prefix).iterdir():
