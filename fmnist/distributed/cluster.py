@@ -10,7 +10,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -160,15 +160,16 @@ def _leave() -> None:
     references of the job are released first, and none can be released by the garbage collector meanwhile, whichever
     thread runs it. What fails here is one line: the job's result is decided.
     """
-    gc.collect()
-    gc.freeze()
     try:
+        gc.collect()
+        gc.freeze()
         # It watches a cluster that cannot grow, and does not end when Ray asks it to: Ray waits a second for it.
         if (node := ray._private.worker._global_node) is not None:
             node.kill_monitor(check_alive=False)
         ray.shutdown()
     except BaseException as error:
-        print(f"fmnist: Ray did not end cleanly: {first_line(error)}", file=sys.stderr)
+        with suppress(OSError):
+            print(f"fmnist: Ray did not end cleanly: {first_line(error)}", file=sys.stderr)
     finally:
         gc.unfreeze()
 

@@ -36,6 +36,7 @@ class Run:
             return job.wait(), job.output
 
 
+@pytest.mark.timeout(560)
 @pytest.mark.parametrize("job", ["train", "tune", "crossval", "transfer"])
 def test_run_without_a_manifest_is_finished_without_training_and_before_ray_is_left(
     job: str, tiny_data: Path, tmp_path: Path
