@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
 import socket
+import sys
+import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Literal
 
 import ray
 
-from fmnist.errors import UserError
+from fmnist.errors import UserError, first_line
 
 # Of a local cluster, whatever another cluster's are.
 OURS = frozenset({"RAY_GCS_SERVER_PORT", "RAY_ADDRESS", "RAY_USAGE_STATS_ENABLED"})
@@ -90,7 +93,8 @@ def held(resources: Resources) -> Iterator[None]:
 def connected() -> Iterator[Resources]:
     """Joins the cluster named by ``RAY_ADDRESS``, as in a job given to ``ray job submit``, else starts a local one.
 
-    Inside another such block, as a pipeline's jobs are, it is that block's cluster.
+    Inside another such block, as a pipeline's jobs are, it is that block's cluster. The end of the outermost block is
+    the only place that leaves Ray. By then every thread that the block has started must have ended.
 
     Raises:
         UserError: if the named cluster does not answer, or wants another token.
@@ -139,8 +143,43 @@ def connected() -> Iterator[Resources]:
             resources = _resources(started_here=address == "local")
             with held(resources):
                 yield resources
+        except BaseException as error:
+            _clear_frames(error)
+            raise
         finally:
-            ray.shutdown()
+            _leave()
+
+
+def _leave() -> None:
+    """Disconnects from Ray, and ends the cluster if this process started it.
+
+    An object reference that is released while Ray's core worker shuts down ends the process by ``_exit(1)``. So the
+    references of the job are released first, and none can be released by the garbage collector meanwhile, whichever
+    thread runs it. What fails here is one line: the job's result is decided.
+    """
+    try:
+        gc.collect()
+        gc.freeze()
+        # It watches a cluster that cannot grow, and does not end when Ray asks it to: Ray waits a second for it.
+        if (node := ray._private.worker._global_node) is not None:
+            node.kill_monitor(check_alive=False)
+        ray.shutdown()
+    except BaseException as error:
+        with suppress(OSError):
+            print(f"fmnist: Ray did not end cleanly: {first_line(error)}", file=sys.stderr)
+    finally:
+        gc.unfreeze()
+
+
+def _clear_frames(error: BaseException) -> None:
+    """Releases the local variables that an error's traceback and those of its causes keep alive."""
+    errors, seen = [error], set()
+    while errors:
+        one = errors.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            traceback.clear_frames(one.__traceback__)
+            errors += [other for other in (one.__cause__, one.__context__) if other is not None]
 
 
 @contextmanager

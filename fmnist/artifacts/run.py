@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -156,12 +156,12 @@ class RunFolder:
         start = len(self.run_id) + 1
         return {entry.key[start:]: entry.size for entry in self.store.entries(self.run_id)}
 
-    def finish(self, job: str, without: str = "") -> Manifest:
+    def finish(self, job: str, without: Collection[str] = ()) -> Manifest:
         """Writes the manifest: from now on the run is finished.
 
         Args:
             job: that the run is of.
-            without: a folder that is no part of the finished run, and about to be deleted.
+            without: files and folders that are no part of the finished run, and about to be deleted.
 
         The sums are those of what this object was given to write. A file that is only in the store, such as a
         checkpoint, or that an earlier process wrote, is read back.
@@ -171,7 +171,7 @@ class RunFolder:
         """
 
         def belongs(path: str) -> bool:
-            return path != MANIFEST and not (without and path.startswith(f"{without}/"))
+            return path != MANIFEST and not any(path == one or path.startswith(f"{one}/") for one in without)
 
         stored = {path: size for path, size in self.files().items() if belongs(path)}
         for path, file in self._written.items():

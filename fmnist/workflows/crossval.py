@@ -6,7 +6,6 @@ processes as there is room for, and what they leave in the run folder becomes ar
 
 from __future__ import annotations
 
-import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -22,7 +21,8 @@ from fmnist.folds import Weights
 from fmnist.workflows.events import heard, open_events
 from fmnist.workflows.fold import FoldNews, FoldOutcome, FoldTask, read_fold, train_folds
 from fmnist.workflows.preparation import PreparedFolds, prepare_folds
-from fmnist.workflows.runs import begin_run, is_done, open_run
+from fmnist.workflows.runs import is_done, open_run
+from fmnist.workflows.session import Figures, Session, run_on_ray
 from fmnist.workflows.spaces import check_model
 
 # What one Ray task trains: a fold, or with carried weights all of them.
@@ -42,40 +42,29 @@ def crossval(config: CrossvalConfig) -> RunFolder:
         UserError: if data, store, run id, model or resources are not as they must be; nothing has been trained then.
         TrainingError: if a fold cannot be trained; the run folder keeps those that were.
     """
-    started = time.time()
     run = open_run(CROSSVAL, config)
-    if is_done(run, config):
-        return run
-    with (
-        ThreadPoolExecutor() as beside,
-        FoldProgress(config.folds, config.epochs, carried=config.carry_weights) as progress,
-    ):
-        progress.note(f"run {run.run_id} in {run.store.location}")
-        preparing = beside.submit(prepare_folds, config, progress.note)
-        with cluster.connected() as resources:
-            cluster.check_room(resources, "fold", 1, config.cpus_per_fold, config.gpus_per_fold)
-            data = preparing.result()
-            at_once = f", {config.concurrency} at once at most" if config.concurrency != "auto" else ""
-            progress.note(
-                f"Ray: {resources}; a fold: {config.cpus_per_fold:g} CPUs, {config.gpus_per_fold:g} GPUs{at_once}"
-            )
-            if shared := cluster.shared_folder(resources, run.store.location):
-                progress.note(shared)
-            check_model(config.model, config.hyperparameters)
-            environment = begin_run(run, config, data.summary)
-            figures = beside.submit(_draw_data, data)
-            outcomes = _run_folds(config, run, data, progress, resources)
-
-            from fmnist.workflows.crossval_results import write_crossval_results
-
-            # Written while Ray ends.
-            arguments = (config, run, data, outcomes, environment, figures.result(), started, progress)
-            writing = beside.submit(write_crossval_results, *arguments)
-        writing.result()
+    if not is_done(run, config):
+        run_on_ray(run, config, prepare_folds, _crossval)
     return run
 
 
-def _draw_data(data: PreparedFolds) -> dict[str, bytes]:
+def _crossval(session: Session[CrossvalConfig, PreparedFolds]) -> None:
+    """Trains and measures all folds, and writes the results."""
+    config, resources = session.config, session.resources
+    cluster.check_room(resources, "fold", 1, config.cpus_per_fold, config.gpus_per_fold)
+    at_once = f", {config.concurrency} at once at most" if config.concurrency != "auto" else ""
+    session.note(f"Ray: {resources}; a fold: {config.cpus_per_fold:g} CPUs, {config.gpus_per_fold:g} GPUs{at_once}")
+    check_model(config.model, config.hyperparameters)
+    started_run = session.begin(_draw_data)
+    with FoldProgress(config.folds, config.epochs, carried=config.carry_weights) as progress:
+        outcomes = _run_folds(config, session.run, session.data, progress, resources)
+
+    from fmnist.workflows.crossval_results import write_crossval_results
+
+    write_crossval_results(started_run, config, outcomes, progress.restarts)
+
+
+def _draw_data(data: PreparedFolds) -> Figures:
     """Draws the data's figures, and imports what results are written with, while the folds are trained."""
     import fmnist.workflows.crossval_results  # noqa: F401
     from fmnist.report.data_plots import data_plots

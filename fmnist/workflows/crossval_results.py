@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from statistics import mean
 from typing import Any
@@ -20,48 +20,40 @@ from fmnist.artifacts import (
     PLOTS,
     PREDICTIONS,
     REPORT,
-    RunFolder,
     utc,
 )
 from fmnist.config import CROSSVAL, CrossvalConfig
 from fmnist.evaluation import Evaluation, evaluate, predictions_table
-from fmnist.fold_progress import FoldProgress
 from fmnist.folds import INTERVAL_METHOD, FoldRecord, folds_table, held_out_share, history_table, spread
 from fmnist.report.crossval_page import CrossvalReport, render_crossval
 from fmnist.report.crossval_plots import crossval_plots
 from fmnist.workflows.fold import FoldOutcome
 from fmnist.workflows.preparation import PreparedFolds
 from fmnist.workflows.results import csv_bytes
+from fmnist.workflows.session import StartedRun, finish_run
 
 
 def write_crossval_results(
-    config: CrossvalConfig,
-    run: RunFolder,
-    data: PreparedFolds,
-    outcomes: Sequence[FoldOutcome],
-    environment: Mapping[str, Any],
-    figures: Mapping[str, bytes],
-    started: float,
-    progress: FoldProgress,
+    started_run: StartedRun[PreparedFolds], config: CrossvalConfig, outcomes: Sequence[FoldOutcome], restarts: int
 ) -> None:
     """Measures the folds, writes every file of the run, the manifest last, and says where they are.
 
     Args:
         outcomes: of all folds; those with carried weights, if any, beside the others.
-        environment: of the driver, as written at the start.
-        figures: of the data, as PNG by name.
-        started: the job's start, seconds since the epoch.
-        progress: shows lines, and knows how often folds were started again.
+        restarts: how often folds were started again.
     """
     reporting = time.time()
+    run, data = started_run.run, started_run.data
     records = [_record(outcome, data) for outcome in outcomes]
     fresh = [record for record in records if record.weights == "fresh"]
     probabilities = _probabilities_of_all(outcomes, data)
     pooled = evaluate(data.images.labels, probabilities)
     precisions = sorted({outcome.precision for outcome in outcomes})
     devices = sorted({device for outcome in outcomes for device in outcome.devices})
-    environment = {**environment, "devices": devices, "precision": ", ".join(precisions)}
-    plots = crossval_plots(records, pooled, data.images, probabilities) | dict(figures)
+    environment = {**started_run.environment, "devices": devices, "precision": ", ".join(precisions)}
+    # Waited for before this thread draws: Matplotlib is not thread-safe.
+    of_data = started_run.data_figures.result()
+    plots = crossval_plots(records, pooled, data.images, probabilities) | of_data
 
     run.put_bytes(FOLDS_TABLE, csv_bytes(folds_table(records)))
     run.put_bytes(HISTORY, csv_bytes(history_table(records)))
@@ -77,7 +69,7 @@ def write_crossval_results(
         "parameters": outcomes[0].parameters,
         "seed": config.seed,
         "precision": environment["precision"],
-        "started": utc(started),
+        "started": utc(started_run.started),
         "finished": utc(finished),
         "folds": len(fresh),
         "epochs": sum(len(record.rows) for record in fresh),
@@ -86,11 +78,11 @@ def write_crossval_results(
         "held_out": _held_out(fresh, pooled),
         "carried": _carried([record for record in records if record.weights == "carried"]),
         "seconds": {
-            "total": finished - started,
+            "total": finished - started_run.started,
             "training": sum(record.seconds for record in records),
             "report": finished - reporting,
         },
-        "restarts": progress.restarts,
+        "restarts": restarts,
     }
     page = render_crossval(
         CrossvalReport(
@@ -105,20 +97,19 @@ def write_crossval_results(
     )
     run.put_bytes(REPORT, page.encode())
     run.put_json(METRICS, metrics)
-    # They are what a run resumes from, so they go last.
-    run.finish(CROSSVAL, without=FOLDS)
-    run.store.delete_folder(f"{run.run_id}/{FOLDS}")
     held_out = metrics["held_out"]
-    progress.note(
+    lines = [
         f"held-out accuracy {held_out['accuracy']:.4f} +- {held_out['accuracy_sd']:.4f} over {len(fresh)} folds "
         f"(95 % interval of the mean {held_out['accuracy_low']:.4f}-{held_out['accuracy_high']:.4f})"
-    )
+    ]
     if carried := metrics["carried"]:
-        progress.note(
+        lines.append(
             f"with weights carried from fold to fold, as in the study, it seems to be {carried['accuracy'][0]:.4f} in "
             f"the first and {carried['accuracy'][-1]:.4f} in the last"
         )
-    progress.note(f"finished in {finished - started:.0f} s: {run.location}/{REPORT}")
+    lines.append(f"finished in {metrics['seconds']['total']:.0f} s: {run.location}/{REPORT}")
+    # The folds are what a run resumes from.
+    finish_run(run, CROSSVAL, lines, started_run.note, folders=[FOLDS])
 
 
 def _record(outcome: FoldOutcome, data: PreparedFolds) -> FoldRecord:

@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -116,7 +114,7 @@ def run_workers(
     )
     with shown(events, progress) as starts:
         try:
-            outcome: Outcome = _in_a_thread(trainer.fit).return_value
+            outcome: Outcome = trainer.fit().return_value
         except ray.train.TrainingFailedError as error:
             if known := known_cause(error):
                 raise TrainingError(f"run {run.run_id}: {known}") from error
@@ -127,21 +125,6 @@ def run_workers(
                 ) from error
             raise
     return outcome, len(starts) - 1
-
-
-def _in_a_thread(function: Callable[[], Any]) -> Any:
-    """Runs a function in a thread, where Ray Train leaves Control-C alone: its own handler ends a job with success."""
-    outcome: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            outcome.set_result(function())
-        except BaseException as error:
-            outcome.set_exception(error)
-
-    # A daemon: an interrupted job does not wait for what Ray may never say any more.
-    threading.Thread(target=run, name="ray-train", daemon=True).start()
-    return outcome.result()
 
 
 def join(cpus: float) -> Shard:

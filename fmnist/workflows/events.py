@@ -34,7 +34,10 @@ def tell_at_once(events: Queue, event: object) -> None:
 
 @contextmanager
 def heard(events: Queue, listener: Callable[[Any], None]) -> Iterator[None]:
-    """Calls ``listener`` with every event, in a thread beside the block, and with those left when it ends."""
+    """Calls ``listener`` with every event, in a thread beside the block, and with those left when it ends.
+
+    The thread ends before the block does: one that held an object reference while Ray ends could end the process.
+    """
     ended = threading.Event()
 
     def listen() -> None:
@@ -51,7 +54,7 @@ def heard(events: Queue, listener: Callable[[Any], None]) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        thread.join(timeout=10)
+        thread.join()
 
 
 @contextmanager

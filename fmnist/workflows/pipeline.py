@@ -28,6 +28,7 @@ from fmnist.progress import labelled, plain_console
 from fmnist.weights import SUFFIX, obtain_weights
 from fmnist.workflows.preparation import PreparedData, prepare
 from fmnist.workflows.runs import begin_run, changed_setting, goes_on, is_done, open_run
+from fmnist.workflows.session import finish_run
 
 Note = Callable[[str], None]
 
@@ -105,16 +106,17 @@ def pipeline(config: PipelineConfig) -> RunFolder:
         note(f"{len(wanted)} stages, {len(wanted) - len(missing)} of them finished before")
         for side_by_side in sides:
             failures |= _run_side_by_side(side_by_side, resources, note)
-    outcomes = [_outcome(stage, failures) for stage in stages]
-    before = sum(one.seconds for one in outcomes if one.stage in wanted and one.stage not in missing)
-    metrics = _write_report(config, run, data, outcomes, environment, started, before)
-    if failures:
-        raise TrainingError(
-            f"run {run.run_id}: {len(failures)} of {len(wanted)} stages failed, {', '.join(failures)}; "
-            f"{run.location}/{REPORT} has the others, and the same command with this --run-id runs what is missing"
-        )
-    run.finish(PIPELINE)
-    note(f"finished in {metrics['seconds']['total']:.0f} s: {run.location}/{REPORT}")
+        outcomes = [_outcome(stage, failures) for stage in stages]
+        before = sum(one.seconds for one in outcomes if one.stage in wanted and one.stage not in missing)
+        metrics = _write_report(config, run, data, outcomes, environment, started, before)
+        if failures:
+            raise TrainingError(
+                f"run {run.run_id}: {len(failures)} of {len(wanted)} stages failed, {', '.join(failures)}; "
+                f"{run.location}/{REPORT} has the others, and the same command with this --run-id runs what is missing"
+            )
+        # Before Ray is left, as in every job.
+        line = f"finished in {metrics['seconds']['total']:.0f} s: {run.location}/{REPORT}"
+        finish_run(run, PIPELINE, [line], note)
     return run
 
 

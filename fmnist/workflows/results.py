@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,17 +21,16 @@ from fmnist.artifacts import (
     PREDICTIONS,
     REPORT,
     TRIALS,
-    RunFolder,
     utc,
 )
 from fmnist.config import TRAIN, TUNE, TrainConfig, TuneConfig
 from fmnist.evaluation import Evaluation, evaluate, predictions_table
 from fmnist.report.page import TrainReport, TuneReport, render, render_tune
 from fmnist.report.plots import train_plots
-from fmnist.report.tune_plots import tune_plots
 from fmnist.trials import TrialRecord
 from fmnist.workflows.outcome import TrainOutcome
 from fmnist.workflows.preparation import PreparedData
+from fmnist.workflows.session import Figures, StartedRun, finish_run
 
 
 @dataclass(frozen=True)
@@ -42,12 +42,14 @@ class SearchOutcome:
         records: every trial, in the order of the numbers.
         winner: the trial whose hyper-parameters were trained.
         seconds: from the job's start to the search's end.
+        figures: of the trials, as PNG by name; drawn while the winner is trained.
     """
 
     config: TuneConfig
     records: Sequence[TrialRecord]
     winner: TrialRecord
     seconds: float
+    figures: Future[Figures]
 
     def metrics(self) -> dict[str, Any]:
         """The content of ``metrics.json`` under ``search``."""
@@ -68,36 +70,30 @@ class SearchOutcome:
 
 
 def write_results(
+    started_run: StartedRun[PreparedData],
     config: TrainConfig,
-    run: RunFolder,
-    data: PreparedData,
     outcome: TrainOutcome,
-    environment: Mapping[str, Any],
-    figures: Mapping[str, bytes],
-    started: float,
-    note: Callable[[str], None],
     search: SearchOutcome | None = None,
-) -> Evaluation:
+) -> None:
     """Evaluates, writes every file of the run, the manifest last, and says where they are.
 
     Args:
         config: of the training.
-        environment: of the driver, as written at the start.
-        figures: of the data, as PNG by name.
-        started: the job's start, seconds since the epoch.
-        note: shows a line.
         search: what found the training's hyper-parameters, in a tune job.
     """
     reporting = time.time()
+    run, data = started_run.run, started_run.data
     assert outcome.test_probabilities is not None
     evaluation = evaluate(data.test.labels, outcome.test_probabilities)
     history = pd.DataFrame(outcome.history.rows)
-    environment = {**environment, "devices": list(outcome.devices), "precision": outcome.precision}
-    plots = train_plots(
+    environment = {**started_run.environment, "devices": list(outcome.devices), "precision": outcome.precision}
+    # Waited for before this thread draws: Matplotlib is not thread-safe.
+    of_data = started_run.data_figures.result()
+    of_search = search.figures.result() if search else {}
+    of_training = train_plots(
         history, int(outcome.history.best["epoch"]), evaluation, data.test, outcome.test_probabilities
-    ) | dict(figures)
-    if search:
-        plots = tune_plots(search.records, search.winner.trial) | plots
+    )
+    plots = of_search | of_training | of_data
 
     run.put_bytes(MODEL, outcome.model)
     run.put_bytes(HISTORY, csv_bytes(history))
@@ -107,7 +103,7 @@ def write_results(
     for name, image in plots.items():
         run.put_bytes(f"{PLOTS}/{name}.png", image)
 
-    metrics = _metrics(config, run.run_id, data, outcome, evaluation, started, reporting)
+    metrics = _metrics(config, run.run_id, data, outcome, evaluation, started_run.started, reporting)
     parts: dict[str, Any] = {
         "run_id": run.run_id,
         "metrics": metrics,
@@ -124,20 +120,15 @@ def write_results(
         page = render(TrainReport(title=f"Training {config.model}", config=asdict(config), **parts))
     run.put_bytes(REPORT, page.encode())
     run.put_json(METRICS, metrics)
-    for path in run.files():
-        # Ray Train's own notes on the checkpoints are of no use once it has ended.
-        if path.startswith(f"{CHECKPOINTS}/") and path.count("/") == 1:
-            run.delete(path)
-    # They are what a search resumes from, so they go last.
-    run.finish(metrics["job"], without=TRIALS)
-    run.store.delete_folder(f"{run.run_id}/{TRIALS}")
-    note(
+    lines = [
         f"test accuracy {evaluation.accuracy:.4f} (95 % interval {evaluation.accuracy_low:.4f}-"
         f"{evaluation.accuracy_high:.4f}), best epoch {metrics['best_epoch']} of {metrics['epochs']}"
-        f" with val_accuracy {metrics['val']['accuracy']:.4f}"
-    )
-    note(f"finished in {metrics['seconds']['total']:.0f} s: {run.location}/{REPORT}")
-    return evaluation
+        f" with val_accuracy {metrics['val']['accuracy']:.4f}",
+        f"finished in {metrics['seconds']['total']:.0f} s: {run.location}/{REPORT}",
+    ]
+    # Ray Train's own notes on the checkpoints. Until the manifest is written, a resumption needs them and the trials.
+    notes = [path for path in run.files() if path.startswith(f"{CHECKPOINTS}/") and path.count("/") == 1]
+    finish_run(run, metrics["job"], lines, started_run.note, files=notes, folders=[TRIALS])
 
 
 def _metrics(

@@ -46,6 +46,9 @@ class StrategyTrainer(TensorflowTrainer):
             run_config=run_config,
         )
 
+    def _register_sigint_handler(self, controller: Any) -> None:
+        """Leaves Control-C to Python: Ray Train's handler stays after training, and ends an interrupted job with 0."""
+
 
 @dataclass
 class StrategyConfig(BackendConfig):

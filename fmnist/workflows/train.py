@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import tempfile
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +28,8 @@ from fmnist.workflows.data_parallel import Schedule, join, restore_best, run_wor
 from fmnist.workflows.events import open_events
 from fmnist.workflows.outcome import TrainOutcome
 from fmnist.workflows.preparation import PreparedData, prepare
-from fmnist.workflows.runs import begin_run, is_done, open_run
+from fmnist.workflows.runs import is_done, open_run
+from fmnist.workflows.session import Figures, Session, run_on_ray
 from fmnist.workflows.spaces import check_model
 
 
@@ -65,36 +65,27 @@ def train(config: TrainConfig) -> RunFolder:
         UserError: if data, store, run id or resources are not as they must be; nothing has been trained then.
         TrainingError: if training cannot go on; the run folder keeps the last good checkpoint.
     """
-    started = time.time()
     run = open_run(TRAIN, config)
-    if is_done(run, config):
-        return run
-    with ThreadPoolExecutor() as beside, EpochProgress(config.epochs) as progress:
-        progress.note(f"run {run.run_id} in {run.store.location}")
-        preparing = beside.submit(prepare, config, progress.note)
-        with cluster.connected() as resources:
-            data = preparing.result()
-            cpus = cluster.cpus_per_worker(resources, config.workers, config.cpus_per_worker, config.gpus_per_worker)
-            progress.note(
-                f"Ray: {resources}; workers: {config.workers} of {cpus:g} CPUs, {config.gpus_per_worker:g} GPUs"
-            )
-            if shared := cluster.shared_folder(resources, run.store.location):
-                progress.note(shared)
-            check_model(config.model, config.hyperparameters)
-            environment = begin_run(run, config, data.summary)
-            figures = beside.submit(draw_data, data)
-            outcome = fit(config, run, data, cpus, progress)
-
-            from fmnist.workflows.results import write_results
-
-            # Written while Ray ends.
-            arguments = (config, run, data, outcome, environment, figures.result(), started, progress.note)
-            writing = beside.submit(write_results, *arguments)
-        writing.result()
+    if not is_done(run, config):
+        run_on_ray(run, config, prepare, _train)
     return run
 
 
-def draw_data(data: PreparedData) -> dict[str, bytes]:
+def _train(session: Session[TrainConfig, PreparedData]) -> None:
+    """Trains, and writes the results."""
+    config, resources = session.config, session.resources
+    cpus = cluster.cpus_per_worker(resources, config.workers, config.cpus_per_worker, config.gpus_per_worker)
+    session.note(f"Ray: {resources}; workers: {config.workers} of {cpus:g} CPUs, {config.gpus_per_worker:g} GPUs")
+    check_model(config.model, config.hyperparameters)
+    started_run = session.begin(draw_data)
+    outcome = fit(config, session.run, session.data, cpus)
+
+    from fmnist.workflows.results import write_results
+
+    write_results(started_run, config, outcome)
+
+
+def draw_data(data: PreparedData) -> Figures:
     """Draws the data's figures, and imports what results are written with, while the workers start."""
     import fmnist.workflows.results  # noqa: F401
     from fmnist.report.data_plots import data_plots
@@ -102,20 +93,21 @@ def draw_data(data: PreparedData) -> dict[str, bytes]:
     return data_plots({"train": data.train, "val": data.val, "test": data.test})
 
 
-def fit(config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float, progress: EpochProgress) -> TrainOutcome:
+def fit(config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float) -> TrainOutcome:
     """Trains on the cluster and returns what rank 0 brings back."""
     events = open_events()
     task = WorkerTask(config, cpus, ray.put(data.train), ray.put(data.val), ray.put(data.test), events)
-    outcome, restarts = run_workers(
-        train_worker,
-        task,
-        scale=config,
-        cpus=cpus,
-        run=run,
-        checkpoints=CHECKPOINTS,
-        events=events,
-        progress=progress,
-    )
+    with EpochProgress(config.epochs) as progress:
+        outcome, restarts = run_workers(
+            train_worker,
+            task,
+            scale=config,
+            cpus=cpus,
+            run=run,
+            checkpoints=CHECKPOINTS,
+            events=events,
+            progress=progress,
+        )
     if outcome.failure:
         raise TrainingError(
             f"run {run.run_id}: {outcome.failure}; its last good checkpoint is epoch {outcome.history.epochs}"

@@ -8,9 +8,7 @@ artifacts.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -36,7 +34,8 @@ from fmnist.workflows.feature_tasks import BackboneReport, BackboneTask
 from fmnist.workflows.heads import FineTuneTask, HeadTask, TrainedModel, fine_tune, train_head
 from fmnist.workflows.phases import PhaseOutcome, WeightsRecord, phase_model, read_phase, write_phase
 from fmnist.workflows.preparation import PreparedData, prepare
-from fmnist.workflows.runs import begin_run, goes_on, is_done, open_run
+from fmnist.workflows.runs import goes_on, is_done, open_run
+from fmnist.workflows.session import Session, run_on_ray
 from fmnist.workflows.train import draw_data
 
 
@@ -99,47 +98,49 @@ def transfer(config: TransferConfig) -> RunFolder:
             trained then.
         TrainingError: if training cannot go on; the run folder keeps what was reached.
     """
-    started = time.time()
     names = BACKBONES if config.backbone == "all" else (config.backbone,)
-    phases: tuple[Phase, ...] = ("frozen", "fine-tuned") if config.fine_tune_epochs else ("frozen",)
     recipes = {name: recipe_of(config, name) for name in names}
     run = open_run(TRANSFER, config)
     if is_done(run, config):
         return run
     comparison = find_comparison(run.store, config.compare_with)
     note = partial(plain_console().print, markup=False)
-    with ThreadPoolExecutor() as beside:
-        note(f"run {run.run_id} in {run.store.location}")
-        preparing = beside.submit(prepare, config, note)
-        files = {name: obtain_weights(config.weights, name, note) for name in names}
-        with cluster.connected() as resources:
-            data = preparing.result()
-            cluster.check_room(resources, "shard", 1, config.cpus_per_shard, config.gpus_per_shard)
-            cpus = cluster.cpus_per_worker(resources, config.workers, config.cpus_per_worker, config.gpus_per_worker)
-            note(f"Ray: {resources}; workers: {config.workers} of {cpus:g} CPUs, {config.gpus_per_worker:g} GPUs")
-            if shared := cluster.shared_folder(resources, run.store.location):
-                note(shared)
-            unfinished = [
-                name
-                for name in names
-                if not goes_on(run, config) or any(read_phase(run, name, phase) is None for phase in phases)
-            ]
-            # All are looked at before the first is trained: wrong weights of the last one cost nothing.
-            backbones = [_look_at(config, name, recipes[name], files[name], data) for name in unfinished]
-            environment = begin_run(run, config, data.summary)
-            figures = beside.submit(draw_data, data)
-            job = _job(config, run, data, cpus, resources, note)
-            for backbone in backbones:
-                _train(job, backbone)
-            outcomes = [outcome for name in names for phase in phases if (outcome := read_phase(run, name, phase))]
-
-            from fmnist.workflows.transfer_results import write_transfer_results
-
-            # Written while Ray ends.
-            arguments = (config, run, data, outcomes, environment, figures.result(), comparison, started, note)
-            writing = beside.submit(write_transfer_results, *arguments)
-        writing.result()
+    inputs = {name: (recipes[name], obtain_weights(config.weights, name, note)) for name in names}
+    run_on_ray(run, config, prepare, partial(_transfer, inputs, comparison))
     return run
+
+
+def _transfer(
+    inputs: Mapping[str, tuple[Recipe, WeightsFile | None]],
+    comparison: Mapping[str, Any] | None,
+    session: Session[TransferConfig, PreparedData],
+) -> None:
+    """Trains what the run folder does not have of the backbones, and writes the results.
+
+    Args:
+        inputs: recipe and weights of each backbone.
+        comparison: ``metrics.json`` of a train run to show beside them.
+    """
+    config, run, data, resources = session.config, session.run, session.data, session.resources
+    phases: tuple[Phase, ...] = ("frozen", "fine-tuned") if config.fine_tune_epochs else ("frozen",)
+    cluster.check_room(resources, "shard", 1, config.cpus_per_shard, config.gpus_per_shard)
+    cpus = cluster.cpus_per_worker(resources, config.workers, config.cpus_per_worker, config.gpus_per_worker)
+    session.note(f"Ray: {resources}; workers: {config.workers} of {cpus:g} CPUs, {config.gpus_per_worker:g} GPUs")
+    resumed = goes_on(run, config)
+    unfinished = [
+        name for name in inputs if not resumed or any(read_phase(run, name, phase) is None for phase in phases)
+    ]
+    # All are looked at before the first is trained: wrong weights of the last one cost nothing.
+    backbones = [_look_at(config, name, *inputs[name], data) for name in unfinished]
+    started_run = session.begin(draw_data)
+    job = _job(config, run, data, cpus, resources, session.note)
+    for backbone in backbones:
+        _train(job, backbone)
+    outcomes = [outcome for name in inputs for phase in phases if (outcome := read_phase(run, name, phase))]
+
+    from fmnist.workflows.transfer_results import write_transfer_results
+
+    write_transfer_results(started_run, config, outcomes, comparison)
 
 
 def _look_at(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,7 +19,6 @@ from fmnist.artifacts import (
     PLOTS,
     PREDICTIONS,
     REPORT,
-    RunFolder,
     utc,
 )
 from fmnist.candidates import CandidateRecord, candidates_table, history_table, winner
@@ -30,18 +29,14 @@ from fmnist.report.transfer_plots import transfer_plots
 from fmnist.workflows.phases import PhaseOutcome, phase_model
 from fmnist.workflows.preparation import PreparedData
 from fmnist.workflows.results import csv_bytes
+from fmnist.workflows.session import StartedRun, finish_run
 
 
 def write_transfer_results(
+    started_run: StartedRun[PreparedData],
     config: TransferConfig,
-    run: RunFolder,
-    data: PreparedData,
     outcomes: Sequence[PhaseOutcome],
-    environment: Mapping[str, Any],
-    figures: Mapping[str, bytes],
     comparison: Mapping[str, Any] | None,
-    started: float,
-    note: Callable[[str], None],
 ) -> None:
     """Measures the candidates, writes every file of the run, the manifest last, and says where they are.
 
@@ -49,13 +44,10 @@ def write_transfer_results(
 
     Args:
         outcomes: of all phases.
-        environment: of the driver, as written at the start.
-        figures: of the data, as PNG by name.
         comparison: ``metrics.json`` of a train run to show beside them.
-        started: the job's start, seconds since the epoch.
-        note: shows a line.
     """
     reporting = time.time()
+    run, data = started_run.run, started_run.data
     labels = data.test.labels
     records = [outcome.record(labels) for outcome in outcomes]
     best = winner(records)
@@ -63,8 +55,10 @@ def write_transfer_results(
     evaluation = evaluate(labels, kept.probabilities)
     devices = sorted({device for outcome in outcomes for device in outcome.devices})
     precision = ", ".join(sorted({outcome.precision for outcome in outcomes}))
-    environment = {**environment, "devices": devices, "precision": precision}
-    plots = transfer_plots(records, comparison, evaluation, data.test, kept.probabilities) | dict(figures)
+    environment = {**started_run.environment, "devices": devices, "precision": precision}
+    # Waited for before this thread draws: Matplotlib is not thread-safe.
+    of_data = started_run.data_figures.result()
+    plots = transfer_plots(records, comparison, evaluation, data.test, kept.probabilities) | of_data
 
     for outcome in outcomes:
         folder = "" if outcome is kept else f"{CANDIDATES}/{outcome.backbone}-{outcome.phase}/"
@@ -76,7 +70,7 @@ def write_transfer_results(
     run.put_json(ENVIRONMENT, environment)
     for name, image in plots.items():
         run.put_bytes(f"{PLOTS}/{name}.png", image)
-    metrics = _metrics(config, run.run_id, data, outcomes, records, best, started, reporting)
+    metrics = _metrics(config, run.run_id, data, outcomes, records, best, started_run.started, reporting)
     metrics |= {"precision": precision, "test": evaluation.as_dict()}
     page = render_transfer(
         TransferReport(
@@ -93,15 +87,13 @@ def write_transfer_results(
     )
     run.put_bytes(REPORT, page.encode())
     run.put_json(METRICS, metrics)
-    # Checkpoints have gone into the models; the phases are what a run resumes from, so they go last.
-    run.store.delete_folder(f"{run.run_id}/{CHECKPOINTS}")
-    run.finish(TRANSFER, without=PHASES)
-    run.store.delete_folder(f"{run.run_id}/{PHASES}")
-    note(
+    lines = [
         f"best by validation: {best.backbone}, {best.phase}: test accuracy {evaluation.accuracy:.4f} (95 % interval "
-        f"{evaluation.accuracy_low:.4f}-{evaluation.accuracy_high:.4f})"
-    )
-    note(f"finished in {metrics['seconds']['total']:.0f} s: {run.location}/{REPORT}")
+        f"{evaluation.accuracy_low:.4f}-{evaluation.accuracy_high:.4f})",
+        f"finished in {metrics['seconds']['total']:.0f} s: {run.location}/{REPORT}",
+    ]
+    # Checkpoints have gone into the models; the phases are what a run resumes from.
+    finish_run(run, TRANSFER, lines, started_run.note, folders=[CHECKPOINTS, PHASES])
 
 
 def _metrics(

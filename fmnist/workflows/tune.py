@@ -9,9 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +29,12 @@ from fmnist.config import TUNE, JobConfig, TrainConfig, TuneConfig
 from fmnist.errors import FmnistError, TrainingError, UserError, first_line
 from fmnist.history import History, Row
 from fmnist.options import settings_yaml
-from fmnist.progress import EpochProgress, plain_console
 from fmnist.search_progress import SearchProgress
 from fmnist.trials import Status, TrialRecord, best_trial, trials_table
 from fmnist.workflows.hyperband import Hyperband, brackets
 from fmnist.workflows.preparation import PreparedData, prepare
-from fmnist.workflows.runs import begin_run, is_done, open_run
+from fmnist.workflows.runs import is_done, open_run
+from fmnist.workflows.session import Figures, Session, run_on_ray
 from fmnist.workflows.spaces import discover_space
 from fmnist.workflows.train import draw_data, fit
 from fmnist.workflows.trial import OBJECTIVE, SearchTask, SearchTrial, trial_number
@@ -59,48 +57,45 @@ def tune(config: TuneConfig) -> RunFolder:
         UserError: if space, data, store, run id or resources are not as they must be; nothing has been trained then.
         TrainingError: if every trial failed, or the training of the best one did.
     """
-    started = time.time()
     run = open_run(TUNE, config)
-    if is_done(run, config):
-        return run
-    console = plain_console()
-    note = partial(console.print, markup=False)
-    note(f"run {run.run_id} in {run.store.location}")
-    with ThreadPoolExecutor() as beside:
-        preparing = beside.submit(prepare, config, note)
-        with cluster.connected() as resources:
-            cluster.check_room(resources, "trial", 1, config.cpus_per_trial, config.gpus_per_trial)
-            cpus = cluster.cpus_per_worker(resources, config.workers, config.cpus_per_worker, config.gpus_per_worker)
-            space = discover_space(config.space)
-            if not space["space"]:
-                raise UserError(f"{config.space}: found no hyper-parameter, expected at least one to search")
-            data = preparing.result()
-            note(f"Ray: {resources}; a trial: {config.cpus_per_trial:g} CPUs, {config.gpus_per_trial:g} GPUs")
-            if shared := cluster.shared_folder(resources, run.store.location):
-                note(shared)
-            environment = begin_run(run, config, data.summary)
-            figures = beside.submit(draw_data, data)
-            with SearchProgress(console) as progress:
-                records = _search(config, run, data, space, progress)
-            searched = time.time()
-            winner, reached = _write_trials(config, run, records)
-            note(
-                f"best of {len(records)} trials: trial {winner.trial} with val_accuracy {reached['val_accuracy']:.4f}; "
-                f"training it for {config.retrain_epochs} epochs"
-            )
-            best = best_config(config, winner)
-            with EpochProgress(config.retrain_epochs, console) as progress:
-                outcome = fit(best, run, data, cpus, progress)
-
-            from fmnist.workflows.results import SearchOutcome, write_results
-
-            # Written while Ray ends.
-            search = SearchOutcome(config, records, winner, searched - started)
-            writing = beside.submit(
-                write_results, best, run, data, outcome, environment, figures.result(), started, note, search
-            )
-        writing.result()
+    if not is_done(run, config):
+        run_on_ray(run, config, prepare, _tune)
     return run
+
+
+def _tune(session: Session[TuneConfig, PreparedData]) -> None:
+    """Searches, trains the best, and writes the results."""
+    config, run, resources = session.config, session.run, session.resources
+    cluster.check_room(resources, "trial", 1, config.cpus_per_trial, config.gpus_per_trial)
+    cpus = cluster.cpus_per_worker(resources, config.workers, config.cpus_per_worker, config.gpus_per_worker)
+    space = discover_space(config.space)
+    if not space["space"]:
+        raise UserError(f"{config.space}: found no hyper-parameter, expected at least one to search")
+    session.note(f"Ray: {resources}; a trial: {config.cpus_per_trial:g} CPUs, {config.gpus_per_trial:g} GPUs")
+    started_run = session.begin(draw_data)
+    with SearchProgress() as progress:
+        records = _search(config, run, session.data, space, progress)
+    searched = time.time()
+    winner, reached = _write_trials(config, run, records)
+    session.note(
+        f"best of {len(records)} trials: trial {winner.trial} with val_accuracy {reached['val_accuracy']:.4f}; "
+        f"training it for {config.retrain_epochs} epochs"
+    )
+    figures = session.beside.submit(_draw_trials, records, winner.trial)
+    best = best_config(config, winner)
+    outcome = fit(best, run, session.data, cpus)
+
+    from fmnist.workflows.results import SearchOutcome, write_results
+
+    search = SearchOutcome(config, records, winner, searched - session.started, figures)
+    write_results(started_run, best, outcome, search)
+
+
+def _draw_trials(records: list[TrialRecord], winner: int) -> Figures:
+    """Draws the trials' figures while the best of them is trained."""
+    from fmnist.report.tune_plots import tune_plots
+
+    return tune_plots(records, winner)
 
 
 def _search(

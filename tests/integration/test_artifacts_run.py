@@ -92,7 +92,7 @@ def test_run_that_another_process_continued_is_finished_with_all_files(run: RunF
 def test_folder_that_is_about_to_go_is_no_part_of_the_finished_run(run: RunFolder) -> None:
     run.put_bytes("trials/0001/state.json", b"{}")
 
-    manifest = run.finish("tune", without="trials")
+    manifest = run.finish("tune", without=["trials"])
     run.store.delete_folder("train-1/trials")
 
     assert "checkpoints/epoch_3/weights" in {file.path for file in manifest.files}

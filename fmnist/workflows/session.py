@@ -1,0 +1,148 @@
+"""What the jobs on Ray have in common around their work: how they begin, how they finish a run, and how they leave Ray.
+
+The order of the end is the point. Results are written while Ray is still there, the manifest last; the work returns and
+with it go its object references; the session's threads end; and only then `fmnist.cluster.connected` leaves Ray.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
+
+from fmnist import cluster
+from fmnist.artifacts import RunFolder
+from fmnist.config import JobConfig
+from fmnist.errors import first_line
+from fmnist.progress import plain_console
+from fmnist.workflows.runs import begin_run
+
+Note = Callable[[str], None]
+Figures = dict[str, bytes]
+
+
+class Prepared(Protocol):
+    """The images of a job, and the content of its ``data.json``."""
+
+    @property
+    def summary(self) -> dict[str, Any]: ...
+
+
+Config = TypeVar("Config", bound=JobConfig)
+Data = TypeVar("Data", bound=Prepared)
+
+
+@dataclass(frozen=True)
+class StartedRun(Generic[Data]):
+    """A run whose folder has been begun; what its results are written from, besides the job's outcome.
+
+    Attributes:
+        run: its folder.
+        data: the images.
+        environment: of the driver, as written at the start.
+        data_figures: of the data, as PNG by name; drawn while the job works.
+        started: the job's start, seconds since the epoch.
+        note: shows a line.
+    """
+
+    run: RunFolder
+    data: Data
+    environment: Mapping[str, Any]
+    data_figures: Future[Figures]
+    started: float
+    note: Note
+
+
+@dataclass(frozen=True)
+class Session(Generic[Config, Data]):
+    """A job that is connected to Ray and has its images.
+
+    Attributes:
+        config: of the job.
+        run: its folder, which nothing has been written into.
+        data: the images.
+        resources: of the cluster.
+        started: the job's start, seconds since the epoch.
+        note: shows a line.
+        beside: runs functions in a thread beside the work; one after the other, since Matplotlib is not thread-safe.
+    """
+
+    config: Config
+    run: RunFolder
+    data: Data
+    resources: cluster.Resources
+    started: float
+    note: Note
+    beside: Executor
+
+    def begin(self, draw_data: Callable[[Data], Figures]) -> StartedRun[Data]:
+        """Writes what is known before the work begins; from here on, settings and resources are known to be right.
+
+        Args:
+            draw_data: draws the figures of the data.
+        """
+        environment = begin_run(self.run, self.config, self.data.summary)
+        figures = self.beside.submit(draw_data, self.data)
+        return StartedRun(self.run, self.data, environment, figures, self.started, self.note)
+
+
+def run_on_ray(
+    run: RunFolder,
+    config: Config,
+    prepare: Callable[[Config, Note], Data],
+    work: Callable[[Session[Config, Data]], None],
+) -> None:
+    """Prepares a job's images while Ray starts, runs its work, and leaves Ray.
+
+    Args:
+        prepare: returns the images; runs in a thread.
+        work: does everything else, up to the manifest; whatever refers to objects on the cluster ends with it.
+
+    Raises:
+        FmnistError: that preparation, connection or work ended with.
+    """
+    started = time.time()
+    note: Note = partial(plain_console().print, markup=False)
+    note(f"run {run.run_id} in {run.store.location}")
+    beside = ThreadPoolExecutor(1)
+    preparing = beside.submit(prepare, config, note)
+    # Left from the right to the left: the thread has ended before Ray is left, however the work ends.
+    with cluster.connected() as resources, beside:
+        data = preparing.result()
+        if shared := cluster.shared_folder(resources, run.store.location):
+            note(shared)
+        work(Session(config, run, data, resources, started, note, beside))
+
+
+def finish_run(
+    run: RunFolder, job: str, lines: Sequence[str], note: Note, files: Sequence[str] = (), folders: Sequence[str] = ()
+) -> None:
+    """Writes the manifest, tells of it, and deletes what only a resumption needs.
+
+    With the manifest the run is finished. What fails afterwards is one line on standard error and no error of the job.
+
+    Args:
+        job: that the run is of.
+        lines: to show then.
+        note: shows a line.
+        files, folders: of the run, that are not part of its result.
+
+    Raises:
+        FmnistError: if the manifest cannot be written.
+    """
+    run.finish(job, without=[*files, *folders])
+    try:
+        for line in lines:
+            note(line)
+        for file in files:
+            run.delete(file)
+        for folder in folders:
+            run.store.delete_folder(f"{run.run_id}/{folder}")
+    except Exception as error:
+        with suppress(OSError):
+            print(f"fmnist: run {run.run_id} is finished, but: {first_line(error)}", file=sys.stderr)
