@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from fuzzing import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from s3_server import S3Server
 
@@ -28,7 +29,7 @@ def has_conflict(keys: list[str]) -> bool:
     return any(other.startswith(f"{key}/") for key in keys for other in keys)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25)
 @given(files=FILES.filter(lambda files: not has_conflict(list(files))))
 def test_what_is_put_is_what_is_listed_and_read(store: Store, files: dict[str, bytes]) -> None:
     for key, data in files.items():
