@@ -25,6 +25,8 @@ from fmnist.errors import DataError
 
 # Ray reads this once, at its import. Tests that are about tokens start processes of their own with tokens switched on.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+# Ray gives up a cluster whose dashboard has not started after a minute, which a busy machine may need.
+os.environ["RAY_DASHBOARD_STARTUP_TIMEOUT_S"] = "300"
 
 register_profiles()
 

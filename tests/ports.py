@@ -7,7 +7,7 @@ import socket
 from contextlib import ExitStack
 
 # Below the ports that the kernel gives to outgoing connections, which would take one while its server is down.
-PORTS = range(10_000, 32_000)
+PORTS = range(20_000, 32_000)
 
 
 def free_ports(count: int) -> list[int]:

@@ -56,7 +56,7 @@ def running_head(environment: dict[str, str] | None = None) -> Iterator[Head]:
 
 
 def _start(environment: dict[str, str], log: IO[str]) -> tuple[subprocess.Popen[str], Head]:
-    port, dashboard_port = free_ports(2)
+    port, dashboard_port, client_port = free_ports(3)
     address = f"{ray.util.get_node_ip_address()}:{port}"
     # Its processes must know it: else they ask the machine's latest head for theirs, hear there that a run's controller
     # is unknown, and end the run's workers.
@@ -66,8 +66,10 @@ def _start(environment: dict[str, str], log: IO[str]) -> tuple[subprocess.Popen[
             *(RAY, "start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--disable-usage-stats"),
             # Without a dashboard Ray Train waits 12 s for it at the end of each of its runs.
             *("--include-dashboard=true", f"--dashboard-port={dashboard_port}", "--object-store-memory=800000000"),
-            # The agent's own choice. The default is the same for all; a head whose agent finds it taken accepts no job.
-            "--dashboard-agent-listen-port=0",
+            # The defaults are the same for all heads, and 0 is any port. A head whose agent finds its own taken accepts
+            # no job.
+            *("--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0"),
+            f"--ray-client-server-port={client_port}",
         ],
         stdout=log,
         stderr=subprocess.STDOUT,
