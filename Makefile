@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help train tune crossval transfer pipeline test e2e lint format lock bench image clean
+.PHONY: help train tune crossval transfer pipeline test fuzz e2e lint format lock bench image clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ test: $(VENV)/.dev  ## run all tests, files side by side; some of them, or one a
 # Jobs wait for processes to start more than they compute. A file's tests share its jobs, and those of most jobs come
 # first. More at once than four would need more memory than most machines have: each may run Ray with TensorFlow.
 SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
+fuzz: $(VENV)/.dev  ## run the property tests with new seeds and a hundred times the examples; some of them through ARGS=
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile fuzz --timeout 0 -n logical --maxprocesses 4 $(ARGS)
 
 e2e: $(VENV)/.dev  ## run the jobs on the Kubernetes cluster that KUBECONFIG names; E2E_IMAGE= names the image, E2E_KILLS=5 kills more
 	@test -n "$$KUBECONFIG" || { echo "KUBECONFIG: not set, expected the file of a cluster with the KubeRay operator" >&2; exit 2; }

@@ -29,6 +29,7 @@ EXPECTED = {
     "NonNegativeFloat": "a number of 0 or more",
     "OpenUnitInterval": "a number between 0 and 1",
     "dict": "names with values",
+    "<class 'str'>": "text",
 }
 
 

@@ -9,12 +9,17 @@ from itertools import pairwise
 from typing import Any, NoReturn, TypeVar
 
 import yaml
-from jsonargparse import ActionYesNo, ArgumentParser
+from jsonargparse import ActionYesNo, ArgumentParser, get_loader, set_loader
 
 from fmnist.config import EXPECTED, JobConfig
 from fmnist.errors import UserError
 
 Config = TypeVar("Config", bound=JobConfig)
+
+# What jsonargparse's YAML loader raises for text that it cannot read: ._ matches its pattern of numbers, but float()
+# fails; a lone ? fails in its own code. By default it catches YAMLError only.
+UNREADABLE = (yaml.YAMLError, ValueError, TypeError)
+set_loader("yaml", get_loader("yaml"), exceptions=UNREADABLE)
 
 
 class JobParser(ArgumentParser):
@@ -24,6 +29,10 @@ class JobParser(ArgumentParser):
         if options.get("type") is bool:
             del options["type"]
             options["action"] = ActionYesNo(no_prefix=None)  # type: ignore[arg-type]
+        if getattr(options.get("action"), "_typehint", None) == str | None:
+            # jsonargparse takes the texts null and ~ for None, even where a settings file quotes them.
+            del options["action"]
+            options["type"] = str
         dashed = [name.replace("_", "-") if name.startswith("--") else name for name in names]
         return super().add_argument(*dashed, **options)
 
@@ -82,6 +91,9 @@ def parse_config(config_class: type[Config], program: str, arguments: list[str])
     Raises:
         UserError: naming the field, what was found and what is expected.
     """
+    for argument in arguments:
+        if re.search("[\ud800-\udfff]", argument):
+            raise UserError(f"{program.removeprefix('fmnist ')}: found {argument!r}, expected text in UTF-8")
     try:
         namespace = job_parser(config_class, program).parse_args(arguments)
     except UserError as error:
@@ -99,15 +111,15 @@ def settings_yaml(settings: dict[str, Any]) -> str:
 
 
 class _SettingsDumper(yaml.SafeDumper):
-    """Quotes texts that look like numbers: 1e-3 is a text for PyYAML, and a number for jsonargparse."""
+    """Quotes text that PyYAML or jsonargparse would read as something else: 1e-3 is a number for the latter alone."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
     try:
-        float(text)
-    except ValueError:
-        return dumper.represent_str(text)
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"')
+        plain = get_loader("yaml")(text) == text
+    except UNREADABLE:
+        plain = False
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
 
 
 _SettingsDumper.add_representer(str, _represent_text)

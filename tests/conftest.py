@@ -9,10 +9,10 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis
 import numpy as np
 import pytest
 from data_files import write_idx_folder
+from fuzzing import register_profiles
 from ray_head import joined_head
 from s3_server import S3Server, find_weed
 
@@ -25,10 +25,10 @@ from fmnist.storage.store import Store
 
 # Ray reads this once, at its import. Tests that are about tokens start processes of their own with tokens switched on.
 os.environ["RAY_AUTH_MODE"] = "disabled"
+# Ray gives up a cluster whose dashboard has not started after a minute, which a busy machine may need.
+os.environ["RAY_DASHBOARD_STARTUP_TIMEOUT_S"] = "300"
 
-# How long an example takes says what else the machine does, such as other tests.
-hypothesis.settings.register_profile("fmnist", deadline=None)
-hypothesis.settings.load_profile("fmnist")
+register_profiles()
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ from types import TracebackType
 import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# Seconds that a job, or a line of it, is waited for. Long enough for a busy machine: what hangs is all that it ends.
+LIMIT = 600
 # Of a job that starts a local Ray as on a laptop, in a module whose others join one.
 OWN_RAY = {"RAY_ADDRESS": ""}
 
@@ -54,18 +56,20 @@ class Job:
     def output(self) -> str:
         return "\n".join(self.lines)
 
-    def wait_for(self, pattern: str, timeout: float = 120) -> None:
+    def wait_for(self, pattern: str, timeout: float = LIMIT) -> None:
         """Returns once a line matches; fails with the whole output if none does."""
         deadline = time.monotonic() + timeout
         while not any(re.search(pattern, line) for line in self.lines):
-            assert self.process.poll() is None, f"ended without {pattern!r}:\n{self.output}"
+            if self.process.poll() is not None:
+                self._reader.join(timeout=60)
+                assert any(re.search(pattern, line) for line in self.lines), f"no {pattern!r}:\n{self.output}"
             assert time.monotonic() < deadline, f"no {pattern!r} within {timeout} s:\n{self.output}"
             time.sleep(0.05)
 
-    def wait(self, timeout: float = 240) -> int:
+    def wait(self, timeout: float = LIMIT) -> int:
         """Returns the exit code."""
         code = self.process.wait(timeout)
-        self._reader.join(timeout=10)
+        self._reader.join(timeout=60)
         return code
 
     def workers(self) -> list[psutil.Process]:
@@ -82,8 +86,8 @@ class Job:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
-        psutil.wait_procs(family, timeout=20)
-        self.process.wait(20)
+        psutil.wait_procs(family, timeout=60)
+        self.process.wait(60)
 
 
 def fmnist(*arguments: str, environment: dict[str, str] | None = None) -> Job:
@@ -98,7 +102,7 @@ def command(*arguments: str, environment: dict[str, str] | None = None) -> subpr
         capture_output=True,
         text=True,
         cwd=REPOSITORY,
-        timeout=240,
+        timeout=LIMIT,
         env={**os.environ, **(environment or {})},
     )
 

@@ -55,7 +55,10 @@ class Killer:
     def _kill(self) -> None:
         while self.killed < self._kills and not self._over.wait(0.005):
             if self._due(self.killed) and (processes := task_processes(self._name)):
-                processes[0].kill()
                 # Else it might be found again.
-                processes[0].wait(10)
+                try:
+                    processes[0].kill()
+                    processes[0].wait(60)
+                except psutil.NoSuchProcess:
+                    continue
                 self.killed += 1

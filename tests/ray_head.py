@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import psutil
 import pytest
 import ray
+from ports import free_ports
 
+ATTEMPTS = 5
 RAY = str(Path(sys.executable).parent / "ray")
 
 
@@ -39,35 +42,63 @@ def running_head(environment: dict[str, str] | None = None) -> Iterator[Head]:
     Args:
         environment: more variables for the head and all its processes.
     """
-    port, dashboard_port, agent_port = free_port(), free_port(), free_port()
+    for _ in range(ATTEMPTS):
+        with tempfile.NamedTemporaryFile("w") as log:
+            head, found = _start(environment or {}, log)
+            try:
+                if _has_started(head, Path(log.name)):
+                    yield found
+                    return
+            finally:
+                _kill(head)
+            output = Path(log.name).read_text()
+    raise AssertionError(f"no head after {ATTEMPTS} attempts:\n{output}")
+
+
+def _start(environment: dict[str, str], log: IO[str]) -> tuple[subprocess.Popen[str], Head]:
+    port, dashboard_port, client_port = free_ports(3)
     address = f"{ray.util.get_node_ip_address()}:{port}"
     # Its processes must know it: else they ask the machine's latest head for theirs, hear there that a run's controller
     # is unknown, and end the run's workers.
-    environment = {**os.environ, **(environment or {}), "RAY_ADDRESS": address}
+    environment = {**os.environ, **environment, "RAY_ADDRESS": address}
     head = subprocess.Popen(
         [
             *(RAY, "start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--disable-usage-stats"),
             # Without a dashboard Ray Train waits 12 s for it at the end of each of its runs.
             *("--include-dashboard=true", f"--dashboard-port={dashboard_port}", "--object-store-memory=800000000"),
-            # The default is the same for all; a head whose agent finds it taken accepts no job.
-            f"--dashboard-agent-listen-port={agent_port}",
+            # The defaults are the same for all heads, and 0 is any port. A head whose agent finds its own taken accepts
+            # no job.
+            *("--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0"),
+            f"--ray-client-server-port={client_port}",
         ],
-        stdout=subprocess.PIPE,
+        stdout=log,
         stderr=subprocess.STDOUT,
         text=True,
         env=environment,
     )
-    try:
-        _wait_for_start(head)
-        yield Head(address, f"http://127.0.0.1:{dashboard_port}")
-    finally:
-        # Not by SIGTERM: a head drains for half a minute, and nothing here is worth the wait.
+    return head, Head(address, f"http://127.0.0.1:{dashboard_port}")
+
+
+def _has_started(head: subprocess.Popen[str], log: Path) -> bool:
+    """Waits until the head runs, and returns True; or False, if it has ended, as when another took a port of its."""
+    deadline = time.monotonic() + 240
+    while head.poll() is None:
+        if "Ray runtime started" in (output := log.read_text()):
+            return True
+        assert time.monotonic() < deadline, output
+        time.sleep(0.1)
+    return False
+
+
+def _kill(head: subprocess.Popen[str]) -> None:
+    # Not by SIGTERM: a head drains for half a minute, and nothing here is worth the wait.
+    if head.poll() is None:
         family = [psutil.Process(head.pid), *psutil.Process(head.pid).children(recursive=True)]
         for process in family:
-            if process.is_running():
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
-        psutil.wait_procs(family, timeout=20)
-        head.wait(20)
+        psutil.wait_procs(family, timeout=60)
+        head.wait(60)
 
 
 @contextmanager
@@ -77,21 +108,3 @@ def joined_head(environment: dict[str, str] | None = None) -> Iterator[str]:
         # As in a job given to ``ray job submit``.
         own.setenv("RAY_ADDRESS", head.address)
         yield head.address
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
-def _wait_for_start(head: subprocess.Popen[str]) -> None:
-    assert head.stdout
-    output = []
-    deadline = time.monotonic() + 90
-    for line in head.stdout:
-        output.append(line)
-        if "Ray runtime started" in line:
-            return
-        assert time.monotonic() < deadline, "".join(output)
-    raise AssertionError("".join(output))

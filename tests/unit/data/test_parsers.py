@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from data_files import CSV_HEADER, csv_rows, csv_text, idx_images, idx_labels, some_images
-from hypothesis import example, given, settings
+from fuzzing import examples
+from hypothesis import example, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -39,7 +40,6 @@ def test_idx_files_are_read_as_written(images: Images) -> None:
     assert_same(read, images)
 
 
-@settings(deadline=None)
 @given(images_of_any_content())
 def test_csv_files_are_read_as_written(images: Images) -> None:
     assert_same(parse_csv(csv_text(csv_rows(images)), "train.csv"), images)
@@ -86,7 +86,6 @@ def test_bytes_that_are_no_idx_file_are_refused(content: bytes) -> None:
     assert_one_line(raised.value)
 
 
-@settings(deadline=None)
 @given(st.data())
 def test_gzip_files_with_any_byte_changed_or_cut_are_refused_or_give_bytes(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
@@ -116,7 +115,7 @@ cells = st.one_of(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@examples(300)
 @given(row=st.integers(0, 2), column=st.integers(0, 784), cell=cells)
 def test_csv_files_with_any_cell_changed_are_refused_by_place_or_hold_that_integer(
     row: int, column: int, cell: str
@@ -136,7 +135,7 @@ def test_csv_files_with_any_cell_changed_are_refused_by_place_or_hold_that_integ
         assert value == float(cell.strip().strip('"').rstrip("\x00"))
 
 
-@settings(deadline=None, max_examples=200)
+@examples(200)
 @given(st.binary(max_size=60), st.booleans())
 def test_bytes_that_are_no_csv_file_are_refused(content: bytes, with_header: bool) -> None:
     with pytest.raises(DataError) as raised:
@@ -144,7 +143,6 @@ def test_bytes_that_are_no_csv_file_are_refused(content: bytes, with_header: boo
     assert_one_line(raised.value)
 
 
-@settings(deadline=None)
 @given(st.randoms(use_true_random=False))
 def test_csv_columns_are_found_by_name_in_any_order(random: object) -> None:
     order = list(range(785))

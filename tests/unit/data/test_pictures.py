@@ -2,7 +2,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from fuzzing import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageDraw
@@ -157,7 +158,7 @@ def test_colour_array_equals_the_same_picture_as_png(tmp_path):
         np.testing.assert_array_equal(read_one(saved(array, tmp_path / "trousers.npy")).pixels, from_png.pixels)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40)
 @given(pixels=arrays(np.uint8, (28, 28)), kind=st.sampled_from(["uint8", "float 0..1", "float 0..255", "int64", "png"]))
 def test_28_by_28_input_is_at_most_negated(tmp_path, pixels, kind):
     pixels[0, 0] = 255  # or floats up to 1 in a range of 0 to 255 would be read as 0 to 1
@@ -170,7 +171,7 @@ def test_28_by_28_input_is_at_most_negated(tmp_path, pixels, kind):
     np.testing.assert_array_equal(picture.pixels, pixels if picture.background == "dark" else 255 - pixels)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(40)
 @given(width=st.integers(1, 90), height=st.integers(1, 90), seed=st.integers(0, 99))
 def test_picture_of_any_size_becomes_28_by_28(tmp_path, width, height, seed):
     colours = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
@@ -238,7 +239,7 @@ def test_unusable_file_is_refused_in_one_line_with_its_name(tmp_path):
         assert "\n" not in str(refusal.value)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(150)
 @given(suffix=st.sampled_from(["png", "jpg", "npy"]), at=st.floats(0, 1), value=st.binary(max_size=4))
 def test_damaged_file_is_read_or_refused_but_never_crashes(tmp_path, suffix, at, value):
     path = tmp_path / f"damaged.{suffix}"

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 from data_files import some_images
-from hypothesis import assume, given, settings
+from fuzzing import examples
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fmnist.data import (
@@ -80,25 +81,27 @@ def test_same_picture_with_another_label_is_no_duplicate() -> None:
     assert counts == CleaningCounts(rows=3, nulls=0, duplicates=1, kept=2)
 
 
-@settings(deadline=None)
 @given(images_of_some_classes(), st.integers(0, 2**32 - 1))
 def test_split_is_a_stratified_partition(images: Images, seed: int) -> None:
     train, val = split(images, val_fraction=0.2, seed=seed)
     assert sorted(numbers(train) + numbers(val)) == numbers(images)
     assert len(val) == int(np.ceil(0.2 * len(images)))
-    for label, count in enumerate(images.class_counts()):
-        assert abs(val.class_counts()[label] - 0.2 * count) <= 1
+    for count, count_in_val in zip(images.class_counts(), val.class_counts(), strict=True):
+        # The share is that of val in all images, a little above 0.2 where val's size was rounded up.
+        assert abs(count_in_val - count * len(val) / len(images)) < 1
     for part in (train, val):
         assert np.array_equal(part.labels, images.labels[numbers(part)]), "labels stay with their pixels"
 
 
-@settings(deadline=None, max_examples=20)
+@examples(20)
 @given(images_of_some_classes(), st.integers(0, 1000))
 def test_split_depends_on_the_seed_alone(images: Images, seed: int) -> None:
-    first, second = split(images, seed=seed), split(images, seed=seed)
-    assert [numbers(part) for part in first] == [numbers(part) for part in second]
-    others = [numbers(split(images, seed=seed + step)[1]) for step in range(1, 6)]
-    assert any(other != numbers(first[1]) for other in others)
+    def parts(seed: int) -> list[list[int]]:
+        return [numbers(part) for part in split(images, seed=seed)]
+
+    assert parts(seed) == parts(seed)
+    # Few images have few splits, and two seeds may give the same one.
+    assert any(parts(seed + step) != parts(seed) for step in range(1, 11))
 
 
 def test_split_of_the_study_has_its_sizes() -> None:

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from fuzzing import examples
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from keras_tuner import HyperParameters
 from ray import cloudpickle
@@ -307,7 +308,7 @@ def named(inner: Build, draw: st.DrawFn, depth: int) -> Build:
     return build
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(120, suppress_health_check=list(HealthCheck))
 @given(builders(), st.integers(0, 2**31))
 def test_samples_of_any_space_are_what_keras_tuner_takes_and_come_back_exactly(build: Build, seed: int) -> None:
     space = discover(build)
@@ -343,7 +344,7 @@ def can_be_drawn(entry: Any, value: Any) -> bool:
     return math.isclose(entry.prob_to_value(entry.value_to_prob(value)), value, rel_tol=1e-6, abs_tol=1e-6)
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
+@examples(20, suppress_health_check=list(HealthCheck))
 @given(builders())
 def test_spaces_of_any_form_are_picklable(build: Build) -> None:
     space = discover(build)

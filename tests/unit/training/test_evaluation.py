@@ -3,7 +3,8 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from fuzzing import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
@@ -118,7 +119,7 @@ def test_predictions_table_names_label_prediction_and_all_probabilities(digits):
     assert (table["probability"] == probabilities.max(axis=1)).all()
 
 
-@settings(max_examples=40, deadline=None)
+@examples(40)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60))
 def test_numbers_of_one_evaluation_agree_with_each_other(seed, images):
     random = np.random.default_rng(seed)

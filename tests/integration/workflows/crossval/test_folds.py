@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -113,7 +112,6 @@ def test_fold_that_is_lost_costs_no_other_fold_and_is_trained_by_the_same_comman
     outcomes = sorted(path for path in run.files() if path.endswith("outcome.json"))
     assert [path.split("/")[1] for path in outcomes] == ["carried-0001", "fresh-0001", "fresh-0002", "fresh-0003"]
     before = {path: run.get_bytes(path) for path in outcomes}
-    began = time.monotonic()
 
     crossval(config)
 
@@ -125,7 +123,6 @@ def test_fold_that_is_lost_costs_no_other_fold_and_is_trained_by_the_same_comman
         weights, fold = path.split("/")[1].split("-")
         for row in pd.read_json(io.BytesIO(outcome), typ="series")["rows"]:
             assert seconds[weights, int(fold), row["epoch"]] == pytest.approx(row["seconds"], rel=1e-9)
-    assert time.monotonic() - began < 120
 
 
 def test_diverging_fold_ends_the_run_with_one_line(ray_cluster: str, small_data: Path, tmp_path: Path) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import re
-import threading
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -26,9 +24,10 @@ def undisturbed(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> p
     return history(RunFolder(FolderStore(artifacts), "run"))
 
 
-def settings(data: Path, artifacts: str, epochs: int = 6) -> list[str]:
+def settings(data: Path, artifacts: str, epochs: int = 16) -> list[str]:
     return [
         *("--data", str(data), "--artifacts", artifacts, "--run-id", "run"),
+        # Many after the third: a test that a busy machine holds up still finds the training at work.
         *("--epochs", str(epochs), "--batch-size", "16", "--workers", "1", "--cpus-per-worker", "1"),
     ]
 
@@ -50,7 +49,7 @@ def test_killed_worker_resumes_from_last_reported_epoch(
     small_data: Path, tmp_path: Path, undisturbed: pd.DataFrame
 ) -> None:
     with fmnist("train", *settings(small_data, str(tmp_path))) as job:
-        job.wait_for(r"^epoch 3/6")
+        job.wait_for(r"^epoch +3/")
         (worker,) = job.workers()
         worker.kill()
         assert job.wait() == 0, job.output
@@ -58,7 +57,7 @@ def test_killed_worker_resumes_from_last_reported_epoch(
     run = RunFolder(FolderStore(tmp_path), "run")
     assert_like(run, undisturbed)
     assert run.get_json(METRICS)["restarts"] == 1
-    resumed = next(int(match[1]) for match in map(re.compile(r"resumed after epoch (\d)").search, job.lines) if match)
+    resumed = next(int(match[1]) for match in map(re.compile(r"resumed after epoch (\d+)").search, job.lines) if match)
     assert resumed >= 2
 
 
@@ -82,7 +81,7 @@ def test_killed_machine_resumes_with_the_same_command_and_with_no_other(
 ) -> None:
     run = RunFolder(FolderStore(tmp_path), "run")
     with fmnist("train", *settings(small_data, str(tmp_path))) as job:
-        job.wait_for(r"^epoch 3/6")
+        job.wait_for(r"^epoch +3/")
         job.kill_with_cluster()
     assert run.state() == "unfinished"
 
@@ -95,24 +94,18 @@ def test_killed_machine_resumes_with_the_same_command_and_with_no_other(
 
     assert_like(run, undisturbed)
     # The epochs before the kill were not computed again.
-    assert not [line for line in job.lines if re.match(r"epoch [12]/6", line)]
+    assert not [line for line in job.lines if re.match(r"epoch +[12]/", line)]
 
 
-def test_store_away_for_twenty_seconds_loses_nothing(
+def test_store_that_is_away_for_a_while_loses_nothing(
     small_data: Path, s3_server: S3Server, s3_bucket: str, undisturbed: pd.DataFrame
 ) -> None:
     with fmnist("train", *settings(small_data, f"s3://{s3_bucket}/artifacts")) as job:
-        job.wait_for(r"^epoch 2/6")
-        s3_server.stop()
-        back = threading.Timer(20, s3_server.start)
-        back.start()
-        stopped = time.monotonic()
-        try:
-            assert job.wait() == 0, job.output
-        finally:
-            back.join()
+        job.wait_for(r"^epoch +2/")
+        with s3_server.away(attempts=6):
+            pass
+        assert job.wait() == 0, job.output
 
-    assert time.monotonic() - stopped > 20
     run = RunFolder(S3Store(s3_bucket, "artifacts"), "run")
     assert_like(run, undisturbed)
     assert run.get_json(METRICS)["restarts"] == 0
@@ -127,7 +120,7 @@ def test_unreachable_store_is_told_before_any_training(small_data: Path) -> None
         "AWS_SECRET_ACCESS_KEY": "never-to-be-printed",
     }
     with fmnist("train", *settings(small_data, "s3://bucket/artifacts"), environment=environment) as job:
-        assert job.wait(60) == 2
+        assert job.wait() == 2
 
     assert len(job.lines) == 1, job.output
     assert "s3://bucket/artifacts" in job.output and "127.0.0.1:9" in job.output

@@ -16,8 +16,8 @@ from fmnist.errors import RunError, TrainingError, UserError
 from fmnist.runs import RunFolder
 from fmnist.runs.lifecycle import begin_run, open_run
 from fmnist.storage import FolderStore
-from fmnist.workflows.pipeline.config import PipelineConfig
 from fmnist.workflows.pipeline import job as workflow
+from fmnist.workflows.pipeline.config import PipelineConfig
 from fmnist.workflows.pipeline.job import pipeline
 from fmnist.workflows.pipeline.stages import Stage
 

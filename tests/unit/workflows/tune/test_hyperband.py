@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from fuzzing import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
@@ -64,7 +65,7 @@ def test_a_simulated_bracket_keeps_its_best(slots: int):
     assert [trial.epoch for trial in ranked] == [10, 4, 4, 2, 2, 2, 2, 2, 2]
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(
     pair=st.sampled_from(PAIRS),
     slots=st.integers(1, 3),
