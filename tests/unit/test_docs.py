@@ -1,4 +1,4 @@
-"""What `mkdocs build --strict` does not check: pictures, the length of lines, and that the API reference is complete."""
+"""What `mkdocs build --strict` does not check: pictures, lengths of lines, and that the API reference is complete."""
 
 from __future__ import annotations
 
