@@ -32,10 +32,15 @@ def test_every_cell_of_the_notebook_runs(examples: Path) -> None:
 
     client.execute()
 
-    printed = "".join(output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", []))
+    printed = "".join(_text(output) for cell in notebook.cells for output in cell.get("outputs", []))
     assert "test accuracy" in printed
     assert "background assumed" in printed
     assert (examples / "artifacts/quickstart/manifest.json").is_file()
+
+
+def _text(output: nbformat.NotebookNode) -> str:
+    """What a stream printed, or what rich displayed."""
+    return str(output.get("text", "") or output.get("data", {}).get("text/plain", ""))
 
 
 def test_own_model_is_trained_and_its_model_is_saved(examples: Path) -> None:
