@@ -6,10 +6,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help train tune crossval transfer pipeline test fuzz e2e lint format lock bench image clean
+.PHONY: help install train tune crossval transfer pipeline test fuzz e2e lint format docs pictures lock bench image clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.runtime  ## create .venv with the locked dependencies and the command fmnist
 
 train: $(VENV)/.runtime  ## train LeNet-5 on the real data set; EPOCHS=2 for the impatient, any flag through ARGS=
 	$(BIN)/fmnist train $(if $(EPOCHS),--epochs $(EPOCHS)) $(ARGS)
@@ -50,6 +52,12 @@ lint: $(VENV)/.dev  ## check style, types, who imports whom, and the Dockerfile
 format: $(VENV)/.dev  ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: $(VENV)/.dev  ## build the documentation into site/, warnings are errors; ARGS="--dirty" and the like through ARGS=
+	$(BIN)/mkdocs build --strict $(ARGS)
+
+pictures: $(VENV)/.dev  ## draw the architecture picture of README and docs again
+	$(BIN)/python docs/tools/architecture_picture.py docs/architecture.svg
 
 bench: $(VENV)/.dev  ## measure training against its peers, on an otherwise idle machine
 	$(BIN)/python benchmarks/train.py

@@ -25,7 +25,7 @@ TWO_LOCAL_CLUSTERS = """
 import os
 from pathlib import Path
 import ray
-from fmnist.cluster import connected
+from fmnist.distributed.cluster import connected
 
 def files_with(text):
     folder = Path(ray._private.worker._global_node.get_session_dir_path())
