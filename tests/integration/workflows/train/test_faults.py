@@ -24,7 +24,7 @@ def undisturbed(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> p
     return history(RunFolder(FolderStore(artifacts), "run"))
 
 
-def settings(data: Path, artifacts: str, epochs: int = 16) -> list[str]:
+def settings(data: Path, artifacts: str, epochs: int = 12) -> list[str]:
     return [
         *("--data", str(data), "--artifacts", artifacts, "--run-id", "run"),
         # Many after the third: a test that a busy machine holds up still finds the training at work.
