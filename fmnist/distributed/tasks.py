@@ -48,7 +48,7 @@ class TaskPool:
         function: Callable[..., Value],
         calls: Iterable[tuple[Key, tuple[Any, ...]]],
         name: Callable[[Key], str],
-        on_lost: Callable[[str], None] | None = None,
+        on_lost: Callable[[Key, str], None] | None = None,
     ) -> Iterator[tuple[Key, Value]]:
         """Runs a function in Ray tasks and yields what they return, in the order in which they end.
 
@@ -56,8 +56,8 @@ class TaskPool:
             function: runs on the cluster.
             calls: a key for each task, and the function's arguments; taken one by one as tasks are submitted.
             name: what messages call the task of a key.
-            on_lost: gets the task's name and the reason in one line when a task is lost: its process was killed once
-                more than ``retries`` allows, or its node is gone. The other tasks continue. None raises an error.
+            on_lost: gets the key of a lost task and the reason in one line: its process was killed once more than
+                ``retries`` allows, or its node is gone. The other tasks continue. None raises an error.
 
         Yields:
             Key and value of each task that has ended.
@@ -92,17 +92,14 @@ class TaskPool:
                         raise TrainingError(f"{name(key)}: {error.cause}") from error.cause
                     raise
                 except ray.exceptions.RayError as error:
-                    lost = f"{name(key)}: {first_line(error)}"
                     if on_lost is None:
                         raise TrainingError(
-                            f"{lost}; what other tasks computed is kept, and the same command with this --run-id "
-                            "computes the rest"
+                            f"{name(key)}: {first_line(error)}; what other tasks computed is kept, and the same "
+                            "command with this --run-id computes the rest"
                         ) from error
-                    on_lost(lost)
+                    on_lost(key, first_line(error))
                 else:
                     yield key, value
-                # The object is released before the next wait.
-                del reference
 
     def _note_waiting(self, seconds: float) -> None:
         if self.has_begun is None:
