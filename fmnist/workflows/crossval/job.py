@@ -1,7 +1,7 @@
 """The crossval job: trains and measures one model per fold, in Ray tasks.
 
-From top to bottom: `prepare_folds` splits the images into folds, `_run_folds` runs `train_folds` in as many processes as
-there is room for, and the results are written from the outcomes that these leave in the run folder.
+From top to bottom: `prepare_folds` splits the images into folds, `_run_folds` runs `train_folds` in as many processes
+as there is room for, and the results are written from the outcomes that these leave in the run folder.
 """
 
 from __future__ import annotations

@@ -72,18 +72,19 @@ def test_fold_that_was_started_again_is_counted_and_told() -> None:
     assert lines(progress) == ["fold 1 was started again after epoch 1"]
 
 
-def test_resumed_run_counts_what_was_there() -> None:
+def test_resumed_run_counts_what_was_there(clock: Clock) -> None:
     with FoldProgress(3, 30, carried=True, console=plain()) as progress:
         progress.begin({("fresh", 1): 0.9, ("carried", 1): 0.95})
         progress.show(FoldEvent("fresh", 2, 7))
+        clock.now += 10
         progress.show(FoldEvent("fresh", 2, 8, accuracy=0.92))
         progress.show(FoldEvent("carried", 2, 8, accuracy=0.99))
 
     assert lines(progress) == [
         "resumed: 2 of 6 folds were there already",
         "fold 2 goes on after epoch 7",
-        "fold 2 ended after 8 epochs, held-out accuracy 0.9200; 2 of 3, mean 0.9100",
-        "carried-weights fold 2 ended after 8 epochs, held-out accuracy 0.9900; 2 of 3",
+        "fold 2 ended after 8 epochs, held-out accuracy 0.9200; 2 of 3, mean 0.9100; about 30 s left",
+        "carried-weights fold 2 ended after 8 epochs, held-out accuracy 0.9900; 2 of 3; about 10 s left",
     ]
     assert progress.restarts == 0
 
