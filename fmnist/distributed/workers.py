@@ -108,7 +108,7 @@ def run_workers(
             storage_path=f"{path}/{folder}",
             storage_filesystem=filesystem,
             failure_config=ray.train.FailureConfig(max_failures=scale.max_failures),
-            # The latest checkpoint is kept besides the best one.
+            # Ray Train also keeps the latest checkpoint.
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="val_accuracy"),
         ),
     )
@@ -121,7 +121,7 @@ def run_workers(
             if lost := _lost_worker(error):
                 raise TrainingError(
                     f"run {run.run_id}: {lost}, once more than max_failures {scale.max_failures} allows; the epochs "
-                    "that were reported are kept, and the same command with this --run-id goes on from them"
+                    "that were reported are kept, and the same command with this --run-id resumes from them"
                 ) from error
             raise
     return outcome, len(starts) - 1

@@ -107,7 +107,7 @@ def _run_folds(
 
     def on_lost(piece: Piece, reason: str) -> None:
         lost.append(f"{_name(piece)}: {reason}")
-        progress.note(f"{lost[-1]}; the other folds go on")
+        progress.note(f"{lost[-1]}; the other folds continue")
 
     calls = (((weights, folds), (task, images, folds, weights)) for weights, folds in pieces)
     with listen(task.events, progress.show):

@@ -104,7 +104,7 @@ class FoldProgress(Progress):
             self.restarts += 1
             self.note(f"{title} was started again{after}")
         elif event.epochs:
-            self.note(f"{title} goes on{after}")
+            self.note(f"{title} resumed{after}")
         self._running.setdefault(event.key, None)
         self.part(title, self.epochs, event.epochs, "epochs")
 

@@ -82,7 +82,7 @@ def test_resumed_run_counts_what_was_there(clock: Clock) -> None:
 
     assert lines(progress) == [
         "resumed: 2 of 6 folds were there already",
-        "fold 2 goes on after epoch 7",
+        "fold 2 resumed after epoch 7",
         "fold 2 ended after 8 epochs, held-out accuracy 0.9200; 2 of 3, mean 0.9100; about 30 s left",
         "carried-weights fold 2 ended after 8 epochs, held-out accuracy 0.9900; 2 of 3; about 10 s left",
     ]
