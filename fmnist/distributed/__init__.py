@@ -1,1 +1,1 @@
-"""Ray: the cluster, its workers and tasks, what they report, and their checkpoints."""
+"""Ray: clusters, workers, tasks, their events and checkpoints."""

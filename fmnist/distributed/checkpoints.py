@@ -1,18 +1,19 @@
-"""What the run folder knows of a training that goes on from its last epoch, wherever it is started again.
+"""Checkpoints of one trial or fold in the run folder, from which any process resumes it.
 
-`SearchTrial` and the folds of a cross-validation keep their state so. Ray Train's workers do not: Ray Train has its own
-checkpoints.
+Ray Train's workers do not use these: Ray Train has its own checkpoints.
 """
 
 from __future__ import annotations
 
 import tempfile
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist.runs import RunFolder
+from fmnist.runs.documents import parse_json
 from fmnist.storage import MissingKeyError
-from fmnist.training.history import History
+from fmnist.training.history import History, Row
 
 if TYPE_CHECKING:
     import keras
@@ -20,14 +21,22 @@ if TYPE_CHECKING:
 STATE = "state.json"
 
 
+@dataclass(frozen=True)
+class _State:
+    """The content of ``state.json``: parameters of the training, and one row an epoch."""
+
+    parameters: dict[str, Any] | None
+    rows: tuple[Row, ...]
+
+
 class TrainingState:
-    """The epochs of one training, and the weights after the last of them, in a folder of the run.
+    """The history of one training and the weights after its last epoch, in a folder of the run.
 
     Args:
         run: the run folder.
-        folder: in it.
-        parameters: what the training depends on besides the run's configuration, of JSON's types; a state of others is
-            not gone on from.
+        folder: path in the run folder.
+        parameters: what the training depends on besides the run's configuration, of JSON's types. A state with other
+            parameters is not resumed.
         keep_best: whether the weights after the best epoch are kept too.
     """
 
@@ -40,23 +49,27 @@ class TrainingState:
         self.keep_best = keep_best
 
     def history(self) -> History:
-        """The epochs so far; none if the training is new, or was one of other parameters."""
+        """Returns the epochs so far; none if the training is new or its parameters were others.
+
+        Raises:
+            IntegrityError: if the state is damaged.
+        """
+        path = f"{self.folder}/{STATE}"
         try:
-            known = self.run.get_json(f"{self.folder}/{STATE}")
+            state = parse_json(self.run.get_bytes(path), _State, f"{self.run.location}/{path}")
         except MissingKeyError:
             return History()
-        return History(tuple(known["rows"])) if known["parameters"] == self.parameters else History()
+        return History(state.rows) if state.parameters == self.parameters else History()
 
     def save(self, model: keras.Model, optimizer: keras.optimizers.Optimizer, history: History) -> None:
-        """Keeps the state after an epoch, and lets go of what is no longer needed of those before it."""
+        """Saves the state after an epoch and deletes the weights that are no longer needed."""
         from fmnist.training import checkpoint
 
         with tempfile.TemporaryDirectory() as folder:
             checkpoint.save(Path(folder), model, optimizer, history)
             self.run.put_folder(Path(folder), self._epoch(history.epochs))
-        # From here on this epoch counts: the file is replaced in one go.
-        state = {"parameters": self.parameters, "rows": list(history.rows)}
-        self.run.put_json(f"{self.folder}/{STATE}", state)
+        # The epoch counts once this file is replaced, which is atomic.
+        self.run.put_json(f"{self.folder}/{STATE}", asdict(_State(self.parameters, history.rows)))
         for epoch in self._needed(History(history.rows[:-1])) - self._needed(history):
             self.run.store.delete_folder(f"{self.run.run_id}/{self._epoch(epoch)}")
 

@@ -1,4 +1,4 @@
-"""Ray: start one or join one, what it has, and what a worker process takes of it."""
+"""Starts or joins a Ray cluster, and checks that a job's workers and tasks fit into it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ import ray
 from fmnist.distributed.access import check_address, own_token
 from fmnist.errors import UserError, first_line
 
-# Of a local cluster, whatever another cluster's are.
+# Variables that a local cluster overrides, even if they are set.
 OURS = frozenset({"RAY_GCS_SERVER_PORT", "RAY_ADDRESS", "RAY_USAGE_STATS_ENABLED"})
 
-# Until a person is told that nothing of a job finds room.
+# Seconds without progress after which a job prints that it is waiting for the cluster.
 WAIT_SECONDS = 60
 
-# One training step of these small models does not feed more threads than this; a big machine takes more workers.
+# A training step of these small models uses no more threads than this; on a big machine, use more workers.
 MOST_CPUS_PER_WORKER = 8
 
 
@@ -38,7 +38,7 @@ class Resources:
         cpus: logical processors of all nodes.
         gpus: GPUs of all nodes.
         nodes: how many nodes are alive.
-        cpus_of_largest_node: no worker can have more.
+        cpus_of_largest_node: upper limit of one worker's processors.
         started_here: whether this process started the cluster, which then ends with it and cannot grow.
         shared: whether this is only a part of the cluster, beside which another job works.
     """
@@ -101,11 +101,11 @@ def connected() -> Iterator[Resources]:
         UserError: if the named cluster does not answer, or wants another token.
     """
     if around := _held.get():
-        # It may have grown since.
+        # The cluster may have grown since it was joined.
         yield around if around.shared else _resources(around.started_here)
         return
     address = os.environ.get("RAY_ADDRESS") or "local"
-    # Ray Train asks its workers for news at this interval; a report waits for it, and so does the end of a run.
+    # Ray Train polls its workers at this interval; each report and the end of a run wait for it.
     settings = {
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
         # Ray Tune's own output, its files for each trial and its record of the search: the search job has its own.
@@ -187,7 +187,7 @@ def _clear_frames(error: BaseException) -> None:
 
 @contextmanager
 def _environment(settings: dict[str, str]) -> Iterator[None]:
-    """Sets variables for the block, but for those of Ray Train and Ray Tune that a person has set."""
+    """Sets variables for the block, except those of Ray Train and Ray Tune that the user has set."""
     before = {name: os.environ.get(name) for name in settings}
     os.environ.update({name: value for name, value in settings.items() if name not in os.environ or name in OURS})
     try:
@@ -219,26 +219,26 @@ def _resources(started_here: bool) -> Resources:
 
 
 def shared_folder(resources: Resources, store: str) -> str | None:
-    """What a person must know who keeps artifacts in a folder and computes on several nodes; None otherwise."""
+    """Returns a warning if artifacts are in a folder and the cluster has several nodes; else None."""
     if resources.nodes == 1 or store.startswith("s3://"):
         return None
     return f"{store}: all nodes must see this folder; if they do not, use s3://"
 
 
 def cpus_per_worker(resources: Resources, workers: int, wanted: float | Literal["auto"], gpus: float) -> float:
-    """Decides how many processors each worker gets.
+    """Returns the number of processors of each worker.
 
     Args:
         resources: of the cluster.
-        workers: how many processes are to run at once, 1 or more.
-        wanted: what the configuration says; ``"auto"`` shares the cluster's processors out evenly.
+        workers: how many run at once, 1 or more.
+        wanted: the setting; ``"auto"`` divides the cluster's processors evenly.
         gpus: GPUs a worker, 0-1.
 
     Returns:
-        Processors, above 0; whole ones where it decides itself.
+        Processors, above 0; a whole number with ``"auto"``.
 
     Raises:
-        UserError: if a cluster that cannot grow does not have what is asked for.
+        UserError: if a cluster that cannot grow has less.
     """
     if wanted == "auto":
         share = min(resources.cpus / workers, resources.cpus_of_largest_node, MOST_CPUS_PER_WORKER)
@@ -256,10 +256,10 @@ def check_room(
     cpus: float,
     gpus: float,
 ) -> None:
-    """Sees whether ``count`` workers, trials, folds, shards or tasks can run at once.
+    """Checks that ``count`` workers, trials, folds, shards or tasks can run at once.
 
     Raises:
-        UserError: naming the settings, if a cluster that cannot grow does not have what they ask for.
+        UserError: naming the settings, if a cluster that cannot grow has less than they ask for.
     """
     if gpus > 1:
         raise UserError(f"gpus_per_{kind}: found {gpus:g}, expected 0 to 1; several GPUs take several --workers")

@@ -1,4 +1,4 @@
-"""Looking at a search space in a process of its own: its builder needs TensorFlow, and the driver does not."""
+"""Checks of models and search spaces in a process of their own: builders import TensorFlow, the driver does not."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from fmnist.models.hyperparameters import Space
 
 
 def discover_space(name: str, hyperparameters: Mapping[str, Any] | None = None) -> Space:
-    """Returns a search space, after seeing that its models can be trained here.
+    """Returns a search space after checking that its models can be trained, saved and loaded.
 
     Args:
         name: ``notebook``, ``extended`` or ``module:function``.
-        hyperparameters: a point that must lie in it; the defaults if not given.
+        hyperparameters: a point that must be in the space; None for its defaults.
 
     Raises:
-        UserError: if there is no such function, it does not build what can be trained, or the point is not in it.
+        UserError: if there is no such function, its model cannot be trained, or the point is not in the space.
     """
     try:
         space: Space = ray.get(_discover.remote(name, hyperparameters))
@@ -34,10 +34,10 @@ def discover_space(name: str, hyperparameters: Mapping[str, Any] | None = None) 
 
 
 def check_model(name: str, hyperparameters: Mapping[str, Any] | None) -> None:
-    """Sees whether a job can train the model that its configuration names.
+    """Checks that a job can train the model that its configuration names.
 
     Raises:
-        UserError: if it is none, or the hyper-parameters are not of it.
+        UserError: if there is no such model, or the hyper-parameters are not in its space.
     """
     if name not in MODELS:
         discover_space(name, hyperparameters)
@@ -45,7 +45,7 @@ def check_model(name: str, hyperparameters: Mapping[str, Any] | None) -> None:
         raise UserError(f"hyperparameters: found some, expected none, for {name} is no search space")
 
 
-# The process ends with the call: TensorFlow has chosen its threads there, and a trial must be able to choose its own.
+# The process ends with the call: it has set TensorFlow's number of threads, and a trial sets its own.
 @ray.remote(max_calls=1)
 def _discover(name: str, hyperparameters: Mapping[str, Any] | None) -> Space:
     from fmnist.models import hyperparameters as tune_space

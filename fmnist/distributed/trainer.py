@@ -1,7 +1,7 @@
 """Ray Train's `TensorflowTrainer` without TensorFlow in the processes that never compute.
 
-Ray's module `ray.train.tensorflow` imports TensorFlow into the driver and into the controller, 4 s and 500 MB each, and
-switches the workers' ``tf.keras`` to Keras 2. All that training needs of it is ``TF_CONFIG`` in each worker.
+Ray's module `ray.train.tensorflow` imports TensorFlow into the driver and the controller (4 s and 500 MB each) and
+switches the workers' ``tf.keras`` to Keras 2. Training needs only ``TF_CONFIG`` in each worker.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class StrategyTrainer(TensorflowTrainer):
     Args:
         train_loop_per_worker: gets ``train_loop_config``; what it returns on rank 0 is the result's ``return_value``.
         train_loop_config: its argument.
-        scaling_config: how many workers, and what each takes.
+        scaling_config: number of workers and resources of each.
         run_config: name, storage, failures and checkpoints.
     """
 
@@ -37,7 +37,7 @@ class StrategyTrainer(TensorflowTrainer):
         scaling_config: ScalingConfig,
         run_config: RunConfig | None = None,
     ) -> None:
-        # Past TensorflowTrainer's own __init__, which only picks Ray's backend, and imports it.
+        # Skips TensorflowTrainer's own __init__, which only chooses Ray's backend and imports it.
         super(TensorflowTrainer, self).__init__(
             train_loop_per_worker=train_loop_per_worker,
             train_loop_config=train_loop_config,
@@ -47,12 +47,12 @@ class StrategyTrainer(TensorflowTrainer):
         )
 
     def _register_sigint_handler(self, controller: Any) -> None:
-        """Leaves Control-C to Python: Ray Train's handler stays after training, and ends an interrupted job with 0."""
+        """Leaves Control-C to Python: Ray Train's handler outlasts training and exits an interrupted job with 0."""
 
 
 @dataclass
 class StrategyConfig(BackendConfig):
-    """Tells each worker who and where all of them are."""
+    """Sets the addresses of all workers in each worker."""
 
     @property
     def backend_cls(self) -> type[Backend]:

@@ -1,13 +1,13 @@
-"""Data-parallel training under Ray Train: what jobs that train on several workers have in common.
+"""Data-parallel training with Ray Train, as in the jobs train, tune and transfer.
 
 The driver calls `run_workers`; each worker calls `join` before anything else of TensorFlow, then `train_epochs`.
 """
 
 from __future__ import annotations
 
-import re
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -16,14 +16,14 @@ import ray
 import ray.train
 from ray.util.queue import Queue
 
-from fmnist.distributed.events import shown, tell
+from fmnist.distributed.events import listen, post
 from fmnist.distributed.trainer import StrategyTrainer
-from fmnist.errors import TrainingError, first_line
+from fmnist.errors import FmnistError, TrainingError, first_line
 from fmnist.runs import RunFolder
 from fmnist.storage.arrow import store_filesystem
 from fmnist.training import devices
-from fmnist.training.history import History
-from fmnist.training.progress import EpochProgress
+from fmnist.training.history import History, Row
+from fmnist.training.progress import Progress
 
 if TYPE_CHECKING:
     import keras
@@ -35,7 +35,7 @@ Outcome = TypeVar("Outcome")
 
 
 class Scale(Protocol):
-    """The settings of a job that say how it is spread over a cluster."""
+    """A job's settings of workers."""
 
     @property
     def workers(self) -> int: ...
@@ -47,13 +47,13 @@ class Scale(Protocol):
 
 @dataclass(frozen=True)
 class Schedule:
-    """How long, and in which order, to train.
+    """How long to train, and in which order of the images.
 
     Attributes:
         epochs: number of the last epoch.
         batch_size: images a step, over all workers together.
         seed: of the order of the images.
-        patience: stop after this many epochs without a lower validation loss; 0 never stops early.
+        patience: training stops after this many epochs without a lower validation loss; 0 never stops early.
         xla: whether to compile the step with XLA.
     """
 
@@ -73,25 +73,25 @@ def run_workers(
     run: RunFolder,
     checkpoints: str,
     events: Queue,
-    progress: EpochProgress,
+    progress: Progress,
 ) -> tuple[Outcome, int]:
-    """Runs a function on the workers, started again after a failure.
+    """Runs a function on the workers; restarts all of them after a failure.
 
     Args:
         worker: gets ``{"task": task}``; what it returns on rank 0 is the outcome.
-        task: what every worker is told; plain data and references into the object store.
+        task: argument of every worker; plain data and references into the object store.
         scale: how many workers, their GPUs, and how often they may fail.
-        cpus: processors of each.
+        cpus: processors of a worker.
         run: whose folder keeps the checkpoints.
-        checkpoints: where in it; what is there already is gone on from.
-        events: where rank 0 says how it comes on.
-        progress: shows that.
+        checkpoints: their folder in the run folder; training resumes from the last one in it.
+        events: where rank 0 posts its history at each start, and each epoch.
+        progress: shows these events.
 
     Returns:
-        The outcome, and how often the workers had to be started again.
+        The outcome, and how often the workers were restarted.
 
     Raises:
-        TrainingError: if a worker ended with an error for people, or workers were lost more often than they may be.
+        TrainingError: if a worker ended with an `FmnistError`, or workers were lost more often than ``max_failures``.
     """
     filesystem, path = store_filesystem(run.store)
     folder, _, name = f"{run.run_id}/{checkpoints}".rpartition("/")
@@ -108,11 +108,11 @@ def run_workers(
             storage_path=f"{path}/{folder}",
             storage_filesystem=filesystem,
             failure_config=ray.train.FailureConfig(max_failures=scale.max_failures),
-            # The latest checkpoint is kept besides the best one.
+            # Ray Train also keeps the latest checkpoint.
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="val_accuracy"),
         ),
     )
-    with shown(events, progress) as starts:
+    with _show(events, progress) as starts:
         try:
             outcome: Outcome = trainer.fit().return_value
         except ray.train.TrainingFailedError as error:
@@ -121,30 +121,30 @@ def run_workers(
             if lost := _lost_worker(error):
                 raise TrainingError(
                     f"run {run.run_id}: {lost}, once more than max_failures {scale.max_failures} allows; the epochs "
-                    "that were reported are kept, and the same command with this --run-id goes on from them"
+                    "that were reported are kept, and the same command with this --run-id resumes from them"
                 ) from error
             raise
     return outcome, len(starts) - 1
 
 
 def join(cpus: float) -> Shard:
-    """Makes this process one of the workers; call it before anything else touches TensorFlow.
+    """Connects this process with the other workers. Call it before anything else uses TensorFlow.
 
     Args:
         cpus: processors of this worker.
 
     Returns:
-        Its share of each step.
+        This worker's shard of each step.
     """
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
-    # At least two for a single worker, so that two workers of one processor compute the very numbers of one.
+    # At least two for a single worker, so that it computes the same numbers as two workers of one processor.
     lanes = devices.configure_tensorflow(cpus, least_lanes=2 if workers == 1 else 1)
     import tensorflow as tf
 
     from fmnist.training.engine import Shard
 
-    # The strategy has to exist before anything else touches TensorFlow: it starts the server that the workers meet at.
+    # The strategy must be the first to use TensorFlow: it starts the server that connects the workers.
     strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
     return Shard(strategy, rank, workers, lanes)
 
@@ -152,14 +152,16 @@ def join(cpus: float) -> Shard:
 def train_epochs(
     built: Trainable, train: Examples, val: Examples, schedule: Schedule, shard: Shard, events: Queue
 ) -> tuple[History, str | None]:
-    """Trains on this worker's share, from the last checkpoint on; rank 0 leaves one after every epoch.
+    """Trains on this worker's shard from the last checkpoint; rank 0 saves a checkpoint after every epoch.
 
     Args:
         built: model, loss and optimizer; trained in place.
         train, val: the same on every worker.
+        shard: of this worker.
+        events: where rank 0 posts the history at the start, and each epoch.
 
     Returns:
-        Every epoch, those before a restart included; and why training could not go on, or None.
+        Every epoch, including those before a restart; and why training failed, or None.
     """
     from fmnist.training import checkpoint, engine
 
@@ -168,7 +170,7 @@ def train_epochs(
         with latest.as_directory() as folder:
             history = checkpoint.restore(Path(folder), built.model, built.optimizer)
     if shard.rank == 0:
-        tell(events, history)
+        post(events, history)
     if history.should_stop(schedule.patience):
         return history, None
     epochs = engine.train(
@@ -196,11 +198,11 @@ def train_epochs(
                     checkpoint_dir_name=f"epoch-{result.epoch:04d}",
                 )
             if shard.rank == 0:
-                tell(events, result.row())
+                post(events, result.row())
             if history.should_stop(schedule.patience):
                 break
     except TrainingError as error:
-        # Not raised: Ray Train would start the workers anew, and they would come to the same point again.
+        # Not raised: Ray Train would restart the workers, and they would fail again at the same step.
         return history, str(error)
     return history, None
 
@@ -215,14 +217,39 @@ def restore_best(model: keras.Model) -> None:
         checkpoint.restore(Path(folder), model)
 
 
-def known_cause(error: BaseException) -> str | None:
-    """The text of an error for people that a worker ended with; None for an unexpected one, whose traceback matters."""
-    match = re.search(r"^fmnist\.errors\.\w+: (.+)$|MissingKeyError: (.+)$", str(error), re.MULTILINE)
-    return match and next(text for text in match.groups() if text)
+@contextmanager
+def _show(events: Queue, progress: Progress) -> Iterator[list[History]]:
+    """Shows the workers' events while the block runs; yields the history of each start of the workers."""
+    starts: list[History] = []
+
+    def show(event: History | Row) -> None:
+        if not isinstance(event, History):
+            progress.epoch(event)
+            return
+        starts.append(event)
+        if event.epochs:
+            progress.note(f"resumed after epoch {event.epochs}")
+        elif len(starts) > 1:
+            progress.note("workers started again")
+
+    with listen(events, show):
+        yield starts
 
 
-def _lost_worker(error: BaseException) -> str | None:
-    """Which worker's process died from outside, and how; None if none did."""
+def known_cause(error: ray.train.TrainingFailedError) -> FmnistError | None:
+    """Returns the `FmnistError` that a worker or Ray Train's controller ended with; None for any other error."""
+    failures = [*getattr(error, "worker_failures", {}).values(), getattr(error, "controller_failure", None)]
+    for failure in failures:
+        while failure is not None and not isinstance(failure, FmnistError):
+            # Of Ray's own errors around it: one of a task, and one that a worker's thread ended with.
+            failure = getattr(failure, "cause", None) or getattr(failure, "_base_exc", None)
+        if failure is not None:
+            return failure
+    return None
+
+
+def _lost_worker(error: ray.train.TrainingFailedError) -> str | None:
+    """Says which worker's process was lost, and how; None if none was."""
     lost = (ray.exceptions.RayActorError, ray.exceptions.NodeDiedError, ray.exceptions.OutOfMemoryError)
     for rank, failure in sorted(getattr(error, "worker_failures", {}).items()):
         cause = getattr(failure, "health_check_failure", None)

@@ -32,7 +32,7 @@ def parse_json(content: bytes, record: type[Record], where: str) -> Record:
         value = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise IntegrityError(f"{where}: damaged, not JSON ({error})") from error
-    return _record(value, record, where)
+    return to_record(value, record, where)
 
 
 def parse_yaml(content: bytes, where: str) -> dict[str, Any]:
@@ -54,7 +54,7 @@ def parse_yaml(content: bytes, where: str) -> dict[str, Any]:
         value = yaml.safe_load(text)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise IntegrityError(f"{where}: damaged, not YAML") from error
-    return _record(value, dict[str, Any], where)
+    return to_record(value, dict[str, Any], where)
 
 
 def _check_size(content: bytes, where: str) -> None:
@@ -62,7 +62,8 @@ def _check_size(content: bytes, where: str) -> None:
         raise IntegrityError(f"{where}: found {len(content):,} bytes, expected at most {LARGEST_DOCUMENT:,}")
 
 
-def _record(value: Any, record: Any, where: str) -> Any:
+def to_record(value: Any, record: Any, where: str) -> Any:
+    """Returns a value of JSON's types as a record; takes what `parse_json` takes and raises the same error."""
     try:
         return TypeAdapter(record).validate_python(value)
     except (ValidationError, RecursionError) as error:

@@ -1,14 +1,16 @@
-"""What a part of a job, a fold or a phase, leaves in the run folder when it has ended."""
+"""The outcome of one part of a job, a fold or a phase, as it is kept in the run folder until the run is finished."""
 
 from __future__ import annotations
 
 import io
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import numpy as np
+from pydantic import InstanceOf
 
-from fmnist.runs import RunFolder
+from fmnist.runs.documents import parse_json, to_record
+from fmnist.runs.folder import RunFolder
 from fmnist.storage import MissingKeyError
 
 if TYPE_CHECKING:
@@ -17,12 +19,17 @@ if TYPE_CHECKING:
 OUTCOME = "outcome.json"
 PROBABILITIES = "probabilities.npy"
 
+# The type of an outcome's field ``probabilities``.
+Probabilities = Annotated[np.ndarray, InstanceOf()]
+
+Outcome = TypeVar("Outcome", bound="DataclassInstance")
+
 
 def write_outcome(run: RunFolder, folder: str, outcome: DataclassInstance) -> None:
-    """Writes an outcome's field ``probabilities`` as an array, the others as JSON; it counts from the last file on.
+    """Writes an outcome: its field ``probabilities`` as an array, then the others as JSON, which completes it.
 
     Raises:
-        StoreError: if the store can't be written.
+        StoreError: if the store cannot be written.
     """
     values = asdict(outcome)
     array = io.BytesIO()
@@ -31,16 +38,21 @@ def write_outcome(run: RunFolder, folder: str, outcome: DataclassInstance) -> No
     run.put_json(f"{folder}/{OUTCOME}", values)
 
 
-def read_outcome(run: RunFolder, folder: str) -> dict[str, Any] | None:
-    """Returns an outcome's fields, with lists as tuples, or None if it is not there.
+def read_outcome(run: RunFolder, folder: str, record: type[Outcome]) -> Outcome | None:
+    """Returns an outcome, or None if the run folder has none there.
+
+    Args:
+        record: the outcome's class.
 
     Raises:
-        StoreError: if the store can't be read.
+        StoreError: if the store cannot be read.
+        IntegrityError: if the outcome is damaged.
     """
+    where = f"{run.location}/{folder}/{OUTCOME}"
     try:
-        values = run.get_json(f"{folder}/{OUTCOME}")
+        content = run.get_bytes(f"{folder}/{OUTCOME}")
     except MissingKeyError:
         return None
-    values = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    values: dict[str, Any] = parse_json(content, dict[str, Any], where)
     probabilities = np.load(io.BytesIO(run.get_bytes(f"{folder}/{PROBABILITIES}")), allow_pickle=False)
-    return {**values, "probabilities": probabilities}
+    return to_record({**values, "probabilities": probabilities}, record, where)

@@ -1,4 +1,4 @@
-"""What a person sees while a job works: a bar in a terminal, plain lines in a log."""
+"""Progress of a job on the console: bars in a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
@@ -7,22 +7,57 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as Bars,
+)
 
 from fmnist.console import plain_console, rounded
 from fmnist.training.history import Row
 
 
-class _BarProgress:
-    """A bar that a terminal shows while the block runs, and lines above it. Use it as a context manager."""
+class Progress:
+    """Shows how much of some work is done. Use it as a context manager.
 
-    def __init__(self, what: str, total: int, unit: str, console: Console | None) -> None:
+    In a terminal there is a bar for all of the work and one for each part that was begun; the bars are gone at the end.
+    Lines stand above them. Where there is no terminal, there are only lines.
+
+    Attributes:
+        console: where lines and bars are printed.
+
+    Args:
+        title: of the work, such as ``training``.
+        total: number of units.
+        unit: what is counted, in the plural.
+        images: in each unit, for the rate in a log; 0 if it has none.
+        line_seconds: least time between two lines that `log` prints.
+        console: standard output if None.
+    """
+
+    def __init__(
+        self,
+        title: str,
+        total: int,
+        unit: str,
+        *,
+        images: int = 0,
+        line_seconds: float = 15.0,
+        console: Console | None = None,
+    ) -> None:
+        self.title, self.total, self.unit, self.images, self.line_seconds = title, total, unit, images, line_seconds
         self.console = console or plain_console()
-        self._bar = Progress(
-            TextColumn(what),
+        self._bars = Bars(
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn(unit),
+            TextColumn("{task.fields[unit]}"),
             TimeElapsedColumn(),
             TextColumn("elapsed,"),
             TimeRemainingColumn(),
@@ -31,71 +66,77 @@ class _BarProgress:
             disable=not self.console.is_terminal,
             transient=True,
         )
-        self._task = self._bar.add_task(what, total=total)
+        self._all = self._bars.add_task(title, total=total, unit=unit)
+        self._parts: dict[str, TaskID] = {}
+        self._done = self._done_before = 0
+        self._started = self._line_printed = time.monotonic()
 
     def __enter__(self) -> Self:
-        self._bar.start()
+        self._bars.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.stop()
+        self._bars.stop()
 
     def note(self, text: str) -> None:
-        """Shows a line."""
+        """Prints a line."""
+        self._line_printed = time.monotonic()
         self.console.print(text, markup=False)
 
+    def log(self, text: str) -> None:
+        """Prints a line if this is no terminal and ``line_seconds`` have passed since the last line."""
+        if not self.console.is_terminal and time.monotonic() - self._line_printed >= self.line_seconds:
+            self.note(text)
 
-class PieceProgress(_BarProgress):
-    """Shows how many of a number of equal pieces are done: a bar in a terminal, now and then a line in a log.
+    def resume(self, done: int) -> None:
+        """Starts the clock with units that need no more work."""
+        self._done = self._done_before = done
+        self._started = self._line_printed = time.monotonic()
+        self._bars.update(self._all, completed=done)
 
-    Args:
-        what: is done, such as ``features of vgg16``.
-        pieces: how many there are.
-        of_piece: images in each.
-        console: where to; standard output if None.
-    """
-
-    SECONDS_BETWEEN_LINES = 15.0
-
-    def __init__(self, what: str, pieces: int, of_piece: int, console: Console | None = None) -> None:
-        super().__init__(what, pieces, "shards", console)
-        self.what, self.pieces, self.of_piece = what, pieces, of_piece
-        self._done = 0
-        self._started = self._told = time.monotonic()
-
-    def piece(self) -> None:
-        """Shows that one more is done."""
+    def advance(self) -> None:
+        """Counts one more unit; in a log it prints a line now and then."""
         self._done += 1
-        self._bar.update(self._task, completed=self._done)
-        now = time.monotonic()
-        if not self.console.is_terminal and now - self._told >= self.SECONDS_BETWEEN_LINES:
-            self._told = now
-            rate = self._done * self.of_piece / (now - self._started)
-            left = (self.pieces - self._done) * self.of_piece / rate
-            self.note(f"{self.what}: {self._done} of {self.pieces} shards, {rate:,.0f} images/s, {rounded(left)} left")
+        self._bars.update(self._all, completed=self._done)
+        if self.images:
+            rate = (self._done - self._done_before) * self.images / max(1e-9, time.monotonic() - self._started)
+            left = f", {estimate} left" if (estimate := self.time_left()) else ""
+            self.log(f"{self.title}: {self._done} of {self.total} {self.unit}, {rate:,.0f} images/s{left}")
 
-
-class EpochProgress(_BarProgress):
-    """Shows epochs as they end. Use it as a context manager.
-
-    Args:
-        epochs: how many there are at most.
-        console: where to; standard output if None.
-    """
-
-    def __init__(self, epochs: int, console: Console | None = None) -> None:
-        super().__init__("training", epochs, "epochs", console)
-        self.epochs = epochs
+    def time_left(self) -> str:
+        """Estimates the time left from that of the units so far, such as ``12 min``; empty without an estimate."""
+        done, left = self._done - self._done_before, self.total - self._done
+        if not (done and left):
+            return ""
+        return rounded((time.monotonic() - self._started) / done * left)
 
     def epoch(self, row: Row) -> None:
-        """Shows an epoch's result and moves the bar."""
-        self.console.print(
-            f"epoch {row['epoch']:>{len(str(self.epochs))}}/{self.epochs}"
+        """Prints a line with an epoch's result; the units are epochs."""
+        self._done = int(row["epoch"])
+        self._bars.update(self._all, completed=self._done)
+        self.note(
+            f"epoch {row['epoch']:>{len(str(self.total))}}/{self.total}"
             f"  loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}"
             f"  val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.4f}"
-            f"  {row['seconds']:.1f} s  {row['images_per_second']:,.0f} images/s",
-            markup=False,
+            f"  {row['seconds']:.1f} s  {row['images_per_second']:,.0f} images/s"
         )
-        self._bar.update(self._task, completed=row["epoch"])
+
+    def part(self, title: str, total: int, done: float, unit: str) -> None:
+        """Moves the bar of a part of the work, and begins it at first.
+
+        Args:
+            title: of the part.
+            total: number of its units.
+            done: how many are done.
+            unit: text behind these numbers.
+        """
+        if title not in self._parts:
+            self._parts[title] = self._bars.add_task(title, total=total, unit=unit)
+        self._bars.update(self._parts[title], completed=done, unit=unit)
+
+    def end_part(self, title: str) -> None:
+        """Removes the bar of a part, if it was begun."""
+        if title in self._parts:
+            self._bars.remove_task(self._parts.pop(title))

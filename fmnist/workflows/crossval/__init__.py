@@ -13,4 +13,4 @@ def run(config: CrossvalConfig) -> Any:
     return crossval(config)
 
 
-JOB = Job(CROSSVAL, "cross-validate one model, folds side by side, and leave a finished run", CrossvalConfig, run)
+JOB = Job(CROSSVAL, "cross-validate one model, folds in parallel, and leave a finished run", CrossvalConfig, run)

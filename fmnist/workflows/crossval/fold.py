@@ -1,7 +1,7 @@
-"""What a cross-validation's processes do: train on all folds but one, and measure on the one that was held out.
+"""The task of a fold: train on all images but those of the fold, and measure on the fold's held-out images.
 
-A fold computes with operations of one thread each and starts from weights of its own seed, so that its numbers are the
-same in whatever process it runs, beside whichever others, and however often it was started again.
+A fold's operations use one thread each, and its weights have a seed of their own. So its numbers do not depend on the
+process, on the folds that run at the same time, or on restarts.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from ray.util.queue import Queue
 
 from fmnist.data import Fold, Images
 from fmnist.distributed.checkpoints import TrainingState
-from fmnist.distributed.events import tell_at_once
+from fmnist.distributed.events import post
 from fmnist.runs import FOLDS, RunFolder
 from fmnist.runs.outcomes import read_outcome, write_outcome
 from fmnist.training import devices
-from fmnist.training.history import Row
 from fmnist.workflows.crossval.config import CrossvalConfig
-from fmnist.workflows.crossval.records import Weights
+from fmnist.workflows.crossval.progress import FoldEvent
+from fmnist.workflows.crossval.records import FoldOutcome, Weights
 
 if TYPE_CHECKING:
     import keras
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FoldTask:
-    """What every process of a cross-validation is told.
+    """What every task of a cross-validation gets.
 
     Attributes:
         config: of the job.
-        run: where folds keep their state and their outcome.
-        events: where folds say how they come on, for the driver to show.
+        run: the run folder, where folds keep their state and their outcome.
+        events: where folds post a `FoldEvent`.
     """
 
     config: CrossvalConfig
@@ -44,69 +44,21 @@ class FoldTask:
     events: Queue
 
 
-@dataclass(frozen=True)
-class FoldNews:
-    """What a fold tells the driver.
+def train_folds(task: FoldTask, images: Images, folds: Sequence[Fold], weights: Weights) -> list[FoldEvent]:
+    """Trains folds one after the other and writes their outcomes into the run folder; skips those that it has.
 
-    Attributes:
-        weights, fold: which one.
-        known: epochs that it has when it begins, begins again, or ends.
-        row: an epoch that it has trained; None when it begins or ends.
-        accuracy: on the held-out images, when it ends; else None.
-    """
-
-    weights: Weights
-    fold: int
-    known: int = 0
-    row: Row | None = None
-    accuracy: float | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class FoldOutcome:
-    """What a fold brings back.
-
-    Attributes:
-        weights, fold: which one.
-        seed: of its initial weights and the order of its images.
-        rows: of its epochs.
-        kept_epoch: whose weights were measured.
-        parameters: of the model.
-        precision: of the products, float32 or bfloat16.
-        devices: what TensorFlow computed on.
-        probabilities: float32 [held-out images, 10].
-    """
-
-    weights: Weights
-    fold: int
-    seed: int
-    rows: tuple[Row, ...]
-    kept_epoch: int
-    parameters: int
-    precision: str
-    devices: tuple[str, ...]
-    probabilities: np.ndarray
-
-    def accuracy(self, images: Images, fold: Fold) -> float:
-        """On the held-out images of its fold."""
-        return float((self.probabilities.argmax(axis=1) == images.labels[fold.held_out]).mean())
-
-
-def train_folds(task: FoldTask, images: Images, folds: Sequence[Fold], weights: Weights) -> list[FoldNews]:
-    """Trains folds one after the other and leaves their outcomes in the run folder; those that are there are done.
-
-    It never waits for Ray: a task that does lends its processor to the next one, and then both compute.
+    It never waits for Ray: while a task waits, Ray lends its processor to the next task, and then both compute.
 
     Args:
-        images: all of them; as an argument of a Ray task, mapped from the object store.
-        folds: with carried weights all that there are, in order: each starts from the last one's weights.
+        images: all images; as an argument of a Ray task, mapped from the object store.
+        folds: with carried weights all folds in order, since each starts from the weights of the previous one.
         weights: fresh for each fold, or carried.
 
     Returns:
-        The last news of each fold.
+        The last event of each fold.
     """
     images = _of_this_process(task.run.location, images)
-    ends: list[FoldNews] = []
+    ends: list[FoldEvent] = []
     before: TrainingState | None = None
     for fold in folds:
         state = fold_state(task.run, weights, fold.number)
@@ -115,9 +67,9 @@ def train_folds(task: FoldTask, images: Images, folds: Sequence[Fold], weights: 
             outcome = _train_fold(task, images, fold, weights, state, before)
             write_outcome(task.run, _folder(weights, fold.number), outcome)
         accuracy = outcome.accuracy(images, fold)
-        ends.append(FoldNews(weights, fold.number, known=len(outcome.rows), accuracy=accuracy))
-        tell_at_once(task.events, ends[-1])
-        # Its weights have been measured, and are needed only by the fold that they are carried to.
+        ends.append(FoldEvent(weights, fold.number, len(outcome.rows), accuracy=accuracy))
+        post(task.events, ends[-1], wait=False)
+        # The weights have been measured; only the fold that they are carried to needs them.
         if weights == "fresh":
             state.drop_weights()
         elif before is not None:
@@ -127,19 +79,22 @@ def train_folds(task: FoldTask, images: Images, folds: Sequence[Fold], weights: 
 
 
 def fold_seed(seed: int, fold: int) -> int:
-    """A fold's own seed, which follows from the run's and its number: 0 to 2**32 - 1."""
+    """Returns a fold's own seed, from the run's seed and the fold's number: 0 to 2**32 - 1."""
     return int(np.random.SeedSequence((seed, fold)).generate_state(1)[0])
 
 
 def fold_state(run: RunFolder, weights: Weights, fold: int) -> TrainingState:
-    """What the run folder knows of a fold: ``folds/WEIGHTS-NUMBER/state.json`` and the weights that it names."""
+    """Returns a fold's checkpoints in the run folder, under ``folds/WEIGHTS-NUMBER/``."""
     return TrainingState(run, _folder(weights, fold), keep_best=weights == "fresh")
 
 
 def read_fold(run: RunFolder, weights: Weights, fold: int) -> FoldOutcome | None:
-    """Returns a fold's outcome if the run folder has it."""
-    values = read_outcome(run, _folder(weights, fold))
-    return None if values is None else FoldOutcome(**values)
+    """Returns a fold's outcome, or None if the run folder does not have it.
+
+    Raises:
+        IntegrityError: if it is damaged.
+    """
+    return read_outcome(run, _folder(weights, fold), FoldOutcome)
 
 
 def _folder(weights: Weights, fold: int) -> str:
@@ -157,9 +112,9 @@ def _train_fold(
     from fmnist.models.schedules import spread_over
     from fmnist.training import engine
 
-    # On a GPU some kernels add up in the order in which threads happen to end, unless they are told not to.
+    # Without it, some GPU kernels add numbers in the order in which threads happen to end.
     tf.config.experimental.enable_op_determinism()
-    # The last fold's model and optimizer are in cycles, which stay until Python looks for them.
+    # Model and optimizer of the previous fold are in reference cycles, which only the garbage collector frees.
     keras.backend.clear_session(free_memory=False)
     gc.collect()
 
@@ -167,7 +122,7 @@ def _train_fold(
     precision = devices.resolve_precision(config.precision)
     built = _build(config, seed, precision)
     batch_size = int((config.hyperparameters or {}).get("batch_size", config.batch_size))
-    # The study had no other images to stop by than those it measured on.
+    # The study stopped by the same images that it measured on.
     train, val = (fold.train, fold.val) if weights == "fresh" else (_not_held_out(fold), fold.held_out)
     spread_over(built.optimizer, math.ceil(len(train) / batch_size) * config.epochs)
 
@@ -176,7 +131,7 @@ def _train_fold(
         state.restore(history.epochs, built.model, built.optimizer)
     elif before is not None:
         before.restore(before.history().epochs, built.model)
-    tell_at_once(task.events, FoldNews(weights, fold.number, known=history.epochs))
+    post(task.events, FoldEvent(weights, fold.number, history.epochs), wait=False)
     if not history.should_stop(config.patience):
         epochs = engine.train(
             built.model,
@@ -196,7 +151,7 @@ def _train_fold(
         for result in epochs:
             history = history.add(result.row())
             state.save(built.model, built.optimizer, history)
-            tell_at_once(task.events, FoldNews(weights, fold.number, row=result.row()))
+            post(task.events, FoldEvent(weights, fold.number, row=result.row()), wait=False)
             if history.should_stop(config.patience):
                 break
     kept = int(history.best["epoch"]) if weights == "fresh" else history.epochs
@@ -217,7 +172,7 @@ def _train_fold(
 def _measure(
     config: CrossvalConfig, seed: int, state: TrainingState, epoch: int, pixels: np.ndarray
 ) -> tuple[np.ndarray, int]:
-    """Returns what the model as it would be served, in float32, says of images, and how many parameters it has."""
+    """Returns the probabilities of the model as it is served, in float32, and its number of parameters."""
     from fmnist.models.serving import without_augmentation
     from fmnist.training.inference import probabilities
 
@@ -246,5 +201,5 @@ _images: dict[str, Images] = {}
 
 
 def _of_this_process(run: str, images: Images) -> Images:
-    """The images that this process' first fold got, for all its folds: the engine keeps a copy of each object."""
+    """Returns the images of this process' first task for all its tasks: the engine keeps a copy of each object."""
     return _images.setdefault(run, images)

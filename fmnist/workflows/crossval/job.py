@@ -1,31 +1,31 @@
-"""The crossval job: one model, trained and measured once a fold, as Ray tasks.
+"""The crossval job: trains and measures one model per fold, in Ray tasks.
 
-Top to bottom it is the method: `crossval` deals the images to folds, `_run_folds` lets `train_folds` run on as many
-processes as there is room for, and what they leave in the run folder becomes artifacts.
+From top to bottom: `prepare_folds` splits the images into folds, `_run_folds` runs `train_folds` in as many processes
+as there is room for, and the results are written from the outcomes that these leave in the run folder.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 
 import ray
 
 from fmnist.data import Fold
 from fmnist.distributed import cluster
-from fmnist.distributed.events import heard, open_events
+from fmnist.distributed.events import listen, open_events
 from fmnist.distributed.session import Figures, Session, run_on_ray
 from fmnist.distributed.spaces import check_model
-from fmnist.errors import FmnistError, TrainingError, first_line
+from fmnist.distributed.tasks import MOST_SUBMITTED, TaskPool
+from fmnist.errors import TrainingError
 from fmnist.runs import RunFolder
 from fmnist.runs.lifecycle import is_done, open_run
 from fmnist.workflows.crossval.config import CROSSVAL, CrossvalConfig
-from fmnist.workflows.crossval.fold import FoldNews, FoldOutcome, FoldTask, read_fold, train_folds
+from fmnist.workflows.crossval.fold import FoldTask, read_fold, train_folds
 from fmnist.workflows.crossval.preparation import PreparedFolds, prepare_folds
 from fmnist.workflows.crossval.progress import FoldProgress
-from fmnist.workflows.crossval.records import Weights
+from fmnist.workflows.crossval.records import FoldOutcome, Weights
 
-# What one Ray task trains: a fold, or with carried weights all of them.
+# The folds of one Ray task: one with fresh weights, or all with carried weights.
 Piece = tuple[Weights, tuple[Fold, ...]]
 
 
@@ -39,8 +39,8 @@ def crossval(config: CrossvalConfig) -> RunFolder:
         The finished run folder.
 
     Raises:
-        UserError: if data, store, run id, model or resources are not as they must be; nothing has been trained then.
-        TrainingError: if a fold cannot be trained; the run folder keeps those that were.
+        UserError: if data, store, run id, model or resources are wrong; then nothing has been trained.
+        TrainingError: if a fold fails or is lost; the run folder keeps the folds that have ended.
     """
     run = open_run(CROSSVAL, config)
     if not is_done(run, config):
@@ -65,7 +65,7 @@ def _crossval(session: Session[CrossvalConfig, PreparedFolds]) -> None:
 
 
 def _draw_data(data: PreparedFolds) -> Figures:
-    """Draws the data's figures, and imports what results are written with, while the folds are trained."""
+    """Draws the data's figures, and imports the modules that write the results, while the folds are trained."""
     import fmnist.workflows.crossval.results  # noqa: F401
     from fmnist.report.data_plots import data_plots
 
@@ -75,24 +75,46 @@ def _draw_data(data: PreparedFolds) -> Figures:
 def _run_folds(
     config: CrossvalConfig, run: RunFolder, data: PreparedFolds, progress: FoldProgress, resources: cluster.Resources
 ) -> list[FoldOutcome]:
-    """Trains on the cluster what the run folder has not; returns all folds, those with carried weights last."""
+    """Trains the folds that the run folder does not have; returns all folds, those with carried weights last.
+
+    Raises:
+        TrainingError: if a fold failed, at once; if folds were lost, when all others have ended.
+    """
     kinds: tuple[Weights, ...] = ("fresh", "carried") if config.carry_weights else ("fresh",)
     wanted = [(weights, fold) for weights in kinds for fold in data.folds]
     known = {(outcome.weights, outcome.fold): outcome for outcome in _outcomes(run, wanted)}
     missing = [(weights, fold) for weights, fold in wanted if (weights, fold.number) not in known]
-    # Carried weights go through all folds in one task, which takes longest and so begins first.
+    # The folds with carried weights are one task, which takes longest and so begins first.
     pieces: list[Piece] = []
     if any(weights == "carried" for weights, _ in missing):
         pieces.append(("carried", tuple(data.folds)))
     pieces += [(weights, (fold,)) for weights, fold in missing if weights == "fresh"]
 
     progress.begin({key: outcome.accuracy(data.images, data.folds[key[1] - 1]) for key, outcome in known.items()})
-    events = open_events()
-    # All at once where nothing is said, so that a cluster that can grow sees what there is to do.
-    wanted_at_once = len(pieces) if config.concurrency == "auto" else config.concurrency
-    limit = min(wanted_at_once, resources.at_once(config.cpus_per_fold, config.gpus_per_fold) or wanted_at_once)
-    with heard(events, partial(_show, progress)):
-        lost = _run_pieces(FoldTask(config, run, events), ray.put(data.images), pieces, progress, limit)
+    task, images = FoldTask(config, run, open_events()), ray.put(data.images)
+    limit = MOST_SUBMITTED if config.concurrency == "auto" else config.concurrency
+    pool = TaskPool(
+        "fold",
+        config.cpus_per_fold,
+        config.gpus_per_fold,
+        # A task that is retried resumes from the run folder.
+        retries=config.max_failures,
+        note=progress.note,
+        limit=min(limit, resources.at_once(config.cpus_per_fold, config.gpus_per_fold) or limit),
+        has_begun=lambda: progress.has_begun,
+    )
+    lost: list[str] = []
+
+    def on_lost(piece: Piece, reason: str) -> None:
+        lost.append(f"{_name(piece)}: {reason}")
+        progress.note(f"{lost[-1]}; the other folds continue")
+
+    calls = (((weights, folds), (task, images, folds, weights)) for weights, folds in pieces)
+    with listen(task.events, progress.show):
+        for _, ends in pool.run(train_folds, calls, lambda piece: f"run {run.run_id}: {_name(piece)}", on_lost):
+            # A task may return its last events before the listener gets them.
+            for event in ends:
+                progress.show(event)
     if lost:
         raise TrainingError(
             f"run {run.run_id}: {'; '.join(lost)}; the folds that have ended are kept, and the same command with this "
@@ -102,66 +124,11 @@ def _run_folds(
     return [ended[weights, fold.number] for weights, fold in wanted]
 
 
-def _run_pieces(
-    task: FoldTask, images: ray.ObjectRef, pieces: list[Piece], progress: FoldProgress, limit: int
-) -> list[str]:
-    """Runs the tasks, ``limit`` at once at most and as there is room for; returns what was lost, and how.
-
-    Raises:
-        TrainingError: at once, if a fold ends with an error that it would end with again.
-    """
-    config = task.config
-    train = ray.remote(
-        num_cpus=config.cpus_per_fold,
-        num_gpus=config.gpus_per_fold,
-        # Of processes that were killed. Each goes on from what is in the run folder.
-        max_retries=config.max_failures,
-    )(train_folds)
-    waiting = list(reversed(pieces))
-    running: dict[ray.ObjectRef, Piece] = {}
-    lost: list[str] = []
-    patience: float | None = cluster.WAIT_SECONDS
-    while waiting or running:
-        while waiting and len(running) < limit:
-            weights, folds = piece = waiting.pop()
-            running[train.remote(task, images, folds, weights)] = piece
-        ended, _ = ray.wait(list(running), num_returns=1, timeout=patience)
-        if not ended and not progress.begun:
-            progress.note(
-                f"still waiting: no room yet for a fold of {config.cpus_per_fold:g} CPUs and {config.gpus_per_fold:g} "
-                "GPUs on this cluster"
-            )
-        patience = None
-        for reference in ended:
-            piece = running.pop(reference)
-            try:
-                # They may be heard here before the listener hears them.
-                for news in ray.get(reference):
-                    _show(progress, news)
-            except ray.exceptions.RayTaskError as error:
-                if isinstance(error.cause, FmnistError):
-                    raise TrainingError(f"run {task.run.run_id}: {_name(piece)}: {error.cause}") from error
-                raise
-            except ray.exceptions.RayError as error:
-                lost.append(f"{_name(piece)}: {first_line(error)}")
-                progress.note(f"{lost[-1]}; the other folds go on")
-    return lost
-
-
 def _outcomes(run: RunFolder, wanted: list[tuple[Weights, Fold]]) -> list[FoldOutcome]:
     """Returns the outcomes that the run folder has, in the order of ``wanted``."""
     with ThreadPoolExecutor(8) as pool:
         found = pool.map(lambda one: read_fold(run, one[0], one[1].number), wanted)
         return [outcome for outcome in found if outcome is not None]
-
-
-def _show(progress: FoldProgress, news: FoldNews) -> None:
-    if news.row is not None:
-        progress.epoch(news.weights, news.fold, news.row)
-    elif news.accuracy is not None:
-        progress.fold_ends(news.weights, news.fold, news.known, news.accuracy)
-    else:
-        progress.fold_begins(news.weights, news.fold, news.known)
 
 
 def _name(piece: Piece) -> str:

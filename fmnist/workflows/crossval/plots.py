@@ -33,10 +33,10 @@ def crossval_plots(
     """Draws the figures of a cross-validation's result.
 
     Args:
-        records: all folds; those with carried weights, if any, beside the others.
-        pooled: of all images, each predicted by the fold that it was held out in.
+        records: all folds; those with carried weights, if any, last.
+        pooled: of all images, each predicted by the fold that held it out.
         images: all images.
-        probabilities: floats [n, 10], of ``images`` in that way.
+        probabilities: floats [n, 10], of ``images``, each from the fold that held it out.
 
     Returns:
         PNG bytes by name (the file's name in ``plots/`` without ``.png``), in the order of the report.

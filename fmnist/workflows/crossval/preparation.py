@@ -14,11 +14,11 @@ from fmnist.workflows.crossval.config import CrossvalConfig
 
 @dataclass(frozen=True)
 class PreparedFolds:
-    """Cleaned images, and how they are dealt to folds.
+    """Cleaned images and their folds.
 
     Attributes:
-        images: all that folds train on and are measured on.
-        folds: positions in them.
+        images: all images that folds train on and are measured on.
+        folds: positions of each fold's images.
         summary: content of ``data.json``.
     """
 
@@ -28,10 +28,10 @@ class PreparedFolds:
 
 
 def prepare_folds(config: CrossvalConfig, note: Callable[[str], None]) -> PreparedFolds:
-    """Loads and cleans the images that the configuration names, and deals the training images to folds.
+    """Loads and cleans the images that the configuration names, and splits the training images into folds.
 
     Raises:
-        DataError: if there is anything wrong with the data, or too little of it for so many folds.
+        DataError: if the data is wrong, or has too few images for the number of folds.
     """
     loaded = load_cleaned(config, note)
     folds = data.folds(loaded.train, config.folds, val_fraction=config.val_fraction, seed=config.seed)

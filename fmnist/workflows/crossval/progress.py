@@ -1,163 +1,137 @@
-"""What a person sees while a cross-validation works: a bar for each fold that runs, plain lines in a log."""
+"""Progress of a cross-validation: a bar for each running fold in a terminal, plain lines in a log."""
 
 from __future__ import annotations
 
-import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from statistics import mean
 from threading import Lock
-from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from fmnist.console import plain_console, rounded
 from fmnist.training.history import Row
+from fmnist.training.progress import Progress
 from fmnist.workflows.crossval.records import Weights
 
-# In a log, a line about the folds that run is written so often, in seconds.
+# Seconds between two lines of a log about the running folds.
 LINE_INTERVAL = 30
 
 Key = tuple[Weights, int]
 
 
-class FoldProgress:
-    """Shows folds as they come on. Use it as a context manager.
+@dataclass(frozen=True)
+class FoldEvent:
+    """An event that a fold posts: it starts, it has trained an epoch, or it has ended.
 
-    In a terminal each fold that runs has a bar, below one for all folds; anywhere else a line now and then says how far
-    they are. A fold that has ended is a line in both.
+    Attributes:
+        weights, fold: which fold.
+        epochs: that it has trained when it starts, starts again, or ends.
+        row: the epoch that it has trained; None when it starts or ends.
+        accuracy: on the held-out images, when it ends; else None.
+    """
+
+    weights: Weights
+    fold: int
+    epochs: int = 0
+    row: Row | None = None
+    accuracy: float | None = None
+
+    @property
+    def key(self) -> Key:
+        """Which fold."""
+        return self.weights, self.fold
+
+
+class FoldProgress(Progress):
+    """Shows the progress of folds. Use it as a context manager.
+
+    In a terminal each running fold has a bar; in a log a line now and then names the running folds. A fold that has
+    ended is a line in both.
 
     Attributes:
         restarts: how often a fold was started again.
 
     Args:
-        folds: how many there are.
+        folds: number of folds.
         epochs: of a fold at most.
         carried: whether the study's protocol runs too, with as many folds.
-        console: where to; standard output if None.
+        console: standard output if None.
     """
 
     def __init__(self, folds: int, epochs: int, *, carried: bool = False, console: Console | None = None) -> None:
+        total = folds * (2 if carried else 1)
+        super().__init__("all folds", total, "folds", line_seconds=LINE_INTERVAL, console=console)
         self.folds, self.epochs = folds, epochs
         self.restarts = 0
-        self.console = console or plain_console()
-        self._bars = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
-            TimeElapsedColumn(),
-            console=self.console,
-            disable=not self.console.is_terminal,
-            transient=True,
-        )
-        self._expected = folds * (2 if carried else 1)
-        self._all = self._bars.add_task("all folds", total=self._expected, unit="folds")
-        self._running: dict[Key, TaskID] = {}
-        self._rows: dict[Key, Row] = {}
+        # The last epoch of each running fold, None before the first.
+        self._running: dict[Key, Row | None] = {}
         self._accuracies: dict[Key, float] = {}
-        # Epochs of the folds that have ended, and of all, since the clock was started.
-        self._of_ended: list[int] = []
-        self._trained = 0
-        self._began = self._told = time.monotonic()
-        # News comes from a listener, and what a task returns from the driver's own thread.
+        # A listener's thread shows events, and the driver's thread those that tasks return.
         self._lock = Lock()
 
-    def __enter__(self) -> FoldProgress:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bars.stop()
-
     @property
-    def begun(self) -> bool:
+    def has_begun(self) -> bool:
         """Whether any fold has begun."""
         return bool(self._running or self._accuracies)
 
-    def note(self, text: str) -> None:
-        """Shows a line."""
-        self.console.print(text, markup=False)
-
-    def begin(self, ended: dict[Key, float]) -> None:
+    def begin(self, ended: Mapping[Key, float]) -> None:
         """Starts the clock.
 
         Args:
-            ended: accuracies on the held-out images of folds that an earlier process has trained.
+            ended: held-out accuracies of the folds that an earlier process has trained.
         """
-        self._began = self._told = time.monotonic()
         self._accuracies = dict(ended)
-        self._bars.update(self._all, completed=len(ended))
+        self.resume(len(ended))
         if ended:
-            self.note(f"resumed: {len(ended)} of {self._expected} folds were there already")
+            self.note(f"resumed: {len(ended)} of {self.total} folds were there already")
 
-    def fold_begins(self, weights: Weights, fold: int, known: int) -> None:
-        """Shows a fold that begins, or begins again, with ``known`` epochs."""
-        key = weights, fold
+    def show(self, event: FoldEvent) -> None:
+        """Shows an event; one of a fold that has ended changes nothing."""
         with self._lock:
-            if key in self._accuracies:
+            if event.key in self._accuracies:
                 return
-            after = f" after epoch {known}" if known else ""
-            if key not in self._running:
-                self._running[key] = self._bars.add_task(_name(key), total=self.epochs, unit="epochs")
-                if known:
-                    self.note(f"{_name(key)} goes on{after}")
+            if event.accuracy is not None:
+                self._end(event, event.accuracy)
+            elif event.row is not None:
+                self._epoch(event.key, event.row)
             else:
-                self.restarts += 1
-                self.note(f"{_name(key)} was started again{after}")
-            self._bars.update(self._running[key], completed=known)
+                self._begin(event)
 
-    def epoch(self, weights: Weights, fold: int, row: Row) -> None:
-        """Shows an epoch's result and moves the fold's bar."""
-        key = weights, fold
-        with self._lock:
-            if key not in self._running:
-                return
-            self._rows[key] = row
-            self._trained += 1
-            unit = f"epochs, val_accuracy {row['val_accuracy']:.4f}"
-            self._bars.update(self._running[key], completed=row["epoch"], unit=unit)
-            if not self.console.is_terminal and time.monotonic() - self._told >= LINE_INTERVAL:
-                self._line("; ".join(self._position(key) for key in sorted(self._running) if key in self._rows))
+    def _begin(self, event: FoldEvent) -> None:
+        title = _title(event.key)
+        after = f" after epoch {event.epochs}" if event.epochs else ""
+        if event.key in self._running:
+            self.restarts += 1
+            self.note(f"{title} was started again{after}")
+        elif event.epochs:
+            self.note(f"{title} resumed{after}")
+        self._running.setdefault(event.key, None)
+        self.part(title, self.epochs, event.epochs, "epochs")
 
-    def fold_ends(self, weights: Weights, fold: int, epochs: int, accuracy: float) -> None:
-        """Shows what a fold has reached on its held-out images; hearing it twice changes nothing."""
-        key = weights, fold
-        with self._lock:
-            if key in self._accuracies:
-                return
-            if key in self._running:
-                self._bars.remove_task(self._running.pop(key))
-            self._accuracies[key] = accuracy
-            self._of_ended.append(epochs)
-            self._bars.update(self._all, completed=len(self._accuracies))
-            of_kind = [value for (kind, _), value in self._accuracies.items() if kind == weights]
-            text = f"{_name(key)} ended after {epochs} epoch{'' if epochs == 1 else 's'}, held-out accuracy "
-            text += f"{accuracy:.4f}; {len(of_kind)} of {self.folds}"
-            if weights == "fresh":
-                text += f", mean {mean(of_kind):.4f}"
-            seconds = self._seconds_left()
-            self._line(text if seconds is None else f"{text}; about {rounded(seconds)} left")
+    def _epoch(self, key: Key, row: Row) -> None:
+        self._running[key] = row
+        self.part(_title(key), self.epochs, row["epoch"], f"epochs, val_accuracy {row['val_accuracy']:.4f}")
+        self.log(
+            "; ".join(
+                f"{_title(key)} epoch {row['epoch']:.0f}/{self.epochs} val_accuracy {row['val_accuracy']:.4f}"
+                for key, row in sorted(self._running.items())
+                if row is not None
+            )
+        )
 
-    def _position(self, key: Key) -> str:
-        row = self._rows[key]
-        return f"{_name(key)} epoch {row['epoch']:.0f}/{self.epochs} val_accuracy {row['val_accuracy']:.4f}"
-
-    def _seconds_left(self) -> float | None:
-        """From the epochs since the start, as if the folds that are left had as many as those that have ended."""
-        left = self._expected - len(self._accuracies)
-        if not (left and self._of_ended and self._trained):
-            return None
-        begun = sum(self._rows[key]["epoch"] for key in self._running if key in self._rows)
-        epochs = max(0.0, left * mean(self._of_ended) - begun)
-        return epochs * (time.monotonic() - self._began) / self._trained
-
-    def _line(self, text: str) -> None:
-        self._told = time.monotonic()
-        self.note(text)
+    def _end(self, event: FoldEvent, accuracy: float) -> None:
+        self.end_part(_title(event.key))
+        self._running.pop(event.key, None)
+        self._accuracies[event.key] = accuracy
+        self.advance()
+        same = [value for (weights, _), value in self._accuracies.items() if weights == event.weights]
+        text = f"{_title(event.key)} ended after {event.epochs} epoch{'' if event.epochs == 1 else 's'}, "
+        text += f"held-out accuracy {accuracy:.4f}; {len(same)} of {self.folds}"
+        text += f", mean {mean(same):.4f}" if event.weights == "fresh" else ""
+        left = self.time_left()
+        self.note(f"{text}; about {left} left" if left else text)
 
 
-def _name(key: Key) -> str:
+def _title(key: Key) -> str:
     weights, fold = key
     return f"fold {fold}" if weights == "fresh" else f"carried-weights fold {fold}"

@@ -1,4 +1,4 @@
-"""The folds of a cross-validation as records, and what they amount to: a table, a mean and its interval."""
+"""The folds of a cross-validation as records; their tables, their mean and its interval."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Any, Literal
 
 import pandas as pd
 
+from fmnist.data import Fold, Images
+from fmnist.runs.outcomes import Probabilities
 from fmnist.training.history import Row
 
-# How a fold's weights begin: fresh, by its own seed, or carried over from the fold before, as in the study.
+# A fold's initial weights: fresh, by its own seed, or carried over from the previous fold, as in the study.
 Weights = Literal["fresh", "carried"]
 
 INTERVAL_METHOD = (
@@ -21,21 +23,22 @@ INTERVAL_METHOD = (
 )
 
 
-@dataclass(frozen=True)
-class FoldRecord:
-    """One fold's training and what it reached on the images that were held out.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FoldOutcome:
+    """One fold's training, as it is kept in the run folder.
 
     Attributes:
         fold: its number, from 1.
         weights: ``fresh`` or ``carried``.
         seed: of the initial weights and the order of the images.
-        rows: one an epoch, as in ``history.csv``; ``val`` are the images to stop by, with carried weights the held-out
-            ones, as in the study.
-        kept_epoch: whose weights were measured: the one of the highest validation accuracy; with carried weights the
-            last.
-        train_images, val_images, held_out_images: how many images of each.
-        held_out_loss: mean negative log likelihood on the held-out images, in nats.
-        held_out_accuracy: 0 to 1.
+        rows: one an epoch, as in ``history.csv``. With fresh weights ``val`` are the validation images; with carried
+            weights the held-out ones, as in the study.
+        kept_epoch: whose weights were measured: with fresh weights the one of the highest validation accuracy, with
+            carried weights the last.
+        parameters: of the model.
+        precision: of the products, ``float32`` or ``bfloat16``.
+        devices: that TensorFlow used.
+        probabilities: of the held-out images, float32 [n, 10].
     """
 
     fold: int
@@ -43,11 +46,10 @@ class FoldRecord:
     seed: int
     rows: tuple[Row, ...]
     kept_epoch: int
-    train_images: int
-    val_images: int
-    held_out_images: int
-    held_out_loss: float
-    held_out_accuracy: float
+    parameters: int
+    precision: str
+    devices: tuple[str, ...]
+    probabilities: Probabilities
 
     @property
     def kept(self) -> Row:
@@ -58,6 +60,27 @@ class FoldRecord:
     def seconds(self) -> float:
         """Time in training and validation."""
         return sum(row["seconds"] for row in self.rows)
+
+    def accuracy(self, images: Images, fold: Fold) -> float:
+        """Accuracy on the fold's held-out images, 0 to 1."""
+        return float((self.probabilities.argmax(axis=1) == images.labels[fold.held_out]).mean())
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class FoldRecord(FoldOutcome):
+    """A fold's outcome with its number of images and its scores, as in ``folds.csv``.
+
+    Attributes:
+        train_images, val_images, held_out_images: how many images of each.
+        held_out_loss: mean negative log likelihood on the held-out images, in nats.
+        held_out_accuracy: 0 to 1.
+    """
+
+    train_images: int
+    val_images: int
+    held_out_images: int
+    held_out_loss: float
+    held_out_accuracy: float
 
 
 @dataclass(frozen=True)

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from statistics import mean
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fmnist.distributed.session import StartedRun, finish_run
-from fmnist.runs import ENVIRONMENT, FOLDS, FOLDS_TABLE, HISTORY, METRICS, PLOTS, PREDICTIONS, REPORT, utc
-from fmnist.training.evaluation import Evaluation, evaluate, predictions_table
+from fmnist.distributed.session import StartedRun
+from fmnist.report.page import Report, model_title
+from fmnist.runs import FOLDS, FOLDS_TABLE, HISTORY, PREDICTIONS, utc
+from fmnist.runs.results import Metrics, Results, finish_run, write_results
+from fmnist.training.evaluation import ClassScore, Evaluation, evaluate, predictions_table
 from fmnist.workflows.crossval.config import CROSSVAL, CrossvalConfig
-from fmnist.workflows.crossval.fold import FoldOutcome
-from fmnist.workflows.crossval.page import CrossvalReport, render_crossval
+from fmnist.workflows.crossval.page import render_crossval
 from fmnist.workflows.crossval.plots import crossval_plots
 from fmnist.workflows.crossval.preparation import PreparedFolds
 from fmnist.workflows.crossval.records import (
     INTERVAL_METHOD,
+    FoldOutcome,
     FoldRecord,
     folds_table,
     held_out_share,
@@ -29,83 +30,135 @@ from fmnist.workflows.crossval.records import (
 )
 
 
+@dataclass(frozen=True)
+class MeanScores:
+    """Mean over the folds' kept epochs: loss in nats, accuracy from 0 to 1."""
+
+    loss: float
+    accuracy: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldOutScores:
+    """Scores on held-out images.
+
+    Attributes:
+        accuracy, accuracy_sd: mean and standard deviation over the folds.
+        accuracy_low, accuracy_high: 95 % interval of the mean.
+        interval: how the interval was computed.
+        loss, loss_sd: mean and standard deviation over the folds, in nats.
+        images: how many were held out, over all folds.
+        per_class, confusion_matrix: of all images, each predicted by the fold that held it out.
+    """
+
+    accuracy: float
+    accuracy_sd: float
+    accuracy_low: float
+    accuracy_high: float
+    interval: str
+    loss: float
+    loss_sd: float
+    images: int
+    per_class: tuple[ClassScore, ...]
+    confusion_matrix: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True)
+class CarriedScores:
+    """Results of the study's protocol: held-out accuracy and loss of each fold, and the number of all epochs."""
+
+    accuracy: tuple[float, ...]
+    loss: tuple[float, ...]
+    epochs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossvalMetrics(Metrics):
+    """The content of a crossval run's ``metrics.json``.
+
+    Attributes:
+        model: name of the model or search space.
+        parameters: of the model.
+        seed: of the run.
+        precision: of the products, ``float32`` or ``bfloat16``.
+        folds: how many.
+        epochs: of all folds with fresh weights.
+        train, val: means over the folds with fresh weights.
+        held_out: scores of the folds with fresh weights.
+        carried: of the folds with carried weights; None where the study's protocol did not run.
+        restarts: how often folds were started again.
+    """
+
+    model: str
+    parameters: int
+    seed: int
+    precision: str
+    folds: int
+    epochs: int
+    train: MeanScores
+    val: MeanScores
+    held_out: HeldOutScores
+    carried: CarriedScores | None
+    restarts: int
+
+    def lines(self) -> list[str]:
+        """Returns the lines that the job ends with."""
+        held_out, carried = self.held_out, self.carried
+        lines = [
+            f"held-out accuracy {held_out.accuracy:.4f} +- {held_out.accuracy_sd:.4f} over {self.folds} folds "
+            f"(95 % interval of the mean {held_out.accuracy_low:.4f}-{held_out.accuracy_high:.4f})"
+        ]
+        if carried:
+            lines.append(
+                f"with weights carried from fold to fold, as in the study: {carried.accuracy[0]:.4f} in the first "
+                f"fold, {carried.accuracy[-1]:.4f} in the last"
+            )
+        return lines
+
+
 def write_crossval_results(
-    started_run: StartedRun[PreparedFolds], config: CrossvalConfig, outcomes: Sequence[FoldOutcome], restarts: int
+    started: StartedRun[PreparedFolds], config: CrossvalConfig, outcomes: Sequence[FoldOutcome], restarts: int
 ) -> None:
-    """Measures the folds, writes every file of the run, the manifest last, and says where they are.
+    """Measures the folds and writes every file of the run, the manifest last.
 
     Args:
-        outcomes: of all folds; those with carried weights, if any, beside the others.
+        outcomes: of all folds; those with carried weights, if any, last.
         restarts: how often folds were started again.
     """
     reporting = time.time()
-    run, data = started_run.run, started_run.data
+    data = started.data
     records = [_record(outcome, data) for outcome in outcomes]
-    fresh = [record for record in records if record.weights == "fresh"]
-    probabilities = _probabilities_of_all(outcomes, data)
+    probabilities = _pooled_probabilities(outcomes, data)
     pooled = evaluate(data.images.labels, probabilities)
-    precisions = sorted({outcome.precision for outcome in outcomes})
-    devices = sorted({device for outcome in outcomes for device in outcome.devices})
-    environment = {**started_run.environment, "devices": devices, "precision": ", ".join(precisions)}
     # Waited for before this thread draws: Matplotlib is not thread-safe.
-    of_data = started_run.data_figures.result()
-    plots = crossval_plots(records, pooled, data.images, probabilities) | of_data
-
-    run.put_csv(FOLDS_TABLE, folds_table(records))
-    run.put_csv(HISTORY, history_table(records))
-    run.put_csv(PREDICTIONS, _predictions(data, probabilities), float_format="%.6g")
-    run.put_json(ENVIRONMENT, environment)
-    for name, image in plots.items():
-        run.put_bytes(f"{PLOTS}/{name}.png", image)
-    finished = time.time()
-    metrics = {
-        "job": CROSSVAL,
-        "run_id": run.run_id,
-        "model": config.model,
-        "parameters": outcomes[0].parameters,
-        "seed": config.seed,
-        "precision": environment["precision"],
-        "started": utc(started_run.started),
-        "finished": utc(finished),
-        "folds": len(fresh),
-        "epochs": sum(len(record.rows) for record in fresh),
-        "train": {name: mean(record.kept[name] for record in fresh) for name in ("loss", "accuracy")},
-        "val": {name: mean(record.kept[f"val_{name}"] for record in fresh) for name in ("loss", "accuracy")},
-        "held_out": _held_out(fresh, pooled),
-        "carried": _carried([record for record in records if record.weights == "carried"]),
-        "seconds": {
-            "total": finished - started_run.started,
-            "training": sum(record.seconds for record in records),
-            "report": finished - reporting,
-        },
-        "restarts": restarts,
-    }
-    page = render_crossval(
-        CrossvalReport(
-            run_id=run.run_id,
-            metrics=metrics,
-            data=data.summary,
-            config=asdict(config),
-            environment=environment,
-            records=records,
-            plots=plots,
-        )
+    data_figures = started.data_figures.result()
+    plots = crossval_plots(records, pooled, data.images, probabilities) | data_figures
+    metrics = _metrics(started, config, records, pooled, restarts, reporting)
+    devices = sorted({device for outcome in outcomes for device in outcome.devices})
+    environment = {**started.environment, "devices": devices, "precision": metrics.precision}
+    report = Report(
+        title=f"Cross-validation of {model_title(config.model)}",
+        metrics=metrics,
+        data=data.summary,
+        config=asdict(config),
+        environment=environment,
+        plots=plots,
     )
-    run.put_bytes(REPORT, page.encode())
-    run.put_json(METRICS, metrics)
-    held_out = metrics["held_out"]
-    lines = [
-        f"held-out accuracy {held_out['accuracy']:.4f} +- {held_out['accuracy_sd']:.4f} over {len(fresh)} folds "
-        f"(95 % interval of the mean {held_out['accuracy_low']:.4f}-{held_out['accuracy_high']:.4f})"
-    ]
-    if carried := metrics["carried"]:
-        lines.append(
-            f"with weights carried from fold to fold, as in the study, it seems to be {carried['accuracy'][0]:.4f} in "
-            f"the first and {carried['accuracy'][-1]:.4f} in the last"
-        )
-    lines.append(f"finished in {metrics['seconds']['total']:.0f} s: {run.location}/{REPORT}")
-    # The folds are what a run resumes from.
-    finish_run(run, CROSSVAL, lines, started_run.note, folders=[FOLDS])
+    results = Results(
+        metrics=metrics,
+        environment=environment,
+        page=render_crossval(report, records),
+        plots=plots,
+        tables={
+            FOLDS_TABLE: folds_table(records),
+            HISTORY: history_table(records),
+            PREDICTIONS: _predictions(data, probabilities),
+        },
+        # A run resumes from its folds.
+        temporary=[FOLDS],
+    )
+    write_results(started.run, results)
+    finish_run(started.run, results, metrics.lines(), started.note)
 
 
 def _record(outcome: FoldOutcome, data: PreparedFolds) -> FoldRecord:
@@ -113,11 +166,7 @@ def _record(outcome: FoldOutcome, data: PreparedFolds) -> FoldRecord:
     held_out = evaluate(data.images.labels[fold.held_out], outcome.probabilities)
     fresh = outcome.weights == "fresh"
     return FoldRecord(
-        fold=outcome.fold,
-        weights=outcome.weights,
-        seed=outcome.seed,
-        rows=outcome.rows,
-        kept_epoch=outcome.kept_epoch,
+        **vars(outcome),
         train_images=len(fold.train) + (0 if fresh else len(fold.val)),
         val_images=len(fold.val) if fresh else len(fold.held_out),
         held_out_images=len(fold.held_out),
@@ -126,13 +175,80 @@ def _record(outcome: FoldOutcome, data: PreparedFolds) -> FoldRecord:
     )
 
 
-def _probabilities_of_all(outcomes: Sequence[FoldOutcome], data: PreparedFolds) -> np.ndarray:
-    """Every image's probabilities, from the fold that it was held out in: float32 [n, 10]."""
-    of_all = np.empty((len(data.images), 10), np.float32)
+def _metrics(
+    started: StartedRun[PreparedFolds],
+    config: CrossvalConfig,
+    records: Sequence[FoldRecord],
+    pooled: Evaluation,
+    restarts: int,
+    reporting: float,
+) -> CrossvalMetrics:
+    fresh = [record for record in records if record.weights == "fresh"]
+    finished = time.time()
+
+    def mean_of(column: str) -> float:
+        return mean(record.kept[column] for record in fresh)
+
+    return CrossvalMetrics(
+        job=CROSSVAL,
+        run_id=started.run.run_id,
+        started=utc(started.started),
+        finished=utc(finished),
+        seconds={
+            "total": finished - started.started,
+            "training": sum(record.seconds for record in records),
+            "report": finished - reporting,
+        },
+        model=config.model,
+        parameters=records[0].parameters,
+        seed=config.seed,
+        precision=", ".join(sorted({record.precision for record in records})),
+        folds=len(fresh),
+        epochs=sum(len(record.rows) for record in fresh),
+        train=MeanScores(mean_of("loss"), mean_of("accuracy")),
+        val=MeanScores(mean_of("val_loss"), mean_of("val_accuracy")),
+        held_out=_held_out(fresh, pooled),
+        carried=_carried([record for record in records if record.weights == "carried"]),
+        restarts=restarts,
+    )
+
+
+def _held_out(fresh: Sequence[FoldRecord], pooled: Evaluation) -> HeldOutScores:
+    share = held_out_share(fresh)
+    accuracy = spread([record.held_out_accuracy for record in fresh], share)
+    loss = spread([record.held_out_loss for record in fresh], share)
+    return HeldOutScores(
+        accuracy=accuracy.mean,
+        accuracy_sd=accuracy.sd,
+        # With very few folds the interval is wider than the range of an accuracy.
+        accuracy_low=max(0.0, accuracy.low),
+        accuracy_high=min(1.0, accuracy.high),
+        interval=INTERVAL_METHOD,
+        loss=loss.mean,
+        loss_sd=loss.sd,
+        images=pooled.images,
+        per_class=pooled.per_class,
+        confusion_matrix=pooled.confusion_matrix,
+    )
+
+
+def _carried(records: Sequence[FoldRecord]) -> CarriedScores | None:
+    if not records:
+        return None
+    return CarriedScores(
+        accuracy=tuple(record.held_out_accuracy for record in records),
+        loss=tuple(record.held_out_loss for record in records),
+        epochs=sum(len(record.rows) for record in records),
+    )
+
+
+def _pooled_probabilities(outcomes: Sequence[FoldOutcome], data: PreparedFolds) -> np.ndarray:
+    """Returns every image's probabilities, from the fold that held it out: float32 [n, 10]."""
+    pooled = np.empty((len(data.images), 10), np.float32)
     for outcome in outcomes:
         if outcome.weights == "fresh":
-            of_all[data.folds[outcome.fold - 1].held_out] = outcome.probabilities
-    return of_all
+            pooled[data.folds[outcome.fold - 1].held_out] = outcome.probabilities
+    return pooled
 
 
 def _predictions(data: PreparedFolds, probabilities: np.ndarray) -> pd.DataFrame:
@@ -142,32 +258,3 @@ def _predictions(data: PreparedFolds, probabilities: np.ndarray) -> pd.DataFrame
         folds[fold.held_out] = fold.number
     table.insert(1, "fold", folds)
     return table
-
-
-def _held_out(fresh: Sequence[FoldRecord], pooled: Evaluation) -> dict[str, Any]:
-    share = held_out_share(fresh)
-    accuracy = spread([record.held_out_accuracy for record in fresh], share)
-    loss = spread([record.held_out_loss for record in fresh], share)
-    images = pooled.as_dict()
-    return {
-        "accuracy": accuracy.mean,
-        "accuracy_sd": accuracy.sd,
-        # Of very few folds the interval would reach beyond what an accuracy can be.
-        "accuracy_low": max(0.0, accuracy.low),
-        "accuracy_high": min(1.0, accuracy.high),
-        "interval": INTERVAL_METHOD,
-        "loss": loss.mean,
-        "loss_sd": loss.sd,
-        **{name: images[name] for name in ("images", "per_class", "confusion_matrix")},
-    }
-
-
-def _carried(records: Sequence[FoldRecord]) -> dict[str, Any] | None:
-    """What the study's protocol says, fold by fold; None where it was not repeated."""
-    if not records:
-        return None
-    return {
-        "accuracy": [record.held_out_accuracy for record in records],
-        "loss": [record.held_out_loss for record in records],
-        "epochs": sum(len(record.rows) for record in records),
-    }

@@ -29,7 +29,7 @@ from fmnist.runs import CHECKPOINTS, RunFolder
 from fmnist.runs.lifecycle import is_done, open_run
 from fmnist.training import devices
 from fmnist.training.history import History
-from fmnist.training.progress import EpochProgress
+from fmnist.training.progress import Progress
 from fmnist.workflows.train.config import TRAIN, TrainConfig
 from fmnist.workflows.train.outcome import TrainOutcome
 
@@ -98,7 +98,7 @@ def fit(config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float) ->
     """Trains on the cluster and returns what rank 0 brings back."""
     events = open_events()
     task = WorkerTask(config, cpus, ray.put(data.train), ray.put(data.val), ray.put(data.test), events)
-    with EpochProgress(config.epochs) as progress:
+    with Progress("training", config.epochs, "epochs") as progress:
         outcome, restarts = run_workers(
             train_worker,
             task,

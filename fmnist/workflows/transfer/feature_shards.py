@@ -16,7 +16,7 @@ from fmnist.data import Images
 from fmnist.distributed import cluster
 from fmnist.errors import FmnistError, IntegrityError, TrainingError, first_line
 from fmnist.storage import Store
-from fmnist.training.progress import PieceProgress
+from fmnist.training.progress import Progress
 from fmnist.workflows.transfer.config import TransferConfig
 from fmnist.workflows.transfer.features import (
     Features,
@@ -85,7 +85,8 @@ def compute_features(
     """
     out = np.empty((len(train) + len(val), report.features), feature_dtype(report.precision))
     dealt = shards([train, val], task.config.images_per_shard)
-    with PieceProgress(f"features of {task.backbone}", len(dealt), task.config.images_per_shard) as progress:
+    title, images_per_shard = f"features of {task.backbone}", task.config.images_per_shard
+    with Progress(title, len(dealt), "shards", images=images_per_shard) as progress:
         missing = _read_stored(store, report.key, dealt, out, progress)
         if found := len(dealt) - len(missing):
             progress.note(f"features of {task.backbone}: {found} of {len(dealt)} shards found in {store.location}")
@@ -98,7 +99,7 @@ def compute_features(
         for shard, (features, took) in _completed(tasks, f"features of {task.backbone}", progress.note, at_once):
             out[shard.positions] = features
             seconds += took
-            progress.piece()
+            progress.advance()
     return ComputedFeatures(
         Features(out[: len(train)], train.labels),
         Features(out[len(train) :], val.labels),
@@ -145,7 +146,7 @@ def predict(
 
 
 def _read_stored(
-    store: Store, key: str, dealt: Sequence[Shard], out: np.ndarray, progress: PieceProgress
+    store: Store, key: str, dealt: Sequence[Shard], out: np.ndarray, progress: Progress
 ) -> list[Shard]:
     """Puts the shards that the store has where they belong; returns the others."""
     known = stored_shards(store, key)
@@ -165,7 +166,7 @@ def _read_stored(
     with ThreadPoolExecutor(4) as pool:
         for shard, there in zip(dealt, pool.map(read, dealt), strict=True):
             if there:
-                progress.piece()
+                progress.advance()
             else:
                 missing.append(shard)
     return missing

@@ -27,7 +27,7 @@ from fmnist.distributed.workers import run_workers
 from fmnist.errors import TrainingError
 from fmnist.runs import CHECKPOINTS, RunFolder
 from fmnist.runs.lifecycle import goes_on, is_done, open_run
-from fmnist.training.progress import EpochProgress
+from fmnist.training.progress import Progress
 from fmnist.workflows.train.job import draw_data
 from fmnist.workflows.transfer.comparison import find_comparison
 from fmnist.workflows.transfer.config import BACKBONES, TRANSFER, TransferConfig
@@ -216,7 +216,7 @@ def _fine_tuned(job: Job, backbone: Backbone, title: str) -> None:
 def _on_workers(
     job: Job, worker: Callable[[dict[str, Any]], TrainedModel | None], task: object, name: str, epochs: int
 ) -> tuple[TrainedModel, int]:
-    with EpochProgress(epochs) as progress:
+    with Progress("training", epochs, "epochs") as progress:
         trained, restarts = run_workers(
             worker,
             task,

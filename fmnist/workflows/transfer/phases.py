@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fmnist.runs import MODEL, PHASES, RunFolder
-from fmnist.runs.outcomes import read_outcome, write_outcome
+from fmnist.runs.outcomes import Probabilities, read_outcome, write_outcome
 from fmnist.training.evaluation import evaluate
 from fmnist.training.history import Row
 from fmnist.workflows.transfer.records import CandidateRecord, InputDiagnosis, Phase
@@ -68,7 +68,7 @@ class PhaseOutcome:
     shards_found: int
     evaluation_seconds: float
     restarts: int
-    probabilities: np.ndarray
+    probabilities: Probabilities
 
     def record(self, labels: np.ndarray) -> CandidateRecord:
         """The phase as the report shows it, measured on the test images' labels."""
@@ -92,12 +92,7 @@ def write_phase(run: RunFolder, outcome: PhaseOutcome, model: bytes) -> None:
 
 def read_phase(run: RunFolder, backbone: str, phase: Phase) -> PhaseOutcome | None:
     """Returns a phase's outcome, or None if it has not ended."""
-    values = read_outcome(run, phase_folder(backbone, phase))
-    if values is None:
-        return None
-    diagnoses = tuple(InputDiagnosis(**one) for one in values.pop("diagnoses"))
-    weights = WeightsRecord(**values.pop("weights"))
-    return PhaseOutcome(**values, diagnoses=diagnoses, weights=weights)
+    return read_outcome(run, phase_folder(backbone, phase), PhaseOutcome)
 
 
 def phase_model(run: RunFolder, backbone: str, phase: Phase) -> bytes:

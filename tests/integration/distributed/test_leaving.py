@@ -12,7 +12,7 @@ import pytest
 import ray
 
 from fmnist.distributed import cluster
-from fmnist.distributed.events import heard, open_events
+from fmnist.distributed.events import listen, open_events
 from fmnist.distributed.session import Session, run_on_ray
 from fmnist.errors import TrainingError
 from fmnist.runs import RunFolder
@@ -98,7 +98,7 @@ def test_threads_of_a_job_have_ended_before_ray_is_left(
 
     def work(session: Session[TrainConfig, NoImages]) -> None:
         session.begin(draw)
-        with heard(open_events(), print):
+        with listen(open_events(), print):
             if fails:
                 raise TrainingError("loss is nan")
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
 from data_files import some_images
 from PIL import Image
 
+from fmnist.report.page import Report
 from fmnist.training.evaluation import evaluate
-from fmnist.workflows.crossval.page import CrossvalReport, crossval_headline, render_crossval
+from fmnist.workflows.crossval.page import crossval_headline, render_crossval
 from fmnist.workflows.crossval.plots import crossval_plots, fold_accuracy, fold_curves, leak
 from fmnist.workflows.crossval.records import FoldRecord, Weights
+from fmnist.workflows.crossval.results import CarriedScores, CrossvalMetrics, HeldOutScores, MeanScores
 
 ACCURACIES: dict[Weights, list[float]] = {"fresh": [0.91, 0.905, 0.915], "carried": [0.912, 0.95, 0.99]}
 
@@ -23,13 +24,15 @@ ACCURACIES: dict[Weights, list[float]] = {"fresh": [0.91, 0.905, 0.915], "carrie
 def records(*kinds: Weights) -> list[FoldRecord]:
     return [
         FoldRecord(
-            fold, kind, 100 + fold,
-            tuple(
+            fold=fold, weights=kind, seed=100 + fold,
+            rows=tuple(
                 {"epoch": epoch, "loss": 0.5 / epoch, "accuracy": 0.9, "val_loss": 0.4, "val_accuracy": 0.88,
                  "seconds": 4.0}
                 for epoch in range(1, 3 + fold)
             ),
-            2, 486, 54, 60, 0.31, accuracy,
+            kept_epoch=2, parameters=504_342, precision="float32", devices=("CPU",),
+            probabilities=np.full((60, 10), 0.1, np.float32), train_images=486, val_images=54, held_out_images=60,
+            held_out_loss=0.31, held_out_accuracy=accuracy,
         )
         for kind in kinds
         for fold, accuracy in enumerate(ACCURACIES[kind], start=1)
@@ -37,22 +40,22 @@ def records(*kinds: Weights) -> list[FoldRecord]:
 
 
 @pytest.fixture
-def report() -> CrossvalReport:
+def report() -> Report[CrossvalMetrics]:
     labels = np.arange(600) % 10
     predicted = np.where(np.arange(600) < 54, (labels + 1) % 10, labels)
-    pooled = evaluate(labels, 0.91 * np.eye(10)[predicted] + 0.009).as_dict()
-    metrics: dict[str, Any] = {
-        "job": "crossval", "run_id": "crossval-7", "model": "lenet5", "parameters": 504_342, "seed": 3,
-        "precision": "float32", "started": "2026-01-01T10:00:00Z", "finished": "2026-01-01T10:03:20Z",
-        "folds": 3, "epochs": 15, "train": {"loss": 0.2, "accuracy": 0.93}, "val": {"loss": 0.3, "accuracy": 0.9},
-        "held_out": {
-            "accuracy": 0.91, "accuracy_sd": 0.005, "accuracy_low": 0.9012, "accuracy_high": 0.9188,
-            "interval": "95 % interval of the mean: <method>", "loss": 0.31, "loss_sd": 0.01, "images": 600,
-            "per_class": pooled["per_class"], "confusion_matrix": pooled["confusion_matrix"],
-        },
-        "carried": {"accuracy": ACCURACIES["carried"], "loss": [0.3, 0.2, 0.1], "epochs": 12},
-        "seconds": {"total": 200.0, "training": 185.4, "report": 2.0}, "restarts": 1,
-    }  # fmt: skip
+    pooled = evaluate(labels, 0.91 * np.eye(10)[predicted] + 0.009)
+    metrics = CrossvalMetrics(
+        job="crossval", run_id="crossval-7", model="lenet5", parameters=504_342, seed=3, precision="float32",
+        started="2026-01-01T10:00:00Z", finished="2026-01-01T10:03:20Z", folds=3, epochs=15,
+        train=MeanScores(0.2, 0.93), val=MeanScores(0.3, 0.9),
+        held_out=HeldOutScores(
+            accuracy=0.91, accuracy_sd=0.005, accuracy_low=0.9012, accuracy_high=0.9188,
+            interval="95 % interval of the mean: <method>", loss=0.31, loss_sd=0.01, images=600,
+            per_class=pooled.per_class, confusion_matrix=pooled.confusion_matrix,
+        ),
+        carried=CarriedScores(tuple(ACCURACIES["carried"]), (0.3, 0.2, 0.1), 12),
+        seconds={"total": 200.0, "training": 185.4, "report": 2.0}, restarts=1,
+    )  # fmt: skip
     data = {
         "location": "/data/fashion", "format": "idx", "official": True, "sha256": {"train-images": "c59f468a"},
         "train": {"rows": 600, "nulls": 0, "duplicates": 0, "kept": 600},
@@ -61,61 +64,66 @@ def report() -> CrossvalReport:
         "class_counts": {"train": [60] * 10, "test": [10] * 10},
     }  # fmt: skip
     names = ("fold_accuracy", "fold_curves", "leak", "confusion_matrix", "per_class", "worst_mistakes", "class_balance")
-    return CrossvalReport(
-        "crossval-7", metrics, data, {"model": "lenet5"}, {"python": "3.12"}, records("fresh", "carried"),
-        {name: f"PNG of {name}".encode() for name in names},
+    return Report(
+        title="Cross-validation of LeNet-5", metrics=metrics, data=data, config={"model": "lenet5"},
+        environment={"python": "3.12"}, plots={name: f"PNG of {name}".encode() for name in names},
     )  # fmt: skip
 
 
-def without(report: CrossvalReport) -> CrossvalReport:
+def page(report: Report[CrossvalMetrics]) -> str:
+    """The page of the report's folds."""
+    return render_crossval(report, records("fresh", *(["carried"] if report.metrics.carried else [])))
+
+
+def without(report: Report[CrossvalMetrics]) -> Report[CrossvalMetrics]:
     """The same run without the study's protocol."""
     plots = {name: png for name, png in report.plots.items() if name != "leak"}
-    return replace(report, metrics=dict(report.metrics) | {"carried": None}, records=records("fresh"), plots=plots)
+    return replace(report, metrics=replace(report.metrics, carried=None), plots=plots)
 
 
 def text_of(html: str) -> str:
     return " ".join(re.sub(r"<[^>]+>", " ", html).replace("\N{NO-BREAK SPACE}", " ").split())
 
 
-def test_headline_is_the_mean_with_its_interval(report: CrossvalReport) -> None:
+def test_headline_is_the_mean_with_its_interval(report: Report[CrossvalMetrics]) -> None:
     assert crossval_headline(report.metrics).replace("\N{NO-BREAK SPACE}", " ") == (
         "LeNet-5 reaches 91.0 % on images held out, the mean of 3 folds (95 % interval 90.1\N{EN DASH}91.9 %)"
     )
 
 
-def test_table_has_every_fold_and_the_mean(report: CrossvalReport) -> None:
-    text = text_of(render_crossval(report))
+def test_table_has_every_fold_and_the_mean(report: Report[CrossvalMetrics]) -> None:
+    text = text_of(page(report))
 
     assert "2 90.50 % 0.31 4 2 90.00 % 0.25 88.00 % 0.4 16 s" in text
     assert "mean ± sd 91.00 % ± 0.50 0.31 ± 0.01 5 \N{EN DASH} 93.00 % 0.2 90.00 % 0.3" in text
 
 
 def test_page_says_how_the_interval_was_made_and_that_the_study_stopped_by_held_out_images(
-    report: CrossvalReport,
+    report: Report[CrossvalMetrics],
 ) -> None:
-    html = render_crossval(report)
+    html = page(report)
 
     assert "&lt;method&gt;" in html
     assert "10 % (54) are set aside to decide when to stop" in text_of(html)
     assert "The study stopped by the held-out images themselves" in text_of(html)
 
 
-def test_both_protocols_stand_side_by_side(report: CrossvalReport) -> None:
-    text = text_of(render_crossval(report))
+def test_both_protocols_stand_side_by_side(report: Report[CrossvalMetrics]) -> None:
+    text = text_of(page(report))
 
     assert "fold fresh weights weights carried over 1 91.00 % 91.20 % 2 90.50 % 95.00 % 3 91.50 % 99.00 %" in text
     assert "98.38 % in the first fold to 99.25 % in the tenth measures how well the model remembers" in text
 
 
-def test_without_the_studys_protocol_the_page_says_how_to_see_it(report: CrossvalReport) -> None:
-    html = render_crossval(without(report))
+def test_without_the_studys_protocol_the_page_says_how_to_see_it(report: Report[CrossvalMetrics]) -> None:
+    html = page(without(report))
 
     assert "fmnist crossval --carry-weights" in html
     assert "weights carried over" not in html and 'id="leak"' not in html
 
 
-def test_page_shows_every_figure_once_and_loads_nothing(report: CrossvalReport) -> None:
-    html = render_crossval(report)
+def test_page_shows_every_figure_once_and_loads_nothing(report: Report[CrossvalMetrics]) -> None:
+    html = page(report)
 
     for name in report.plots:
         assert html.count(f'<figure id="{name}">') == 1, name

@@ -1,4 +1,4 @@
-"""What a person sees while folds are trained."""
+"""The console while folds are trained."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import pytest
 from clock import Clock
 from rich.console import Console
 
-from fmnist.workflows.crossval import progress as fold_progress
-from fmnist.workflows.crossval.progress import LINE_INTERVAL, FoldProgress
+from fmnist.training import progress as progress_module
+from fmnist.workflows.crossval.progress import LINE_INTERVAL, FoldEvent, FoldProgress
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(fold_progress.time, "monotonic", clock)
+    monkeypatch.setattr(progress_module.time, "monotonic", clock)
     return clock
 
 
@@ -36,11 +36,11 @@ def test_fold_that_ends_is_a_line_with_the_mean_so_far_and_the_time_left(clock: 
     with FoldProgress(4, 30, console=plain()) as progress:
         progress.begin({})
         for fold in (1, 2):
-            progress.fold_begins("fresh", fold, 0)
+            progress.show(FoldEvent("fresh", fold, 0))
             for epoch in (1, 2, 3, 4):
                 clock.now += 5
-                progress.epoch("fresh", fold, row(epoch))
-            progress.fold_ends("fresh", fold, 4, 0.9 + fold / 100)
+                progress.show(FoldEvent("fresh", fold, row=row(epoch)))
+            progress.show(FoldEvent("fresh", fold, 4, accuracy=0.9 + fold / 100))
 
     # 5 s an epoch, 4 epochs a fold, 2 folds left.
     assert lines(progress)[-1] == (
@@ -51,11 +51,11 @@ def test_fold_that_ends_is_a_line_with_the_mean_so_far_and_the_time_left(clock: 
 def test_log_says_now_and_then_how_far_the_running_folds_are(clock: Clock) -> None:
     with FoldProgress(2, 30, console=plain()) as progress:
         progress.begin({})
-        progress.fold_begins("fresh", 1, 0)
-        progress.fold_begins("fresh", 2, 0)
+        progress.show(FoldEvent("fresh", 1, 0))
+        progress.show(FoldEvent("fresh", 2, 0))
         for epoch in range(1, 5):
             for fold in (1, 2):
-                progress.epoch("fresh", fold, row(epoch, 0.8 + epoch / 100))
+                progress.show(FoldEvent("fresh", fold, row=row(epoch, 0.8 + epoch / 100)))
             clock.now += LINE_INTERVAL / 3
 
     assert lines(progress) == ["fold 1 epoch 4/30 val_accuracy 0.8400; fold 2 epoch 3/30 val_accuracy 0.8300"]
@@ -64,26 +64,27 @@ def test_log_says_now_and_then_how_far_the_running_folds_are(clock: Clock) -> No
 def test_fold_that_was_started_again_is_counted_and_told() -> None:
     with FoldProgress(2, 30, console=plain()) as progress:
         progress.begin({})
-        progress.fold_begins("fresh", 1, 0)
-        progress.epoch("fresh", 1, row(1))
-        progress.fold_begins("fresh", 1, 1)
+        progress.show(FoldEvent("fresh", 1, 0))
+        progress.show(FoldEvent("fresh", 1, row=row(1)))
+        progress.show(FoldEvent("fresh", 1, 1))
 
     assert progress.restarts == 1
     assert lines(progress) == ["fold 1 was started again after epoch 1"]
 
 
-def test_resumed_run_counts_what_was_there() -> None:
+def test_resumed_run_counts_what_was_there(clock: Clock) -> None:
     with FoldProgress(3, 30, carried=True, console=plain()) as progress:
         progress.begin({("fresh", 1): 0.9, ("carried", 1): 0.95})
-        progress.fold_begins("fresh", 2, 7)
-        progress.fold_ends("fresh", 2, 8, 0.92)
-        progress.fold_ends("carried", 2, 8, 0.99)
+        progress.show(FoldEvent("fresh", 2, 7))
+        clock.now += 10
+        progress.show(FoldEvent("fresh", 2, 8, accuracy=0.92))
+        progress.show(FoldEvent("carried", 2, 8, accuracy=0.99))
 
     assert lines(progress) == [
         "resumed: 2 of 6 folds were there already",
-        "fold 2 goes on after epoch 7",
-        "fold 2 ended after 8 epochs, held-out accuracy 0.9200; 2 of 3, mean 0.9100",
-        "carried-weights fold 2 ended after 8 epochs, held-out accuracy 0.9900; 2 of 3",
+        "fold 2 resumed after epoch 7",
+        "fold 2 ended after 8 epochs, held-out accuracy 0.9200; 2 of 3, mean 0.9100; about 30 s left",
+        "carried-weights fold 2 ended after 8 epochs, held-out accuracy 0.9900; 2 of 3; about 10 s left",
     ]
     assert progress.restarts == 0
 
@@ -91,12 +92,12 @@ def test_resumed_run_counts_what_was_there() -> None:
 def test_news_that_comes_late_or_twice_changes_nothing() -> None:
     with FoldProgress(2, 30, console=plain()) as progress:
         progress.begin({})
-        progress.fold_begins("fresh", 1, 0)
-        progress.fold_ends("fresh", 1, 3, 0.9)
+        progress.show(FoldEvent("fresh", 1, 0))
+        progress.show(FoldEvent("fresh", 1, 3, accuracy=0.9))
         told = lines(progress)
-        progress.epoch("fresh", 1, row(3))
-        progress.fold_begins("fresh", 1, 3)
-        progress.fold_ends("fresh", 1, 3, 0.9)
+        progress.show(FoldEvent("fresh", 1, row=row(3)))
+        progress.show(FoldEvent("fresh", 1, 3))
+        progress.show(FoldEvent("fresh", 1, 3, accuracy=0.9))
 
     assert lines(progress) == told and len(told) == 1
 
@@ -105,9 +106,9 @@ def test_terminal_has_a_bar_for_each_running_fold_and_one_for_all() -> None:
     console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
     with FoldProgress(4, 30, console=console) as progress:
         progress.begin({("fresh", 1): 0.9})
-        progress.fold_begins("fresh", 2, 0)
-        progress.fold_begins("fresh", 3, 0)
-        progress.epoch("fresh", 3, row(12, 0.9123))
+        progress.show(FoldEvent("fresh", 2, 0))
+        progress.show(FoldEvent("fresh", 3, 0))
+        progress.show(FoldEvent("fresh", 3, row=row(12, 0.9123)))
         progress._bars.refresh()
         shown = re.split(r"\x1b\[\d*[A-Z]|\n|\r", console.file.getvalue())
         picture = [" ".join(line.split()) for line in shown if "folds" in line or "epochs" in line][-3:]

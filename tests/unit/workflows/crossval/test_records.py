@@ -15,7 +15,11 @@ def record(fold: int, accuracy: float = 0.9, kept: int = 2, weights="fresh") -> 
         {"epoch": epoch, "loss": 1 / epoch, "accuracy": 0.8, "val_loss": 0.5, "val_accuracy": 0.85, "seconds": 3.0}
         for epoch in (1, 2, 3)
     )
-    return FoldRecord(fold, weights, 7, rows, kept, 90, 10, 20, 0.3, accuracy)
+    return FoldRecord(
+        fold=fold, weights=weights, seed=7, rows=rows, kept_epoch=kept, parameters=84, precision="float32",
+        devices=("CPU",), probabilities=np.full((20, 10), 0.1, np.float32), train_images=90, val_images=10,
+        held_out_images=20, held_out_loss=0.3, held_out_accuracy=accuracy,
+    )  # fmt: skip
 
 
 def test_interval_is_student_t_with_the_variance_of_nadeau_and_bengio() -> None:

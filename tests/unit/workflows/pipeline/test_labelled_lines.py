@@ -7,14 +7,14 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fmnist.console import labelled, plain_console
-from fmnist.training.progress import EpochProgress
+from fmnist.training.progress import Progress
 
 ROW = {"epoch": 1, "loss": 1, "accuracy": 0, "val_loss": 1, "val_accuracy": 0, "seconds": 1, "images_per_second": 1}
 
 
 def test_a_label_stands_before_every_line_of_its_thread_only(capsys: pytest.CaptureFixture[str]) -> None:
     def job(name: str) -> None:
-        with labelled(name), EpochProgress(3) as progress:
+        with labelled(name), Progress("training", 3, "epochs") as progress:
             progress.note("begins")
             progress.epoch(ROW)  # type: ignore[arg-type]
 
