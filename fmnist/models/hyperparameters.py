@@ -6,6 +6,7 @@ the active hyper-parameters' values by name, of JSON's types.
 
 from __future__ import annotations
 
+import copy
 import json
 import math
 from collections import deque
@@ -53,7 +54,8 @@ def discover(build: Callable[[HyperParameters], Any]) -> HyperParameters:
         except Exception:
             if not exploring:
                 raise
-        space = _copy(hps)
+        # Through JSON, so that tuples and NumPy's numbers become lists and plain numbers.
+        space = HyperParameters.from_config(json.loads(json.dumps(hps.get_config())))
         ever_active.update(map(_scope_text, hps.active_scopes))
         never_active.update((_scope_text(scope), scope) for scope in hps.inactive_scopes)
         never_active = {text: scope for text, scope in never_active.items() if text not in ever_active}
@@ -134,18 +136,13 @@ def hyperparameters(space: HyperParameters, values: Mapping[str, Any]) -> HyperP
 
 def _filled(space: HyperParameters, value_of: Callable[[HyperParameter], Any]) -> HyperParameters:
     """Returns a copy of the space with a value for each active hyper-parameter; of two of one name the first counts."""
-    filled = _copy(space)
+    filled = copy.deepcopy(space)
     filled.values = {}
     # keras-tuner opens a conditional scope only after its parent is declared, so parents come first.
     for hp in filled.space:
         if hp.name not in filled.values and filled.is_active(hp):
             filled.values[hp.name] = value_of(hp)
     return filled
-
-
-def _copy(space: HyperParameters) -> HyperParameters:
-    # Through JSON, so that tuples and NumPy's numbers become lists and plain numbers.
-    return HyperParameters.from_config(json.loads(json.dumps(space.get_config())))
 
 
 def _near(space: HyperParameters, wanted: Mapping[str, Any]) -> HyperParameters:

@@ -275,7 +275,7 @@ def test_points_of_any_space_are_what_the_builder_takes_and_come_back_exactly(bu
     space = discover(build)
     for trial in range(1, 5):
         values = draw(space, seed, trial)
-        assert repr(draw(discover(build), seed, trial)) == repr(values)
+        assert repr(draw(space, seed, trial)) == repr(values)
         hp = hyperparameters(space, values)
 
         assert hp.values == values
@@ -289,6 +289,7 @@ def test_points_of_any_space_are_what_the_builder_takes_and_come_back_exactly(bu
             active.setdefault(entry.name, entry)
         assert set(active) == set(values)
         assert all(can_be_drawn(entry, values[name]) for name, entry in active.items())
+    assert repr(draw(discover(build), seed, 4)) == repr(values)
 
 
 def can_be_drawn(entry: Any, value: Any) -> bool:
