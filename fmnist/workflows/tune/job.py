@@ -38,7 +38,7 @@ from fmnist.workflows.tune.config import TUNE, TuneConfig
 from fmnist.workflows.tune.hyperband import Hyperband, brackets
 from fmnist.workflows.tune.progress import SearchProgress
 from fmnist.workflows.tune.records import Point, Status, TrialRecord, best_trial, trials_table
-from fmnist.workflows.tune.trial import OBJECTIVE, SearchTask, SearchTrial
+from fmnist.workflows.tune.trial import OBJECTIVE, SearchTask, SearchTrial, trial_state
 
 # Folder of Ray Tune's own state in the run folder, deleted after the search.
 TUNE_STATE = "search"
@@ -122,7 +122,7 @@ def _search(
         )
         budget = trials * config.max_epochs
         progress.note(f"ASHA: trials of {config.max_epochs} epochs at most, {trials} in all")
-    progress.begin(trials, budget)
+    progress.begin(trials, budget, {point.trial: trial_state(run, point).history().epochs for point in points})
     watcher = _Watcher(config, scheduler, progress)
     filesystem, path = store_filesystem(run.store)
     tuner = ray_tune.Tuner(

@@ -10,7 +10,7 @@ def test_other_jobs_can_extend_the_base(monkeypatch):
         {"own.html": "{% extends 'base.html' %}{% block body %}{{ parts.facts({'folds': 10}) }}{% endblock %}"}
     )
     package = jinja2.PackageLoader("fmnist.report")
-    monkeypatch.setattr(jinja2, "PackageLoader", lambda name: jinja2.ChoiceLoader([own, package]))
+    monkeypatch.setattr(jinja2, "PackageLoader", lambda *names: jinja2.ChoiceLoader([own, package]))
     page = Page(render_page("own.html", title="Folds", headline="Ten folds", run_id="cv-1"))
     assert page.first_words[0] == "Ten folds"
     assert ["folds", "10"] in page.rows
