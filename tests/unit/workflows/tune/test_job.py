@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +59,11 @@ def test_all_failed_leaves_the_table_and_says_why(run: RunFolder) -> None:
 
     assert b"OSError: no space left" in run.get_bytes("trials.csv")
     assert not run.exists("best.yaml")
+
+
+def test_driver_does_not_import_tensorflow() -> None:
+    code = "import sys, fmnist.workflows.tune.job; print({'tensorflow', 'keras'} & set(sys.modules))"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "set()"
