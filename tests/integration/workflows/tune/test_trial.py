@@ -123,7 +123,7 @@ def test_killed_process_costs_no_finished_epoch(
     assert list(results[-1]["rows"][:3]) == [dict(row) for row in before]
 
 
-def test_state_of_other_hyperparameters_is_not_gone_on_from(tmp_path: Path, images: Any) -> None:
+def test_state_of_other_hyperparameters_is_not_used(tmp_path: Path, images: Any) -> None:
     process = Process(tmp_path, images)
     process.begin(1, VALUES)
     process.train(1)

@@ -41,7 +41,7 @@ def test_best_is_a_training_of_the_winner(run: RunFolder) -> None:
 
 
 @pytest.mark.parametrize(("later", "kept"), [(0.5, True), (0.95, False)])
-def test_checkpoints_of_another_winner_are_not_gone_on_from(run: RunFolder, later: float, kept: bool) -> None:
+def test_checkpoints_of_another_winner_are_not_used(run: RunFolder, later: float, kept: bool) -> None:
     first = record(1, 0.9, units=1)
     _write_trials(CONFIG, run, [first])
     run.put_bytes("checkpoints/epoch-0001/variables.npz", b"weights")
