@@ -56,7 +56,7 @@ def head_accuracy(recipe, features, labels, epochs: int) -> float:  # type: igno
     """Trains the recipe's head as ``fmnist transfer`` does; returns the last epoch's validation accuracy."""
     from fmnist.models import sparse_cross_entropy
     from fmnist.models.optimizers import FusedAdam
-    from fmnist.models.schedules import CosineWithWarmup, spread_over
+    from fmnist.models.schedules import CosineWithWarmup
     from fmnist.training import engine
     from fmnist.workflows.transfer.features import Features
     from fmnist.workflows.transfer.network import build_head, standardise
@@ -65,7 +65,6 @@ def head_accuracy(recipe, features, labels, epochs: int) -> float:  # type: igno
     head = build_head(recipe, train.inputs.shape[1], seed=0)
     standardise(head, train.inputs)
     optimizer = FusedAdam(CosineWithWarmup(1e-3))
-    spread_over(optimizer, -(-len(train) // BATCH_SIZE) * epochs)
     results = list(
         engine.train(head, sparse_cross_entropy, optimizer, train, val, batch_size=BATCH_SIZE, epochs=epochs, seed=0)
     )

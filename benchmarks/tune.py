@@ -188,29 +188,27 @@ def trial_starts(trials: int = 8) -> list[float]:
     import ray
     from ray import tune
     from ray.tune.result import TRIAL_INFO
-    from ray.tune.search.variant_generator import generate_variants
 
     from fmnist import data
     from fmnist.distributed import cluster
-    from fmnist.distributed.spaces import discover_space
-    from fmnist.models.hyperparameters import param_space
+    from fmnist.distributed.spaces import draw_points
     from fmnist.runs import RunFolder
     from fmnist.storage import FolderStore
     from fmnist.workflows.tune.config import TuneConfig
+    from fmnist.workflows.tune.records import Point
     from fmnist.workflows.tune.trial import SearchTask, SearchTrial
 
     images = data.load("auto", cache=data.default_cache()).train
     train, val = images.select(np.arange(2_000)), images.select(np.arange(2_000, 2_500))
-    random_state = np.random.RandomState(0)
     starts = []
     with cluster.connected(), tempfile.TemporaryDirectory() as artifacts:
-        space = discover_space("notebook")
+        points = draw_points("notebook", 0, trials)
         run = RunFolder(FolderStore(Path(artifacts)), "starts")
-        task = SearchTask(TuneConfig(), space, run, ray.put(train), ray.put(val))
+        task = SearchTask(TuneConfig(), run, ray.put(train), ray.put(val))
         process = None
-        for number in range(trials):
-            _, config = next(generate_variants(param_space(space), random_state=random_state))
-            config[TRIAL_INFO] = SimpleNamespace(trial_id=f"start_{number:05d}", trial_name="start")
+        for number, parameters in enumerate(points, start=1):
+            info = SimpleNamespace(trial_id=f"start_{number:05d}", trial_name="start")
+            config = {"point": Point(number, parameters), TRIAL_INFO: info}
             started = time.perf_counter()
             if process is None:
                 process = tune.with_parameters(SearchTrial, task=task)(config)

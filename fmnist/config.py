@@ -6,7 +6,7 @@ of which each job has its own. Importing this module imports nothing heavy.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -114,6 +114,11 @@ class JobConfig:
     def fixed_settings(cls) -> frozenset[str]:
         """Names of the settings that a resumed run must not change."""
         return frozenset(one.name for one in fields(cls) if not one.metadata.get("may_change"))
+
+
+def batch_size_of(hyperparameters: Mapping[str, Any] | None, default: int) -> int:
+    """Returns the images per step: the hyper-parameter ``batch_size`` if there is one, else ``default``."""
+    return int((hyperparameters or {}).get("batch_size", default))
 
 
 @dataclass(frozen=True)

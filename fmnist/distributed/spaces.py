@@ -11,51 +11,57 @@ import ray
 
 from fmnist.config import MODELS
 from fmnist.errors import UserError
-from fmnist.models.hyperparameters import Space
 
 
-def discover_space(name: str, hyperparameters: Mapping[str, Any] | None = None) -> Space:
-    """Returns a search space after checking that its models can be trained, saved and loaded.
+def draw_points(name: str, seed: int, trials: int) -> list[dict[str, Any]]:
+    """Returns a random point of a search space for each trial, after checking that its models can be trained.
 
     Args:
         name: ``notebook``, ``extended`` or ``module:function``.
-        hyperparameters: a point that must be in the space; None for its defaults.
+        seed: of the points, 0 or more.
+        trials: how many points; the first ones do not depend on it.
 
     Raises:
-        UserError: if there is no such function, its model cannot be trained, or the point is not in the space.
+        UserError: if there is no such function, or its models cannot be trained.
     """
-    try:
-        space: Space = ray.get(_discover.remote(name, hyperparameters))
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise UserError(str(error.cause)) from error
-        raise
-    return space
+    return _points(name, None, seed, trials)
 
 
 def check_model(name: str, hyperparameters: Mapping[str, Any] | None) -> None:
-    """Checks that a job can train the model that its configuration names.
+    """Checks that a job can train the model of its configuration.
 
     Raises:
-        UserError: if there is no such model, or the hyper-parameters are not in its space.
+        UserError: if there is no such model, it cannot be trained, or the hyper-parameters are not of its space.
     """
     if name not in MODELS:
-        discover_space(name, hyperparameters)
+        _points(name, hyperparameters, 0, 0)
     elif hyperparameters is not None:
         raise UserError(f"hyperparameters: found some, expected none, for {name} is no search space")
 
 
-# The process ends with the call: it has set TensorFlow's number of threads, and a trial sets its own.
+def _points(name: str, hyperparameters: Mapping[str, Any] | None, seed: int, trials: int) -> list[dict[str, Any]]:
+    try:
+        points: list[dict[str, Any]] = ray.get(_check_and_draw.remote(name, hyperparameters, seed, trials))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise UserError(str(error.cause)) from error
+        raise
+    return points
+
+
+# The process ends with the call: TensorFlow has chosen its threads there, and a trial must be able to choose its own.
 @ray.remote(max_calls=1)
-def _discover(name: str, hyperparameters: Mapping[str, Any] | None) -> Space:
-    from fmnist.models import hyperparameters as tune_space
+def _check_and_draw(
+    name: str, hyperparameters: Mapping[str, Any] | None, seed: int, trials: int
+) -> list[dict[str, Any]]:
+    from fmnist.models import hyperparameters as spaces
     from fmnist.models.factory import build, load_builder
     from fmnist.models.serving import without_augmentation
     from fmnist.training.inference import load_model
 
-    space = tune_space.discover(load_builder(name))
+    space = spaces.discover(load_builder(name))
     if hyperparameters is not None:
-        tune_space.hyperparameters(space, dict(hyperparameters))
+        spaces.hyperparameters(space, hyperparameters)
     model = build(name, hyperparameters, learning_rate=1e-3, seed=0, precision="float32").model
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -65,4 +71,4 @@ def _discover(name: str, hyperparameters: Mapping[str, Any] | None) -> Space:
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{name}: its model cannot be saved and loaded again: {reason}") from error
-    return space
+    return [spaces.draw(space, seed, trial) for trial in range(1, trials + 1)]

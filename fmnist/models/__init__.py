@@ -1,4 +1,4 @@
-"""The models, by name. A model takes raw uint8 images [n, 28, 28] and returns ten probabilities [n, 10]."""
+"""The models by name. A model maps raw uint8 images [n, 28, 28] to probabilities [n, 10]."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ import keras
 from fmnist.errors import UserError
 from fmnist.models import lenet
 
-# Engine and loss work on what the softmax is fed with, because a loss of logits does not overflow; a model that the
-# engine can train names that layer so.
+# Name of the layer before the softmax. The engine computes the loss from logits, because that does not overflow.
 LOGITS = "logits"
 
 Loss = Callable[..., keras.KerasTensor]
@@ -20,11 +19,11 @@ Loss = Callable[..., keras.KerasTensor]
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A model that a job can name.
+    """A registered model.
 
     Attributes:
-        build: makes the model, with fresh weights from Keras' global seed.
-        loss: ``loss(labels, logits)``: int labels [n] and float logits [n, 10] to a float loss an image [n].
+        build: builds the model, with fresh weights from Keras' global seed.
+        loss: ``loss(labels, logits)``: int labels [n] and float logits [n, 10] to one float loss per image [n].
     """
 
     build: Callable[[], keras.Model]
@@ -32,7 +31,7 @@ class ModelEntry:
 
 
 def sparse_cross_entropy(labels: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
-    """Cross-entropy of integer labels [n] and logits [n, 10], one value an image [n]."""
+    """Returns the cross-entropy of integer labels [n] and logits [n, 10], one value per image [n]."""
     return keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
 
 
@@ -46,7 +45,7 @@ def model_entry(name: str) -> ModelEntry:
     """Returns the model registered as ``name``.
 
     Raises:
-        UserError: if there is none of that name.
+        UserError: if there is no model of that name.
     """
     if name not in MODELS:
         raise UserError(f"model {name!r} is unknown: expected one of {', '.join(MODELS)}")
@@ -72,7 +71,7 @@ def build_model(name: str, *, seed: int, precision: str = "float32") -> keras.Mo
 
 @contextmanager
 def precision_policy(precision: str) -> Iterator[None]:
-    """Builds the block's layers for products in ``precision``, float32 or bfloat16, with float32 weights."""
+    """Sets Keras' precision for the layers built in the block: products in ``precision``, float32 weights."""
     policy_before = keras.config.dtype_policy()
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     try:
@@ -84,8 +83,7 @@ def precision_policy(precision: str) -> Iterator[None]:
 def changing_variables(model: keras.Model) -> list[keras.Variable]:
     """Returns the variables that training changes: weights, statistics, the state of random layers.
 
-    Those of layers that are not trainable are left out. A frozen network's never change, so that they need neither be
-    saved after each epoch nor be compared between workers.
+    Variables of frozen layers are left out: they need not be saved after each epoch or summed over workers.
     """
     frozen = {id(variable) for layer in model._flatten_layers() if not layer.trainable for variable in layer.variables}
     return [variable for variable in model.variables if id(variable) not in frozen]

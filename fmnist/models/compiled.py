@@ -1,6 +1,6 @@
-"""From a compiled Keras model, such as a keras-tuner builder returns, to what the engine trains.
+"""Adapts a compiled Keras model, such as a keras-tuner builder returns, to the training engine.
 
-Keras' users feed scaled images of the shape they like and end in a softmax. The engine feeds raw uint8 images, and
+Keras models commonly take scaled images of various shapes and end in a softmax. The engine passes raw uint8 images, and
 needs the logits.
 """
 
@@ -17,18 +17,18 @@ from fmnist.errors import UserError
 from fmnist.models import LOGITS, Loss, sparse_cross_entropy
 from fmnist.models.optimizers import fused
 
-# Reductions that are the mean over the images of a batch, as the engine takes it, when no image has a weight.
+# Keras' reductions that are the mean over the images of a batch if the images have no weights, as in the engine.
 MEANS = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
 
 
 @dataclass(frozen=True)
 class Trainable:
-    """What `fmnist.training.engine.train` needs.
+    """The model, loss and optimizer that `fmnist.training.engine.train` takes.
 
     Attributes:
         model: uint8 [n, 28, 28] to float32 probabilities [n, 10], with a layer "logits" before the softmax.
-        loss: int labels [n] and logits [n, 10] to a loss an image [n].
-        optimizer: with its settings and without state.
+        loss: int labels [n] and logits [n, 10] to one loss per image [n].
+        optimizer: not built yet.
     """
 
     model: keras.Model
@@ -37,19 +37,19 @@ class Trainable:
 
 
 def trainable(model: keras.Model) -> Trainable:
-    """Takes a compiled model over; it shares its layers with the result and is not to be used any more.
+    """Adapts a compiled model. The result shares its layers, so the model itself must not be used afterwards.
 
-    A model of uint8 images [n, 28, 28] whose softmax follows a layer "logits" stays as it is. Any other becomes a layer
-    of a new model, which scales the images to 0-1 (if the input is of floats; integers are fed as they are), pads them
-    evenly with zeros to the input's height and width, and copies them to three channels or flattens them where the
-    input is so. Its softmax is taken off, not inverted, so the logits are exact.
+    A model of uint8 images [n, 28, 28] whose softmax follows a layer "logits" stays unchanged. Any other model becomes
+    a layer of a new one, which scales the images to 0-1 for an input of floats (not for one of integers), pads them
+    evenly with zeros to the input's height and width, and copies them to three channels or flattens them as the input
+    needs. The model's softmax is removed, not inverted, so the logits are exact.
 
     Args:
         model: Sequential or functional, compiled; from [n, H, W], [n, H, W, 1], [n, H, W, 3] with H and W 28 or more,
             or [n, 784], to [n, 10].
 
     Raises:
-        UserError: if the model, its loss or its shapes are others.
+        UserError: if the model, its loss or its shapes are not supported.
     """
     if not isinstance(model, keras.Model):
         raise UserError(f"the builder's model: found {type(model).__name__}, expected a compiled keras.Model")
@@ -74,7 +74,7 @@ def trainable(model: keras.Model) -> Trainable:
     if _is_ready(model):
         for layer in (model.get_layer(LOGITS), _last(outputs[0])[0]):
             layer.dtype_policy = "float32"
-        # Without its compile() arguments, which would be saved, and ask whoever loads it for the schedule's class.
+        # Without the arguments of compile(): saved ones would need the schedule's class to load the model.
         return Trainable(keras.Model(inputs[0], outputs[0], name=model.name), loss, fused(model.optimizer))
 
     logits = _without_softmax(outputs[0], from_logits, model.name)
@@ -87,7 +87,7 @@ def trainable(model: keras.Model) -> Trainable:
 
 
 def _loss(model: keras.Model) -> tuple[Loss, bool]:
-    """The loss of labels and logits, and whether the model's output is logits."""
+    """Returns the loss of labels and logits, and whether the model's output is logits."""
     expected = "expected sparse_categorical_crossentropy or categorical_crossentropy"
     try:
         found = keras.losses.get(model.loss) if isinstance(model.loss, str) else model.loss
@@ -139,7 +139,7 @@ def _is_ready(model: keras.Model) -> bool:
 
 
 def _without_softmax(output: keras.KerasTensor, from_logits: bool, name: str) -> keras.KerasTensor:
-    """The tensor that is the logits, computed in float32. A Dense loses its activation for that."""
+    """Returns the tensor of the logits, computed in float32. Removes the softmax of a last Dense layer."""
     last, before = _last(output)
     if _is_softmax_layer(last):
         output, last = before, _last(before)[0]
@@ -153,7 +153,7 @@ def _without_softmax(output: keras.KerasTensor, from_logits: bool, name: str) ->
                 f"model {name!r}: found a last layer {last.name!r} without softmax, expected a softmax, or a loss "
                 "with from_logits=True"
             )
-    # With bfloat16 products the logits would have three digits.
+    # bfloat16 logits would have only three significant digits.
     if isinstance(last, layers.Layer) and not isinstance(last, keras.Model):
         last.dtype_policy = "float32"
     return output
@@ -166,13 +166,13 @@ def _is_softmax_layer(layer: Any) -> bool:
 
 
 def _last(tensor: keras.KerasTensor) -> tuple[Any, keras.KerasTensor | None]:
-    """The operation that a symbolic tensor comes from, and the first tensor that goes into it."""
+    """Returns the operation that a symbolic tensor is the output of, and that operation's first input."""
     operation, node, _ = tensor._keras_history
     return operation, next(iter(operation._inbound_nodes[node].input_tensors), None)
 
 
 def _prepared(images: keras.KerasTensor, wanted: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    """Images [n, 28, 28] as an input of the wanted shape and type takes them."""
+    """Returns images [n, 28, 28] in the shape and type of the wanted input."""
     shape = tuple(wanted.shape[1:])
     flat = shape == (SIDE * SIDE,)
     height, width, *channels = (SIDE, SIDE) if flat else (*shape, *(None,) * (2 - len(shape)))

@@ -1,4 +1,4 @@
-"""From a name, and a point in a search space if it is one's, to what the engine trains."""
+"""Builds a model with loss and optimizer from its name, and from a point if the name is a search space's."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def load_builder(name: str) -> Builder:
     """Returns the function that builds a search space's models.
 
     Args:
-        name: ``notebook``, ``extended``, or ``module:function``; the module must be importable, for example because it
-            lies in the current directory.
+        name: ``notebook``, ``extended``, or ``module:function``, where the module is importable, for example from the
+            current directory.
 
     Raises:
         UserError: if there is no such module or function.
@@ -50,13 +50,13 @@ def build(
 
     Args:
         name: a key of `fmnist.models.MODELS`, or a search space as for `load_builder`.
-        hyperparameters: values by name, for a search space only; those not named take their default.
-        learning_rate: of the optimizer of a model of `MODELS`; a search space has its own.
+        hyperparameters: values by name, for a search space only; the others have their default.
+        learning_rate: for a model of `MODELS` only; a search space has its own.
         seed: of the initial weights, dropout and augmentation; 0 or more.
         precision: ``"float32"``, or ``"bfloat16"`` for products in bfloat16 with float32 weights.
 
     Raises:
-        UserError: if the name is unknown, or what its function builds cannot be trained here.
+        UserError: if the name is unknown, or the engine cannot train the model of its function.
     """
     if name in MODELS:
         model = build_model(name, seed=seed, precision=precision)

@@ -1,6 +1,7 @@
-"""Between keras-tuner's language and Ray Tune's: what a builder can vary, as Ray samples it, and back.
+"""Search spaces of keras-tuner builders: which hyper-parameters a builder has, random points, and checked points.
 
-A space travels as plain data, so that only the processes that build models import keras-tuner, and TensorFlow with it.
+keras-tuner declares the hyper-parameters, decides which are active and draws their values. A point is a dictionary of
+the active hyper-parameters' values by name, of JSON's types.
 """
 
 from __future__ import annotations
@@ -10,72 +11,66 @@ import json
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from ray import tune
-from ray.tune.search.sample import Float, Integer, Sampler
+from keras_tuner import HyperParameters
+from keras_tuner.engine.hyperparameters import HyperParameter
 
 from fmnist.errors import UserError
-
-if TYPE_CHECKING:
-    from keras_tuner import HyperParameters
-
-# What `HyperParameters.get_config` returns, which JSON, YAML and pickle keep exactly.
-Space = dict[str, Any]
 
 # Builds of a model in search of hyper-parameters. A build takes a tenth of a second; common spaces need about twenty.
 MAX_BUILDS = 100
 
 
-def discover(build: Callable[[HyperParameters], Any]) -> Space:
-    """Returns the space of a keras-tuner builder: every hyper-parameter it asks for.
+def discover(build: Callable[[HyperParameters], Any]) -> HyperParameters:
+    """Returns the space of a keras-tuner builder: every hyper-parameter it declares, with the default values.
 
-    A builder tells what it varies only by being called. Like keras-tuner it is called with the defaults, then until
-    every conditional scope has been active once. keras-tuner meets what hides behind a plain ``if`` or ``for`` during
-    the search; here it must be known before, so each hyper-parameter's choices, and the largest value of each Int, are
-    tried out too. A builder may fail at these: so will the trials that try the same.
+    A builder declares hyper-parameters only while it is called. Like keras-tuner this calls it with the defaults, then
+    until each conditional scope has been active once. keras-tuner finds hyper-parameters behind a plain ``if`` or
+    ``for`` during the search; here they must be known before it, so this also calls the builder with each choice of
+    each hyper-parameter, and with the largest value of each Int. These calls may fail: trials of the same values fail
+    too.
 
     Args:
-        build: function of a ``HyperParameters``; what it returns is not used, what it raises is raised.
+        build: function of a ``HyperParameters``. Its return value is not used.
 
     Raises:
-        UserError: if a conditional scope cannot become active.
+        UserError: if a conditional scope cannot become active, or a step is not above 0.
+        Exception: what ``build`` raises for the defaults or for the values that activate a scope.
     """
-    from keras_tuner import HyperParameters
-
-    space: Space = {"space": [], "values": {}}
+    space = HyperParameters()
     never_active: dict[str, list[Any]] = {}
     ever_active: set[str] = set()
     attempted: set[str] = set()
-    explored: set[str] = set()
+    explored: set[int] = set()
     trials: deque[dict[str, Any]] = deque()
     wanted: dict[str, Any] = {}
     exploring = False
     for _ in range(MAX_BUILDS):
-        hp = HyperParameters.from_config(copy.deepcopy({**space, "values": _values_near(space, wanted)}))
+        hps = _near(space, wanted)
         try:
-            build(hp)
+            build(hps)
         except Exception:
             if not exploring:
                 raise
-        # By JSON, so that tuples and NumPy's floats become plain lists and numbers.
-        space = json.loads(json.dumps(hp.get_config()))
-        ever_active.update(map(_scope_text, hp.active_scopes))
-        never_active.update((_scope_text(scope), scope) for scope in hp.inactive_scopes)
+        # Through JSON, so that tuples and NumPy's numbers become lists and plain numbers.
+        space = HyperParameters.from_config(json.loads(json.dumps(hps.get_config())))
+        ever_active.update(map(_scope_text, hps.active_scopes))
+        never_active.update((_scope_text(scope), scope) for scope in hps.inactive_scopes)
         never_active = {text: scope for text, scope in never_active.items() if text not in ever_active}
 
-        for found in _hyperparameters(space):
-            if found.key not in explored and found.is_active(hp.values):
-                explored.add(found.key)
-                trials.extend({**hp.values, found.name: value} for value in found.extremes)
+        for place, hp in enumerate(space.space):
+            _check_step(hp)
+            if place not in explored and space.is_active(hp):
+                explored.add(place)
+                trials.extend({**space.values, hp.name: value} for value in _extremes(hp))
 
         scope = next((text for text in never_active if text not in attempted), None)
         exploring = scope is None
         if scope is not None:
             attempted.add(scope)
-            wanted = _values_activating(never_active[scope], space)
+            wanted = _activating(never_active[scope], space)
         elif trials:
             wanted = trials.popleft()
         else:
@@ -84,265 +79,154 @@ def discover(build: Callable[[HyperParameters], Any]) -> Space:
         raise UserError(
             f"search space: {text} is never active, expected a condition that can hold where the scope is opened"
         )
-    return {**space, "values": _values_near(space, {})}
+    return _near(space, {})
 
 
-def param_space(space: Space) -> dict[str, Any]:
-    """Returns the space as Ray Tune's ``param_space``: a domain or, for a Fixed, a constant for each hyper-parameter.
-
-    Each domain draws keras-tuner's values with keras-tuner's probabilities, and with nothing but the random state that
-    Ray gives it. Keys are those of `active_values`: a number in front, since names may recur under other conditions,
-    and no slashes, which Ray's searchers take for nested configs. Ray samples all; `active_values` drops what is not
-    active.
-    """
-    return {hp.key: hp.domain() for hp in _hyperparameters(space)}
-
-
-def active_values(space: Space, config: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values of the active hyper-parameters by keras-tuner's names.
+def draw(space: HyperParameters, seed: int, trial: int) -> dict[str, Any]:
+    """Draws a random point, as keras-tuner's random search does.
 
     Args:
-        config: what Ray sampled from `param_space`; other keys are ignored.
+        space: from `discover`.
+        seed: of the search, 0 or more.
+        trial: number of the trial, 0 or more. Seed and number alone decide the point.
     """
-    return {hp.name: value for hp, value in _active(space, lambda hp: config[hp.key])}
+    random = np.random.default_rng([seed, trial])
+
+    def sample(hp: HyperParameter) -> Any:
+        value = hp.random_sample(int(random.integers(2**63)))
+        if _is_range(hp):
+            # keras-tuner's logarithms may round to a value outside the range.
+            value = min(max(value, hp.min_value), hp.max_value)
+        return value
+
+    values: dict[str, Any] = _filled(space, sample).values
+    return values
 
 
-def to_config(space: Space, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the config that `active_values` turns into ``values``; without what is not active.
-
-    Raises:
-        UserError: as `hyperparameters`.
-    """
-    return {hp.key: value for hp, value in _checked(space, values)}
-
-
-def hyperparameters(space: Space, values: Mapping[str, Any]) -> HyperParameters:
-    """Returns keras-tuner's object with exactly these values, to be given to the builder.
+def hyperparameters(space: HyperParameters, values: Mapping[str, Any]) -> HyperParameters:
+    """Returns the space with exactly these values, to be passed to the builder.
 
     Args:
-        values: of the active hyper-parameters by name. A whole number may stand for a float, and a float on a grid may
-            be rounded to ten digits, as people write them.
+        space: from `discover`.
+        values: of the active hyper-parameters by name. A whole number may stand for a float, and a float of a stepped
+            range may be rounded to ten digits.
 
     Raises:
-        UserError: if a value is missing, or not one that keras-tuner can draw; if a name is unknown or not active.
-    """
-    from keras_tuner import HyperParameters
-
-    checked = {hp.name: value for hp, value in _checked(space, values)}
-    return HyperParameters.from_config(copy.deepcopy({**space, "values": checked}))
-
-
-@dataclass(frozen=True)
-class _HyperParameter:
-    """One hyper-parameter of a space.
-
-    Attributes:
-        key: its name in Ray's config.
-        kind: keras-tuner's class: Fixed, Boolean, Choice, Int or Float.
-        config: that class' arguments.
+        UserError: if a value is missing or outside of the space; if a name is unknown or not active.
     """
 
-    key: str
-    kind: str
-    config: dict[str, Any]
-
-    @property
-    def name(self) -> str:
-        return self.config["name"]
-
-    @property
-    def default(self) -> Any:
-        if self.kind == "Fixed":
-            return self.config["value"]
-        # keras-tuner writes an Int's default only if the builder gave one.
-        return self.config["min_value"] if self.config["default"] is None else self.config["default"]
-
-    @property
-    def allowed(self) -> list[Any] | None:
-        """All values in keras-tuner's order; None if they are a range."""
-        match self.kind:
-            case "Fixed":
-                return [self.config["value"]]
-            case "Boolean":
-                return [True, False]
-            case "Choice":
-                return self.config["values"]
-        if self.config["step"] is None or self._is_plain_range:
-            return None
-        return self._grid()
-
-    @property
-    def extremes(self) -> list[Any]:
-        """Values that may lead a builder's ``if`` or ``for`` to further hyper-parameters, without the default."""
-        if self.kind in ("Boolean", "Choice"):
-            values = self.allowed or []
-        elif self.kind == "Int":
-            values = [max(self.allowed or [self.config["max_value"]])]
-        else:
-            values = []
-        return [value for value in values if value != self.default]
-
-    def is_active(self, values: Mapping[str, Any]) -> bool:
-        conditions = [condition["config"] for condition in self.config["conditions"]]
-        return all(parent["name"] in values and values[parent["name"]] in parent["values"] for parent in conditions)
-
-    def domain(self) -> Any:
-        allowed = self.allowed
-        if self.kind == "Fixed":
-            return self.config["value"]
-        if allowed is not None:
-            return tune.choice(allowed)
-        low, high, sampling = self.config["min_value"], self.config["max_value"], self.config["sampling"]
-        whole: Any = _ClippedInteger(low, high + 1) if self.kind == "Int" else _ClippedFloat(low, high)
-        if sampling == "linear":
-            return whole.uniform()
-        if sampling == "log":
-            return whole.loguniform()
-        whole.set_sampler(ReverseLogUniform())
-        return whole
-
-    def accept(self, value: Any) -> Any:
-        """Returns a value as keras-tuner draws it.
-
-        Raises:
-            ValueError: if it is not one that keras-tuner can draw; the text says what is expected.
-        """
-        allowed = self.allowed
-        if allowed is not None:
-            # 0.15 is what a person writes for the 0.15000000000000002 of keras-tuner's grid.
-            for tolerance in (0.0, 1e-10):
-                for candidate in allowed:
-                    if _equal(value, candidate, tolerance):
-                        return candidate
-            shown = [repr(candidate) for candidate in allowed]
-            listed = ", ".join(shown if len(shown) <= 12 else [*shown[:3], "…", shown[-1]])
-            raise ValueError(listed if len(shown) == 1 else f"one of {listed}")
-        low, high = self.config["min_value"], self.config["max_value"]
-        number = isinstance(value, int if self.kind == "Int" else int | float) and not isinstance(value, bool)
-        if not number or not low <= value <= high:
-            raise ValueError(f"{'a whole number' if self.kind == 'Int' else 'a number'} from {low} to {high}")
-        return value if self.kind == "Int" else float(value)
-
-    @property
-    def _is_plain_range(self) -> bool:
-        return self.kind == "Int" and self.config["sampling"] == "linear" and self.config["step"] == 1
-
-    def _grid(self) -> list[Any]:
-        # keras-tuner's own operations in its order (engine/hyperparameters/hp_types/numerical.py), because another way
-        # to the same number rounds differently: its 0 to 0.5 in steps of 0.05 ends at 0.45.
-        low, high, step = self.config["min_value"], self.config["max_value"], self.config["step"]
-        if step <= 0:
-            raise UserError(f"hyper-parameter {self.name!r}: found step {step!r}, expected one above 0")
-        if self.config["sampling"] == "linear":
-            values = [low + index * step for index in range(int((high - low) // step + 1))]
-        else:
-            powers = [low * math.pow(step, index) for index in range(int(math.log(high / low, step) + 1e-8) + 1)]
-            values = powers if self.config["sampling"] == "log" else [high + low - power for power in powers]
-        return [int(value) for value in values] if self.kind == "Int" else values
-
-
-class _ClippedFloat(Float):
-    """Ray's domain of floats; the logarithm's rounding does not leave it."""
-
-    def cast(self, value: float) -> float:
-        return min(max(float(value), self.lower), self.upper)
-
-
-class _ClippedInteger(Integer):
-    """Ray's domain of integers; the logarithm's rounding does not leave it."""
-
-    def cast(self, value: float) -> int:
-        return min(max(int(value), self.lower), self.upper - 1)
-
-
-class ReverseLogUniform(Sampler):
-    """keras-tuner's "reverse_log": the mirror image of a log-uniform draw, dense at the upper end."""
-
-    def __str__(self) -> str:
-        return "ReverseLogUniform"
-
-    def sample(
-        self,
-        domain: Float | Integer,
-        config: list[dict[str, Any]] | dict[str, Any] | None = None,
-        size: int = 1,
-        random_state: Any = None,
-    ) -> Any:
-        mirrored = np.exp(random_state.uniform(np.log(domain.lower), np.log(domain.upper), size=size))
-        items = [domain.cast(domain.upper + domain.lower - value) for value in mirrored]
-        return items if size > 1 else items[0]
-
-
-def _hyperparameters(space: Space) -> list[_HyperParameter]:
-    return [
-        _HyperParameter(f"{place}.{entry['config']['name']}".replace("/", "."), entry["class_name"], entry["config"])
-        for place, entry in enumerate(space["space"])
-    ]
-
-
-def _active(space: Space, value_of: Callable[[_HyperParameter], Any]) -> list[tuple[_HyperParameter, Any]]:
-    """The active hyper-parameters with their values. Of two that are active under one name the first counts."""
-    values: dict[str, Any] = {}
-    active = []
-    # keras-tuner opens a conditional scope only where its parent is declared already, so parents come first.
-    for hp in _hyperparameters(space):
-        if hp.name not in values and hp.is_active(values):
-            values[hp.name] = value_of(hp)
-            active.append((hp, values[hp.name]))
-    return active
-
-
-def _checked(space: Space, values: Mapping[str, Any]) -> list[tuple[_HyperParameter, Any]]:
-    def value_of(hp: _HyperParameter) -> Any:
+    def checked(hp: HyperParameter) -> Any:
+        if hp.name not in values:
+            raise UserError(f"hyper-parameter {hp.name!r}: found no value, expected one, as it is active")
         try:
-            if hp.name not in values:
-                raise UserError(f"hyper-parameter {hp.name!r}: found no value, expected one, as it is active")
-            return hp.accept(values[hp.name])
+            return _accepted(hp, values[hp.name])
         except ValueError as error:
             raise UserError(f"hyper-parameter {hp.name!r}: found {values[hp.name]!r}, expected {error}") from None
 
-    active = _active(space, value_of)
-    expected = [hp.name for hp, _ in active]
+    filled = _filled(space, checked)
     for name in values:
-        if name not in expected:
-            known = any(hp.name == name for hp in _hyperparameters(space))
+        if name not in filled.values:
+            known = any(hp.name == name for hp in space.space)
             raise UserError(
                 f"hyper-parameter {name!r}: found a value, expected none, as it is "
-                + ("not active with the others' values" if known else f"unknown; active are {', '.join(expected)}")
+                + ("not active with the others' values" if known else f"unknown; active are {', '.join(filled.values)}")
             )
-    return active
+    return filled
 
 
-def _values_near(space: Space, wanted: Mapping[str, Any]) -> dict[str, Any]:
-    """Values for a build: the wanted ones where they can be had, defaults elsewhere."""
+def _filled(space: HyperParameters, value_of: Callable[[HyperParameter], Any]) -> HyperParameters:
+    """Returns a copy of the space with a value for each active hyper-parameter; of two of one name the first counts."""
+    filled = copy.deepcopy(space)
+    filled.values = {}
+    # keras-tuner opens a conditional scope only after its parent is declared, so parents come first.
+    for hp in filled.space:
+        if hp.name not in filled.values and filled.is_active(hp):
+            filled.values[hp.name] = value_of(hp)
+    return filled
 
-    def value_of(hp: _HyperParameter) -> Any:
-        return wanted[hp.name] if hp.name in wanted and _accepts(hp, wanted[hp.name]) else hp.default
 
-    return {hp.name: value for hp, value in _active(space, value_of)}
+def _near(space: HyperParameters, wanted: Mapping[str, Any]) -> HyperParameters:
+    """Returns the space with the wanted values where it has them, and the defaults elsewhere."""
+    return _filled(space, lambda hp: wanted[hp.name] if _accepts(hp, wanted.get(hp.name)) else hp.default)
 
 
-def _values_activating(scope: list[Any], space: Space) -> dict[str, Any]:
-    hps = _hyperparameters(space)
-    wanted = {}
-    for condition in scope:
-        parents = [hp for hp in hps if hp.name == condition.name]
-        wanted[condition.name] = next(
-            (value for value in condition.values if any(_accepts(parent, value) for parent in parents)), None
+def _activating(scope: list[Any], space: HyperParameters) -> dict[str, Any]:
+    """Returns values of the parents that make a conditional scope active."""
+    return {
+        condition.name: next(
+            (
+                value
+                for value in condition.values
+                if any(hp.name == condition.name and _accepts(hp, value) for hp in space.space)
+            ),
+            None,
         )
-    return wanted
+        for condition in scope
+    }
 
 
-def _accepts(hp: _HyperParameter, value: Any) -> bool:
+def _is_range(hp: HyperParameter) -> bool:
+    """Whether the values are all numbers, or all whole numbers, from a minimum to a maximum."""
+    if not hasattr(hp, "sampling"):
+        return False
+    return hp.step is None or (_is_int(hp) and hp.sampling == "linear" and hp.step == 1)
+
+
+def _is_int(hp: HyperParameter) -> bool:
+    return type(hp).__name__ == "Int"
+
+
+def _listed(hp: HyperParameter) -> list[Any]:
+    """Returns all values of a hyper-parameter that is not a range, in keras-tuner's order."""
+    return [int(value) for value in hp.values] if _is_int(hp) else list(hp.values)
+
+
+def _extremes(hp: HyperParameter) -> list[Any]:
+    """Returns values, besides the default, for which a builder may declare further hyper-parameters."""
+    if not hasattr(hp, "sampling"):
+        values = _listed(hp)
+    elif _is_int(hp):
+        values = [hp.max_value if _is_range(hp) else max(_listed(hp))]
+    else:
+        values = []
+    return [value for value in values if value != hp.default]
+
+
+def _check_step(hp: HyperParameter) -> None:
+    step = getattr(hp, "step", None)
+    if step is not None and step <= 0:
+        raise UserError(f"hyper-parameter {hp.name!r}: found step {step!r}, expected one above 0")
+
+
+def _accepted(hp: HyperParameter, value: Any) -> Any:
+    """Returns a value as keras-tuner draws it.
+
+    Raises:
+        ValueError: if keras-tuner cannot draw it; the text says what is expected.
+    """
+    if _is_range(hp):
+        number = isinstance(value, int if _is_int(hp) else int | float) and not isinstance(value, bool)
+        if not number or not hp.min_value <= value <= hp.max_value:
+            kind = "a whole number" if _is_int(hp) else "a number"
+            raise ValueError(f"{kind} from {hp.min_value} to {hp.max_value}")
+        return value if _is_int(hp) else float(value)
+    allowed = _listed(hp)
+    # People write 0.15 for the 0.15000000000000002 of keras-tuner's steps.
+    for tolerance in (0.0, 1e-10):
+        for candidate in allowed:
+            if _equal(value, candidate, tolerance):
+                return candidate
+    shown = [repr(candidate) for candidate in allowed]
+    listed = ", ".join(shown if len(shown) <= 12 else [*shown[:3], "…", shown[-1]])
+    raise ValueError(listed if len(shown) == 1 else f"one of {listed}")
+
+
+def _accepts(hp: HyperParameter, value: Any) -> bool:
     try:
-        hp.accept(value)
+        _accepted(hp, value)
     except ValueError:
         return False
     return True
-
-
-def _scope_text(scope: list[Any]) -> str:
-    return " in ".join(f"conditional_scope({condition.name!r}, {condition.values!r})" for condition in reversed(scope))
 
 
 def _equal(value: Any, candidate: Any, tolerance: float) -> bool:
@@ -350,3 +234,7 @@ def _equal(value: Any, candidate: Any, tolerance: float) -> bool:
         number = isinstance(value, int | float) and not isinstance(value, bool)
         return number and math.isclose(value, candidate, rel_tol=tolerance)
     return type(value) is type(candidate) and value == candidate
+
+
+def _scope_text(scope: list[Any]) -> str:
+    return " in ".join(f"conditional_scope({condition.name!r}, {condition.values!r})" for condition in reversed(scope))

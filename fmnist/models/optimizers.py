@@ -1,4 +1,4 @@
-"""Adam as one operation a variable."""
+"""Adam as one fused operation per variable."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable("fmnist")
 class FusedAdam(keras.optimizers.Adam):
-    """Keras' Adam with TensorFlow's fused kernel: the same update, in one pass over memory instead of a dozen.
+    """Keras' Adam with TensorFlow's fused kernel: the same update in one pass over memory instead of a dozen.
 
-    Arguments and variables are those of `keras.optimizers.Adam`, so either one loads the other's checkpoint.
+    It has the arguments and variables of `keras.optimizers.Adam`, so each loads the other's checkpoint.
     """
 
     def update_step(
@@ -36,10 +36,9 @@ class FusedAdam(keras.optimizers.Adam):
 
 
 def fused(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
-    """Returns a `FusedAdam` with the settings of a Keras Adam or AdamW; any other optimizer as it is.
+    """Returns a `FusedAdam` with the settings of a Keras Adam or AdamW; any other optimizer unchanged.
 
-    One that holds state already, or spares some variables from weight decay, which it knows by their identity, is
-    returned as it is too.
+    An optimizer that is built, or that excludes variables from weight decay, is returned unchanged too.
     """
     if type(optimizer) not in (keras.optimizers.Adam, keras.optimizers.AdamW):
         return optimizer
@@ -47,7 +46,7 @@ def fused(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
         return optimizer
     settings = optimizer.get_config()
     rate = optimizer._learning_rate
-    # A config holds a schedule as text, which would have to be registered to come back.
+    # The config has a serialised schedule, which Keras could restore only if its class were registered.
     if not isinstance(rate, keras.Variable):
         settings["learning_rate"] = rate
     return FusedAdam(**settings)

@@ -1,4 +1,4 @@
-"""Learning rates that follow the training's length, which a search space does not know."""
+"""Learning-rate schedules over the whole training, whose length a search space does not know."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CosineWithWarmup(keras.optimizers.schedules.LearningRateSchedule):
     Args:
         peak: the highest learning rate, above 0.
         warmup: share of the training in which it rises, 0-1.
-        steps: of the whole training; whoever trains sets it with `spread_over`.
+        steps: of the whole training; `set_length` sets it when the training starts.
     """
 
     def __init__(self, peak: float, warmup: float = 0.05, steps: int | None = None) -> None:
@@ -27,7 +27,7 @@ class CosineWithWarmup(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step: keras.KerasTensor) -> keras.KerasTensor:
         if self.steps is None:
             raise ValueError("CosineWithWarmup: steps is not set, expected the number of steps of the training")
-        # The step that is being taken: the first one must not be of size zero, the last one needs not be.
+        # Counted from 1: the rate of the first step must not be zero, that of the last step may be.
         done = (ops.cast(step, "float32") + 1) / self.steps
         rising = done / max(self.warmup, 1 / self.steps)
         falling = 0.5 * (1 + ops.cos(3.141592653589793 * (done - self.warmup) / (1 - self.warmup)))
@@ -37,8 +37,8 @@ class CosineWithWarmup(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "warmup": self.warmup, "steps": self.steps}
 
 
-def spread_over(optimizer: keras.optimizers.Optimizer, steps: int) -> None:
-    """Tells an optimizer's schedule, if it has one of this module, how many steps the training has."""
+def set_length(optimizer: keras.optimizers.Optimizer, steps: int) -> None:
+    """Sets the number of training steps of an optimizer's schedule, if it has one of this module."""
     schedule = optimizer._learning_rate
     if isinstance(schedule, CosineWithWarmup):
         schedule.steps = steps

@@ -48,11 +48,11 @@ def notebook(hp: HyperParameters) -> keras.Model:
 
 
 def extended(hp: HyperParameters) -> keras.Model:
-    """What it takes to go beyond the study, with at most the 504,342 parameters of its LeNet-5.
+    """A larger space, whose models have at most the 504,342 parameters of the study's LeNet-5.
 
-    Three blocks of 3x3 convolutions, each followed by pooling. Augmentation is layers of the model, so it runs in the
-    graph, and is off when the model predicts. Images are always mirrored at random: clothes have no side, but trials of
-    a few epochs end before that pays.
+    Three blocks of 3x3 convolutions, each followed by pooling. Augmentation layers are part of the model: they run in
+    the graph, and only in training. All models mirror images at random, because clothes are symmetric; the search does
+    not decide it, because trials of a few epochs end before it helps.
     """
     normalize = hp.Boolean("batch_normalization", default=True)
     images = keras.Input((28, 28), dtype="uint8", name="images")
@@ -73,7 +73,7 @@ def extended(hp: HyperParameters) -> keras.Model:
     x = layers.Dropout(dropout)(x)
     model = _classifier(images, x, "extended")
 
-    # Read where the training takes its batch size from.
+    # The training reads it, see `fmnist.config.batch_size_of`.
     hp.Choice("batch_size", [64, 128])
     learning_rate = hp.Float("learning_rate", 1e-3, 1e-2, sampling="log")
     if hp.Choice("schedule", ["constant", "cosine"], default="cosine") == "cosine":
@@ -99,7 +99,7 @@ def _block(x: keras.KerasTensor, filters: int, convolutions: int, normalize: boo
 
 def _activated(x: keras.KerasTensor, normalize: bool) -> keras.KerasTensor:
     if normalize:
-        # Keras' default of 0.99 needs more steps than a search's first epochs have.
+        # Keras' default of 0.99 needs more steps than the first epochs of a trial have.
         x = layers.BatchNormalization(momentum=0.9)(x)
     return layers.ReLU()(x)
 

@@ -1,4 +1,4 @@
-"""A trained model as it is saved: without what is for training only."""
+"""A trained model as it is saved: without the layers that are for training only."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ import keras
 def without_augmentation(model: keras.Model) -> keras.Model:
     """Returns the model without its layers of random augmentation, nested ones included.
 
-    Keras' augmentation layers take a call that does not say otherwise for training: unlike ``model.predict(images)``,
-    the plain call ``model(images)`` would turn and move the images. The result has the same weights, and predicts what
-    ``model.predict`` did, however it is called.
+    Keras' augmentation layers default to ``training=True``: unlike ``model.predict(images)``, ``model(images)`` would
+    augment the images. The result has the same weights, and predicts the same in both cases.
 
     Args:
-        model: functional; returned as it is if there is nothing to leave out.
+        model: functional; returned unchanged if it has no such layer.
     """
     if not any(_augments(layer) for layer in model._flatten_layers()):
         return model
@@ -26,16 +25,16 @@ def without_augmentation(model: keras.Model) -> keras.Model:
 
 
 def _clone(layer: keras.layers.Layer) -> keras.layers.Layer:
-    # A Sequential keeps the place.
+    # A Sequential keeps the Identity.
     return keras.layers.Identity() if _augments(layer) else layer.__class__.from_config(layer.get_config())
 
 
 def _call(layer: keras.layers.Layer, *inputs: Any, **settings: Any) -> Any:
-    # In a functional model the place would keep the augmentation's training=True, and hand it on.
+    # A functional model would keep the augmentation's training=True for the Identity, and pass it on.
     return inputs[0] if isinstance(layer, keras.layers.Identity) else layer(*inputs, **settings)
 
 
 def _augments(layer: keras.layers.Layer) -> bool:
-    """Whether a layer trains unless it is told not to. Others, such as Dropout, wait to be told to."""
+    """Whether a layer defaults to ``training=True``; others, such as Dropout, do not."""
     training = inspect.signature(layer.call).parameters.get("training")
     return training is not None and training.default is True

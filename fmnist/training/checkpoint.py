@@ -1,8 +1,8 @@
 """A checkpoint: everything that the next epoch depends on, in two files of a folder.
 
-``variables.npz`` has the variables of the model that training changes (weights, statistics, the state of random layers)
-and of the optimizer; ``history.json`` has the epochs so far. An epoch's order of images follows from seed and epoch and
-needs no state.
+``variables.npz`` has the variables that training changes: the model's (weights, statistics, the state of random layers)
+and the optimizer's. ``history.json`` has the epochs so far. Seed and epoch decide the order of the images, which needs
+no state.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def save(folder: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer
 def restore(folder: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None) -> History:
     """Loads a checkpoint into a model of the same architecture and, if given, an optimizer; returns its history.
 
-    The same layers have to be frozen as when it was saved, with the same weights.
+    The same layers must be frozen as when it was saved, with the same weights.
     """
     with np.load(folder / VARIABLES) as arrays:
         for i, variable in enumerate(changing_variables(model)):

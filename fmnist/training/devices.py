@@ -1,4 +1,4 @@
-"""What TensorFlow takes of the machine in this process: threads, GPU memory, precision, XLA. Knows nothing of Ray."""
+"""TensorFlow's use of the machine in this process: threads, GPU memory, precision, XLA. Knows nothing of Ray."""
 
 from __future__ import annotations
 
@@ -8,19 +8,18 @@ from typing import Literal
 
 
 def configure_tensorflow(cpus: float, least_lanes: int = 1, *, chain: bool = False) -> int:
-    """Gives this process' TensorFlow as many threads as it has processors; call it before the first operation.
+    """Sets TensorFlow's numbers of threads to the worker's processors. Call it before TensorFlow's first operation.
 
-    Without a GPU each operation gets one thread and as many operations run at once as there are processors, which is
-    what the engine's lanes want. With the other pool at its default a worker of one CPU quietly uses its neighbour's
-    core.
+    Without a GPU each operation has one thread, and as many operations run in parallel as there are processors, for the
+    engine's lanes. TensorFlow's default for either pool of threads would use the cores of other workers too.
 
     Args:
         cpus: processors of this worker.
-        least_lanes: on a processor.
-        chain: for a network whose operations wait for each other, without lanes: each gets all threads.
+        least_lanes: minimum number of lanes on a CPU.
+        chain: for a network that runs without lanes, one operation after the other: each operation has all threads.
 
     Returns:
-        How many lanes the engine should compute in: the threads, or one on a GPU.
+        The number of lanes for the engine: that of the threads, or one on a GPU.
     """
     import tensorflow as tf
 
@@ -29,13 +28,13 @@ def configure_tensorflow(cpus: float, least_lanes: int = 1, *, chain: bool = Fal
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     tf.config.threading.set_intra_op_parallelism_threads(threads if gpus or chain else 1)
     for gpu in gpus:
-        # Else the first process on a GPU takes all of its memory, and fractions of a GPU cannot work.
+        # Without it the first process on a GPU takes all memory, and no other process can share the GPU.
         tf.config.experimental.set_memory_growth(gpu, True)
     return 1 if gpus else max(threads, least_lanes)
 
 
 def resolve_xla(xla: Literal["auto", "on", "off"]) -> bool:
-    """Decides what ``auto`` means in this process: on GPUs only, for on a CPU XLA is slower."""
+    """Returns whether to compile with XLA; ``auto`` does so on GPUs only, because XLA is slower on a CPU."""
     if xla != "auto":
         return xla == "on"
     import tensorflow as tf
@@ -44,7 +43,7 @@ def resolve_xla(xla: Literal["auto", "on", "off"]) -> bool:
 
 
 def resolve_precision(precision: Literal["float32", "bfloat16", "auto"]) -> Literal["float32", "bfloat16"]:
-    """Decides what ``auto`` means on this process' processor: bfloat16 where there are instructions for it."""
+    """Returns the precision of products; ``auto`` is bfloat16 where the processor has instructions for it."""
     if precision != "auto":
         return precision
     import tensorflow as tf
@@ -57,19 +56,19 @@ def resolve_precision(precision: Literal["float32", "bfloat16", "auto"]) -> Lite
 
 
 def device_names() -> tuple[str, ...]:
-    """What TensorFlow computes on in this process, such as ``/device:CPU:0``."""
+    """Returns TensorFlow's devices in this process, such as ``/device:CPU:0``."""
     import tensorflow as tf
 
     return tuple(device.name for device in tf.config.list_logical_devices())
 
 
 def cpu_flags() -> frozenset[str]:
-    """The instruction sets that Linux reports for the processor; empty elsewhere."""
+    """Returns the instruction sets that Linux reports for the processor; empty elsewhere."""
     return frozenset(cpu_field("flags").split())
 
 
 def cpu_field(name: str) -> str:
-    """Returns a field of the first processor in ``/proc/cpuinfo``; empty where there is none."""
+    """Returns a field of the first processor in ``/proc/cpuinfo``; empty without that file or field."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,15 +1,16 @@
 """The training loop: how an image becomes a gradient, a metric and an epoch's result.
 
-It knows nothing of Ray, files or stores. `train` is a generator of epochs; whoever calls it decides when to stop and
-what to keep. An epoch is one call into TensorFlow: the images stay on the device as uint8; their order in the epoch
-goes in, sums come out.
+It knows nothing of Ray, files or stores. `train` is a generator of epochs; the caller decides when to stop and what to
+keep. An epoch is one call into TensorFlow: the images stay on the device as uint8, the call takes their order and
+returns sums.
 
-Keras' own ``fit`` does not run under ``MultiWorkerMirroredStrategy`` with Keras 3, and on a CPU it is the slower one of
-the two; docs/decisions/ has the measurements.
+Keras' own ``fit`` does not run under ``MultiWorkerMirroredStrategy`` with Keras 3, and is slower on a CPU;
+docs/decisions/ has the measurements.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -22,25 +23,26 @@ import tensorflow as tf
 
 from fmnist.errors import TrainingError
 from fmnist.models import LOGITS, Loss, changing_variables
+from fmnist.models.schedules import set_length
 from fmnist.training.sharding import Shard
 
-# Images a validation step, over all workers. Large enough that dispatch costs nothing, small enough for any GPU.
+# Images of a validation step, over all workers: large enough that dispatch costs nothing, small enough for any GPU.
 VALIDATION_BATCH_SIZE = 1000
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What one epoch did, summed over all workers and equal on each of them.
+    """The result of one epoch, summed over all workers and equal on each of them.
 
     Attributes:
         epoch: counted from 1.
         loss: mean over the training images of the loss at the step that used the image.
-        accuracy: share of training images classified rightly at that step, 0-1.
+        accuracy: share of training images classified correctly at that step, 0-1.
         val_loss: mean over the validation images after the epoch.
-        val_accuracy: share of validation images classified rightly after the epoch, 0-1.
+        val_accuracy: share of validation images classified correctly after the epoch, 0-1.
         learning_rate: at the end of the epoch.
         seconds: wall time of training and validation.
-        images_per_second: training images over the wall time of training alone.
+        images_per_second: training images per second of training, without validation.
         step_losses: float32 [steps], the mean loss of each global batch.
     """
 
@@ -60,11 +62,11 @@ class EpochResult:
 
 
 class Examples(Protocol):
-    """What a model is trained on: `fmnist.data.Images`, or the features of images behind a frozen network."""
+    """Training data of a model: `fmnist.data.Images`, or features that a frozen network computed from images."""
 
     @property
     def inputs(self) -> np.ndarray:
-        """Of the model, one an example: [n, ...]."""
+        """The model's inputs, [n, ...]."""
 
     @property
     def labels(self) -> np.ndarray:
@@ -73,8 +75,8 @@ class Examples(Protocol):
     def __len__(self) -> int: ...
 
 
-# TensorFlow keeps every compiled function, with the tensors it uses, as long as the process lives. So that a process
-# which trains one model after the other keeps the images once, they are converted once.
+# TensorFlow keeps every compiled function, with the tensors it uses, until the process ends. The images are converted
+# once, so that a process which trains one model after the other keeps them once.
 _tensors: WeakKeyDictionary[Examples, tuple[tf.Tensor, tf.Tensor]] = WeakKeyDictionary()
 
 
@@ -102,47 +104,48 @@ def train(
 ) -> Iterator[EpochResult]:
     """Trains ``model`` in place and yields after each epoch.
 
-    With W workers every step uses the same global batch as with one, split W ways, so the losses do not depend on W
-    but for rounding; that holds for models without dropout and batch normalisation, which see only their share.
+    W workers use the same global batches as one, each split W ways, so the losses depend on W only by rounding.
+    Dropout and batch normalisation are the exception: they see only their worker's share.
 
     Args:
         model: the examples' inputs, such as uint8 [n, 28, 28], to probabilities [n, 10], with a layer named "logits"
             before the softmax.
-        loss: int labels [n] and logits [n, 10] to a loss an image [n].
-        optimizer: any Keras optimizer.
+        loss: int labels [n] and logits [n, 10] to one loss per image [n].
+        optimizer: any Keras optimizer. A `CosineWithWarmup` schedule is stretched over all epochs, 1 to ``epochs``.
         train_images: at least one.
         val_images: at least one.
-        batch_size: images a step over all workers, 1 or more; the last, incomplete batch of an epoch is used too.
+        batch_size: images per step over all workers, 1 or more; the last, incomplete batch of an epoch is used too.
         epochs: number of the last epoch.
-        seed: of the order of the images, which is drawn anew for each epoch from (seed, epoch) alone, so that a resumed
-            run sees the same order as an undisturbed one.
+        seed: of the order of the images. Seed and epoch alone decide the order, so that a resumed run uses the same
+            one as an undisturbed run.
         first_epoch: number of the first epoch; above 1 when model and optimizer come from a checkpoint.
         train_positions, val_positions: integers [n], which of the images to use; all if None. A process that trains on
-            one part of the images after the other keeps the images once.
+            several subsets of the images keeps the images once.
         shard: this worker's share; all of it if None.
-        xla: compile the step with XLA, unless a layer of the model says that it cannot be.
+        xla: compile the step with XLA, unless a layer of the model does not support it.
 
     Yields:
-        One result an epoch. Model and optimizer hold that epoch's state until the next one is asked for.
+        One result per epoch. Model and optimizer have that epoch's state until the next result is requested.
 
     Raises:
         TrainingError: if the loss of a step, or on the validation images, is not finite.
     """
     shard = shard or Shard()
+    if train_positions is None:
+        train_positions = np.arange(len(train_images))
+    if val_positions is None:
+        val_positions = np.arange(len(val_images))
+    set_length(optimizer, math.ceil(len(train_positions) / batch_size) * epochs)
     optimizer.build(model.trainable_variables)
     train_epoch, validate = _compile(model, loss, optimizer, train_images, val_images, shard, xla)
     if shard.strategy is not None:
         shard.copy_from_rank_zero([*model.variables, *optimizer.variables])
 
-    if train_positions is None:
-        train_positions = np.arange(len(train_images))
-    if val_positions is None:
-        val_positions = np.arange(len(val_images))
-    val_batches = shard.deal(val_positions, VALIDATION_BATCH_SIZE)
+    val_batches = shard.split(val_positions, VALIDATION_BATCH_SIZE)
     for epoch in range(first_epoch, epochs + 1):
         started = time.perf_counter()
         order = np.random.default_rng([seed, epoch]).permutation(train_positions)
-        step_losses, hits = train_epoch(*shard.deal(order, batch_size))
+        step_losses, hits = train_epoch(*shard.split(order, batch_size))
         step_losses = step_losses.numpy()
         trained = time.perf_counter()
         if not np.isfinite(step_losses).all():
@@ -154,10 +157,10 @@ def train(
         val_loss, val_hits = (float(total) for total in validate(*val_batches))
         if not np.isfinite(val_loss):
             raise TrainingError(f"epoch {epoch}: the validation loss is {val_loss}, expected a finite number")
-        images_a_step = np.minimum(batch_size, len(order) - batch_size * np.arange(len(step_losses)))
+        images_of_step = np.minimum(batch_size, len(order) - batch_size * np.arange(len(step_losses)))
         yield EpochResult(
             epoch=epoch,
-            loss=float(step_losses.astype(np.float64) @ images_a_step / len(order)),
+            loss=float(step_losses.astype(np.float64) @ images_of_step / len(order)),
             accuracy=float(hits) / len(order),
             val_loss=val_loss / len(val_positions),
             val_accuracy=val_hits / len(val_positions),
@@ -184,22 +187,20 @@ def _compile(
     train_inputs, train_labels = _on_device(train_images)
     val_inputs, val_labels = _on_device(val_images)
 
-    def forward(
-        inputs: tf.Tensor, labels: tf.Tensor, present: tf.Tensor, training: bool
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """The summed loss and the number of right answers of the images that count."""
+    def forward(inputs: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns the summed loss, and the number of correct predictions, over the images that the mask keeps."""
         labels = tf.cast(labels, tf.int32)
         logits = network(inputs, training=training)
-        right = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32) == labels, tf.float32)
-        return tf.reduce_sum(loss(labels, logits) * present), tf.reduce_sum(right * present)
+        correct = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32) == labels, tf.float32)
+        return tf.reduce_sum(loss(labels, logits) * mask), tf.reduce_sum(correct * mask)
 
     def gradients_of(
-        inputs: tf.Tensor, labels: tf.Tensor, present: tf.Tensor, count: tf.Tensor
+        inputs: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor, count: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
         with tf.GradientTape() as tape:
-            total, hits = forward(inputs, labels, present, training=True)
-            # Divided by the global batch, the lanes' shares sum to the gradient of the global mean. Regularisation
-            # belongs to the model, not to an image, so every lane brings its part of it.
+            total, hits = forward(inputs, labels, mask, training=True)
+            # The sum over the lanes is the gradient of the global batch's mean loss, so each lane divides by the global
+            # batch. Regularisation belongs to the model, not to an image, so each lane adds its share of it.
             mean = total / count
             objective = mean + tf.add_n([0.0, *network.losses]) / (shard.workers * shard.lanes)
         gradients = tape.gradient(
@@ -211,16 +212,15 @@ def _compile(
         gradients_of = tf.function(gradients_of, jit_compile=True)
 
     @tf.function
-    def train_epoch(indices: tf.Tensor, present: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def train_epoch(indices: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         steps = tf.shape(indices)[0]
-        counts = shard.sum(tf.reduce_sum(present, axis=[1, 2]))
+        counts = shard.sum(tf.reduce_sum(mask, axis=[1, 2]))
         losses, hits = tf.TensorArray(tf.float32, steps), 0.0
         for step in tf.range(steps):
             inputs, labels = tf.gather(train_inputs, indices[step]), tf.gather(train_labels, indices[step])
-            # A Python loop: TensorFlow sees lanes that do not depend on each other, and runs them at once.
+            # A Python loop, so that the graph has independent lanes, which TensorFlow runs in parallel.
             lanes = [
-                gradients_of(inputs[lane], labels[lane], present[step, lane], counts[step])
-                for lane in range(shard.lanes)
+                gradients_of(inputs[lane], labels[lane], mask[step, lane], counts[step]) for lane in range(shard.lanes)
             ]
             lane_losses, lane_hits, lane_gradients = zip(*lanes, strict=True)
             gradients = [tf.add_n(list(of_variable)) for of_variable in zip(*lane_gradients, strict=True)]
@@ -231,13 +231,13 @@ def _compile(
         return shard.sum(losses.stack()), shard.sum(hits)
 
     @tf.function
-    def validate(indices: tf.Tensor, present: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        # In float64 the sums are exact to the float32 losses that enter them, however they are sharded.
+    def validate(indices: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        # float64 sums of float32 losses do not depend on how the images are sharded.
         sums = tf.zeros((2,), tf.float64)
         for step in tf.range(tf.shape(indices)[0]):
             inputs, labels = tf.gather(val_inputs, indices[step]), tf.gather(val_labels, indices[step])
             for lane in range(shard.lanes):
-                loss_and_hits = forward(inputs[lane], labels[lane], present[step, lane], training=False)
+                loss_and_hits = forward(inputs[lane], labels[lane], mask[step, lane], training=False)
                 sums += tf.cast(tf.stack(loss_and_hits), tf.float64)
         sums = shard.sum(sums)
         return sums[0], sums[1]

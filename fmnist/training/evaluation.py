@@ -1,4 +1,4 @@
-"""How good a model's probabilities are on labelled images: the numbers of a run's test and the mistakes behind them."""
+"""Evaluation of a model's probabilities on labelled images: scores, predictions and the worst mistakes."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from fmnist.errors import TrainingError
 if TYPE_CHECKING:
     import pandas as pd
 
-# The accuracy of guessing.
+# Accuracy of guessing.
 CHANCE = 1 / CLASSES
 CONFIDENCE = 0.95
-# Keras clips at the same value, so that this loss is the one that training printed.
+# Keras clips at the same value, so that this loss equals the one of the training.
 SMALLEST_PROBABILITY = 1e-7
 
 Labels = npt.NDArray[np.integer[Any]]
@@ -39,7 +39,7 @@ class ClassScore:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a model reaches on a set of images.
+    """The scores of a model on a set of images.
 
     Attributes:
         images: how many images.
@@ -48,7 +48,7 @@ class Evaluation:
         accuracy_low: lower end of the accuracy's 95 % Wilson interval.
         accuracy_high: upper end of it.
         per_class: one score a class, by label.
-        confusion_matrix: 10 rows of 10, number of images by true class (row) and predicted class (column).
+        confusion_matrix: [10, 10], number of images by true class (row) and predicted class (column).
     """
 
     images: int
@@ -60,7 +60,7 @@ class Evaluation:
     confusion_matrix: tuple[tuple[int, ...], ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """Returns the numbers as they stand in ``metrics.json`` under ``test``, in plain Python types."""
+        """Returns the value of ``test`` in ``metrics.json``, in plain Python types."""
         return {
             "loss": self.loss,
             "accuracy": self.accuracy,
@@ -80,7 +80,7 @@ def evaluate(labels: Labels, probabilities: Probabilities) -> Evaluation:
         probabilities: floats [n, 10]; each row sums to one.
 
     Raises:
-        ValueError: if the shapes do not belong together or there is no image.
+        ValueError: if the shapes do not match or there is no image.
         TrainingError: if a probability is not a finite number.
 
     Example:
@@ -113,7 +113,7 @@ def evaluate(labels: Labels, probabilities: Probabilities) -> Evaluation:
 
 
 def worst_mistakes(labels: Labels, probabilities: Probabilities, n: int) -> npt.NDArray[np.intp]:
-    """Returns the positions of up to ``n`` wrong predictions, the one the model was most certain of first.
+    """Returns the positions of up to ``n`` wrong predictions, the most probable ones first.
 
     Takes what :func:`evaluate` takes and raises the same errors.
     """
@@ -124,7 +124,7 @@ def worst_mistakes(labels: Labels, probabilities: Probabilities, n: int) -> npt.
 
 
 def predictions_table(labels: Labels, probabilities: Probabilities) -> pd.DataFrame:
-    """Returns one row an image, as in a run's ``predictions.csv``.
+    """Returns one row per image, as in a run's ``predictions.csv``.
 
     The columns are ``index`` (position in the set), ``label``, ``predicted``, ``probability`` (of the predicted class)
     and ``probability_0`` to ``probability_9``. Takes what :func:`evaluate` takes and raises the same errors.

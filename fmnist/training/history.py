@@ -1,4 +1,4 @@
-"""The epochs of a run so far, and what follows from them: which was best, and whether to stop."""
+"""The epochs of a training so far: which was best, and whether to stop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Row = dict[str, int | float]
 
 @dataclass(frozen=True)
 class History:
-    """Rows of ``history.csv``, one an epoch, in order.
+    """Rows of ``history.csv``, one per epoch, in order.
 
     Attributes:
         rows: scalars of each epoch, as `fmnist.training.engine.EpochResult.row` gives them.
@@ -28,11 +28,18 @@ class History:
 
     @property
     def best(self) -> Row:
-        """The epoch of the highest validation accuracy; of equals the later, as Ray Train ranks checkpoints."""
+        """The row of the best epoch: the one of the highest validation accuracy, of equals the later.
+
+        Every model that is kept has this epoch's weights. Ray Train ranks the checkpoints in the same way, so that the
+        best epoch's is one of the two that it keeps; the other is the latest.
+
+        Raises:
+            ValueError: before the first epoch.
+        """
         return max(self.rows, key=lambda row: (row["val_accuracy"], row["epoch"]))
 
     def should_stop(self, patience: int) -> bool:
-        """Whether the validation loss has not fallen for ``patience`` epochs; never for a patience of 0."""
+        """Whether the validation loss has had no new minimum for ``patience`` epochs; never for a patience of 0."""
         if not (patience and self.rows):
             return False
         lowest = min(self.rows, key=lambda row: row["val_loss"])

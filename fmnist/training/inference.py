@@ -1,4 +1,4 @@
-"""Using a saved model: raw uint8 images in, ten probabilities out."""
+"""Inference with a saved model: probabilities of raw uint8 images."""
 
 from __future__ import annotations
 

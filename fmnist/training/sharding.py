@@ -1,4 +1,4 @@
-"""Which images of a step each worker computes, and sums over all of them."""
+"""Data parallelism: which images of a step each worker computes, and sums over all workers."""
 
 from __future__ import annotations
 
@@ -8,24 +8,24 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-# Gradients travel in buckets of about this many bytes, last layer first, so that the sum over workers of one bucket
-# can overlap with the computation of the next. One message a variable costs more.
+# Gradients are summed over the workers in buckets of about this many bytes, last layer first: one message per variable
+# costs more, and the sum of one bucket overlaps with the computation of the next.
 BUCKET_BYTES = 2**20
 
 
 @dataclass(frozen=True)
 class Shard:
-    """Which share of each global batch this process computes, and in how many lanes.
+    """The share of each global batch that this process computes, and its number of lanes.
 
-    A lane is a slice of the batch whose gradient is computed apart from the others'. On a CPU, as many lanes as threads
-    with operations of one thread each are faster than one lane whose every operation waits for all threads; and two
-    workers of one lane compute the very numbers of one worker of two.
+    A lane is a slice of the batch whose gradient is computed separately, in parallel with the other lanes'. On a CPU,
+    one lane per thread is faster than one lane whose operations each use all threads. Two workers of one lane compute
+    exactly the numbers of one worker of two lanes.
 
     Attributes:
-        strategy: sums tensors over the workers; None when there is one worker.
+        strategy: sums tensors over the workers; None for one worker.
         rank: of this worker, from 0.
-        workers: how many there are.
-        lanes: of this worker.
+        workers: number of workers.
+        lanes: number of lanes of this worker.
     """
 
     strategy: tf.distribute.Strategy | None = None
@@ -35,26 +35,26 @@ class Shard:
 
     @tf.autograph.experimental.do_not_convert
     def sum(self, value: tf.Tensor) -> tf.Tensor:
-        """Returns the sum of ``value`` over all workers; each has to call it at the same point."""
+        """Returns the sum of ``value`` over all workers, each of which must call this at the same point."""
         if self.strategy is None:
             return value
 
         def reduce(local: tf.Tensor) -> tf.Tensor:
-            # The collective wants to know the tensor's device, which only an operation of the replica itself has.
+            # The collective needs the tensor's device, which only the result of an operation in the replica has.
             local = tf.identity(local)
             return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, local)
 
         return self.strategy.run(reduce, args=(value,))
 
-    def deal(self, order: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Returns `batches` of this worker's lanes, stacked: both [steps, lanes, share]."""
-        parts = range(self.rank * self.lanes, (self.rank + 1) * self.lanes)
-        dealt = [batches(order, batch_size, part, self.workers * self.lanes) for part in parts]
-        return np.stack([indices for indices, _ in dealt], axis=1), np.stack([present for _, present in dealt], axis=1)
+    def split(self, order: np.ndarray, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the `batches` of this worker's lanes, stacked: indices and mask, both [steps, lanes, share]."""
+        lanes = range(self.rank * self.lanes, (self.rank + 1) * self.lanes)
+        shares = [batches(order, batch_size, lane, self.workers * self.lanes) for lane in lanes]
+        return np.stack([indices for indices, _ in shares], axis=1), np.stack([mask for _, mask in shares], axis=1)
 
     @tf.autograph.experimental.do_not_convert
     def sum_gradients(self, gradients: list[tf.Tensor]) -> list[tf.Tensor]:
-        """Returns the gradients summed over all workers, sent in a few buffers."""
+        """Returns the gradients summed over all workers, sent in a few buckets."""
         if self.strategy is None:
             return gradients
         summed: list[tf.Tensor] = []
@@ -69,7 +69,7 @@ class Shard:
         return summed[::-1]
 
     def copy_from_rank_zero(self, variables: list[keras.Variable]) -> None:
-        """Makes every worker start from the first one's state, whatever its own random numbers were."""
+        """Sets the variables of every worker to those of the first worker."""
 
         @tf.function
         def copy() -> None:
@@ -81,19 +81,19 @@ class Shard:
 
 
 def batches(order: np.ndarray, batch_size: int, part: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
-    """Deals an epoch's images to the steps, and a step's to the lanes of all workers.
+    """Splits an epoch's images into steps, and each step into one share per lane.
 
-    Step ``s`` of all parts together uses ``order[s * batch_size : (s + 1) * batch_size]``, each image once. All
-    shapes are equal, which a compiled step wants; places left over at the end repeat images of the epoch and weigh 0.
+    Step ``s`` of all lanes together uses ``order[s * batch_size : (s + 1) * batch_size]``, each image once. All shapes
+    are equal, as a compiled step needs; the padding repeats images of the epoch, with a mask of 0.
 
     Args:
         order: int [n], the images of the epoch in the order of their use.
-        batch_size: images a step over all parts.
-        part: this lane, counted from 0 over all workers.
-        parts: how many there are.
+        batch_size: images per step over all lanes.
+        part: number of the lane, from 0, over all workers.
+        parts: number of lanes of all workers.
 
     Returns:
-        ``(indices, present)``: int32 and float32 [steps, share]; ``present`` is 1 for an image that counts, else 0.
+        ``(indices, mask)``: int32 and float32 [steps, share]; the mask is 0 for padding, else 1.
     """
     count = len(order)
     batch_size = min(batch_size, count)
@@ -101,5 +101,5 @@ def batches(order: np.ndarray, batch_size: int, part: int, parts: int) -> tuple[
     share = -(-batch_size // parts)
     place = part * share + np.arange(share)
     position = np.arange(steps)[:, None] * batch_size + place
-    present = (place < batch_size) & (position < count)
-    return order[position % count].astype(np.int32), present.astype(np.float32)
+    mask = (place < batch_size) & (position < count)
+    return order[position % count].astype(np.int32), mask.astype(np.float32)

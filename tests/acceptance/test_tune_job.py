@@ -59,7 +59,7 @@ def test_run_folder_is_complete(searched: tuple[RunFolder, list[str]]) -> None:
         *("model.keras", "plots", "report.html", "checkpoints", "manifest.json"),
         *("trials.csv", "trials_history.csv", "best.yaml"),
     }
-    assert {f"plots/{name}.png" for name in ("trial_curves", "parallel_coordinates", "parameters")} < set(run.files())
+    assert {f"plots/{name}.png" for name in ("trial_curves", "parameters")} < set(run.files())
     metrics = run.get_json("metrics.json")
     assert metrics["job"] == "tune" and metrics["epochs"] == 2
     assert metrics["search"]["trials"] == 10 and metrics["search"]["failed"] == 0

@@ -7,7 +7,6 @@ process, on the folds that run at the same time, or on restarts.
 from __future__ import annotations
 
 import gc
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from ray.util.queue import Queue
 
+from fmnist.config import batch_size_of
 from fmnist.data import Fold, Images
 from fmnist.distributed.checkpoints import TrainingState
 from fmnist.distributed.events import post
@@ -109,7 +109,6 @@ def _train_fold(
     import keras
     import tensorflow as tf
 
-    from fmnist.models.schedules import spread_over
     from fmnist.training import engine
 
     # Without it, some GPU kernels add numbers in the order in which threads happen to end.
@@ -121,10 +120,9 @@ def _train_fold(
     seed = fold_seed(config.seed, fold.number)
     precision = devices.resolve_precision(config.precision)
     built = _build(config, seed, precision)
-    batch_size = int((config.hyperparameters or {}).get("batch_size", config.batch_size))
+    batch_size = batch_size_of(config.hyperparameters, default=config.batch_size)
     # The study stopped by the same images that it measured on.
     train, val = (fold.train, fold.val) if weights == "fresh" else (_not_held_out(fold), fold.held_out)
-    spread_over(built.optimizer, math.ceil(len(train) / batch_size) * config.epochs)
 
     history = state.history()
     if history.epochs:

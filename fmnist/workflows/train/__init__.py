@@ -7,10 +7,10 @@ from fmnist.workflows.train.config import TRAIN, TrainConfig
 
 
 def run(config: TrainConfig) -> Any:
-    """Runs the job; what it needs is imported only now."""
+    """Runs the job. The imports are here so that ``--help`` imports nothing heavy."""
     from fmnist.workflows.train.job import train
 
     return train(config)
 
 
-JOB = Job(TRAIN, "train one model, data-parallel, and leave a finished run", TrainConfig, run)
+JOB = Job(TRAIN, "train one model, data-parallel, and write a run folder", TrainConfig, run)

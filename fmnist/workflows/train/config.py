@@ -19,21 +19,21 @@ TRAIN = "train"
 
 @dataclass(frozen=True)
 class TrainConfig(JobConfig):
-    """Trains one model, data-parallel, and leaves a finished run folder.
+    """Trains one model, data-parallel, and writes a run folder.
 
     Attributes:
-        model: lenet5 as the study's notebook builds it, lenet5-1998 exactly as published; or a point in a search space,
-            notebook, extended or module:function.
-        hyperparameters: The point in the search space, as a search writes it into best.yaml; the space's defaults if
-            not given. A learning_rate and a batch_size among them win over those below.
-        epochs: Passes over the training images at most.
-        batch_size: Images a step, over all workers together.
-        learning_rate: Step size of the Adam optimizer.
-        patience: Stop after this many epochs without a lower validation loss; 0 never stops early.
+        model: lenet5 is the study's notebook's, lenet5-1998 the published one; or a search space (notebook, extended or
+            module:function), of which hyperparameters is a point.
+        hyperparameters: A point of the search space, as a search writes it to best.yaml; the space's defaults if not
+            given. Its learning_rate and batch_size take precedence over the settings below.
+        epochs: Maximum number of epochs.
+        batch_size: Images per step, over all workers together.
+        learning_rate: Learning rate of the Adam optimizer.
+        patience: Stop after this many epochs without a lower validation loss; 0 disables it.
         workers: Data-parallel processes.
-        cpus_per_worker: Processors of a worker, and so TensorFlow's threads; auto shares out what the cluster has.
-        gpus_per_worker: GPUs of a worker, 0 to 1; a fraction shares one.
-        max_failures: How often failed workers are started again from the last epoch before the run fails.
+        cpus_per_worker: CPUs of a worker, and so TensorFlow's threads; auto divides the cluster's CPUs among them.
+        gpus_per_worker: GPUs of a worker, 0 to 1; a fraction shares one GPU.
+        max_failures: How often failed workers are restarted from the last epoch before the run fails.
     """
 
     model: ModelName = "lenet5"

@@ -1,22 +1,23 @@
 """The train job: one model, data-parallel under Ray Train, from raw images to a finished run folder.
 
-Top to bottom it is the method: `train` prepares the images, puts them into the object store once, lets `fit` run
-`train_worker` on every worker, and turns what comes back into artifacts. The loop itself is `fmnist.training.engine`.
+In the order of the work: `train` prepares the images, `fit` puts them into the object store once and runs
+`train_worker` on every worker, and `fmnist.workflows.train.results` writes the artifacts. The training loop is
+`fmnist.training.engine`.
 """
 
 from __future__ import annotations
 
-import math
 import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import ray
-import ray.train
 from ray.util.queue import Queue
 
+from fmnist.config import batch_size_of
 from fmnist.data import Images
 from fmnist.data.preparation import PreparedData, prepare
 from fmnist.distributed import cluster
@@ -31,18 +32,17 @@ from fmnist.training import devices
 from fmnist.training.history import History
 from fmnist.training.progress import Progress
 from fmnist.workflows.train.config import TRAIN, TrainConfig
-from fmnist.workflows.train.outcome import TrainOutcome
 
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """What every worker is told. The images are references into the object store, which a worker maps, not copies.
+    """The task of every worker. Workers map the images from the object store; they do not copy them.
 
     Attributes:
-        config: of the job.
-        cpus: processors of this worker.
+        config: the job's settings.
+        cpus: processors of each worker.
         train_images, val_images, test_images: references to `Images`.
-        events: where rank 0 says what has happened, for the driver to show.
+        events: where rank 0 posts its progress, for the driver to display.
     """
 
     config: TrainConfig
@@ -51,6 +51,33 @@ class WorkerTask:
     val_images: ray.ObjectRef
     test_images: ray.ObjectRef
     events: Queue
+
+
+@dataclass(frozen=True)
+class TrainOutcome:
+    """The result of a training, as rank 0 returns it to the driver.
+
+    Attributes:
+        history: every epoch of the run, those before a restart included.
+        precision: of the products, float32 or bfloat16.
+        model: the content of ``model.keras``, with the best epoch's weights.
+        parameters: number of parameters of the model.
+        test_probabilities: float32 [n, 10], of the saved model for the raw test images.
+        evaluation_seconds: wall time of the prediction of the test images.
+        devices: TensorFlow's devices.
+        restarts: how often the workers were restarted.
+        failure: why training cannot continue; only `history` and `precision` are set then.
+    """
+
+    history: History
+    precision: str
+    model: bytes = b""
+    parameters: int = 0
+    test_probabilities: np.ndarray | None = None
+    evaluation_seconds: float = 0.0
+    devices: tuple[str, ...] = ()
+    restarts: int = 0
+    failure: str | None = None
 
 
 def train(config: TrainConfig) -> RunFolder:
@@ -63,8 +90,8 @@ def train(config: TrainConfig) -> RunFolder:
         The finished run folder.
 
     Raises:
-        UserError: if data, store, run id or resources are not as they must be; nothing has been trained then.
-        TrainingError: if training cannot go on; the run folder keeps the last good checkpoint.
+        UserError: if data, store, run id, model or resources are wrong; nothing has been trained then.
+        TrainingError: if training cannot continue; the run folder keeps the last good checkpoint.
     """
     run = open_run(TRAIN, config)
     if not is_done(run, config):
@@ -73,7 +100,7 @@ def train(config: TrainConfig) -> RunFolder:
 
 
 def _train(session: Session[TrainConfig, PreparedData]) -> None:
-    """Trains, and writes the results."""
+    """Trains and writes the results."""
     config, resources = session.config, session.resources
     cpus = cluster.cpus_per_worker(resources, config.workers, config.cpus_per_worker, config.gpus_per_worker)
     session.note(f"Ray: {resources}; workers: {config.workers} of {cpus:g} CPUs, {config.gpus_per_worker:g} GPUs")
@@ -87,7 +114,7 @@ def _train(session: Session[TrainConfig, PreparedData]) -> None:
 
 
 def draw_data(data: PreparedData) -> Figures:
-    """Draws the data's figures, and imports what results are written with, while the workers start."""
+    """Draws the figures of the data and imports the modules that write the results, while the workers start."""
     import fmnist.workflows.train.results  # noqa: F401
     from fmnist.report.data_plots import data_plots
 
@@ -95,7 +122,11 @@ def draw_data(data: PreparedData) -> Figures:
 
 
 def fit(config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float) -> TrainOutcome:
-    """Trains on the cluster and returns what rank 0 brings back."""
+    """Trains on the cluster and returns the outcome of rank 0.
+
+    Raises:
+        TrainingError: if training cannot continue.
+    """
     events = open_events()
     task = WorkerTask(config, cpus, ray.put(data.train), ray.put(data.val), ray.put(data.test), events)
     with Progress("training", config.epochs, "epochs") as progress:
@@ -117,13 +148,12 @@ def fit(config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float) ->
 
 
 def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
-    """What each worker process runs; rank 0 returns the outcome."""
-    # TensorFlow and Keras are imported here and not above: the driver never needs them.
+    """Runs in each worker process; rank 0 returns the outcome."""
+    # TensorFlow and Keras are imported here and not above: the driver does not need them.
     task: WorkerTask = settings["task"]
     config = task.config
     shard = join(task.cpus)
     from fmnist.models.factory import build
-    from fmnist.models.schedules import spread_over
 
     precision = devices.resolve_precision(config.precision)
     built = build(
@@ -133,25 +163,24 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
         seed=config.seed,
         precision=precision,
     )
-    train_images = _mapped(task.train_images)
-    batch_size = int((config.hyperparameters or {}).get("batch_size", config.batch_size))
-    spread_over(built.optimizer, math.ceil(len(train_images) / batch_size) * config.epochs)
+    batch_size = batch_size_of(config.hyperparameters, default=config.batch_size)
     schedule = Schedule(config.epochs, batch_size, config.seed, config.patience, config.xla)
-    history, failure = train_epochs(built, train_images, _mapped(task.val_images), schedule, shard, task.events)
+    images: tuple[Images, Images] = ray.get(task.train_images), ray.get(task.val_images)
+    history, failure = train_epochs(built, *images, schedule, shard, task.events)
     if shard.rank != 0:
         return None
     return TrainOutcome(history, precision, failure=failure) if failure else _outcome(task, history, precision)
 
 
 def _outcome(task: WorkerTask, history: History, precision: str) -> TrainOutcome:
-    """Takes the best epoch's weights, saves the model as it will be served, and uses the test images, once."""
-
+    """Saves the model with the best epoch's weights, and predicts the test images with the saved model, once."""
     from fmnist.models.factory import build
     from fmnist.models.serving import without_augmentation
     from fmnist.training.inference import load_model, probabilities
 
     config = task.config
-    # Served in float32 whatever it was trained in: the weights are float32, and not every processor knows bfloat16.
+    test_images: Images = ray.get(task.test_images)
+    # Saved in float32 whatever it was trained in: the weights are float32, and not every processor has bfloat16.
     model = build(
         config.model,
         config.hyperparameters,
@@ -170,13 +199,7 @@ def _outcome(task: WorkerTask, history: History, precision: str) -> TrainOutcome
             precision,
             model=path.read_bytes(),
             parameters=model.count_params(),
-            test_probabilities=probabilities(saved, _mapped(task.test_images).pixels),
+            test_probabilities=probabilities(saved, test_images.pixels),
             evaluation_seconds=time.perf_counter() - began,
             devices=devices.device_names(),
         )
-
-
-def _mapped(reference: ray.ObjectRef) -> Images:
-    """The images behind a reference: arrays that point into this node's object store."""
-    images: Images = ray.get(reference)
-    return images

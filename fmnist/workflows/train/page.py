@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 
 def render(report: Report[TrainMetrics], history: pd.DataFrame) -> str:
-    """Returns the page of a training run as HTML, complete in itself.
+    """Returns the page of a training run as one HTML file.
 
     Args:
-        report: what every page shows.
-        history: one row an epoch, with the columns of ``history.csv``.
+        report: metrics, settings and figures of the run.
+        history: one row per epoch, with the columns of ``history.csv``.
     """
     return render_page(
         "train/page.html",
@@ -31,11 +31,11 @@ def render(report: Report[TrainMetrics], history: pd.DataFrame) -> str:
 
 
 def headline(metrics: TrainMetrics) -> str:
-    """Says a training run's result in one sentence."""
+    """Returns a training run's result in one sentence."""
     return f"{model_title(metrics.model)} reaches {test_accuracy(metrics.test)}"
 
 
 def comparison(metrics: TrainMetrics) -> str:
-    """Says in one sentence how a training run's validation accuracy compares with the study's."""
+    """Compares a training run's validation accuracy with the study's, in one sentence."""
     study = "the study's" if metrics.model == "lenet5" else "what the study's notebook reached with its own LeNet-5,"
     return compared_with_study(metrics, study, STUDY_VAL_ACCURACY)

@@ -1,4 +1,4 @@
-"""From what training brought back to the files of a finished run."""
+"""The results of a training: its metrics, and the files of a finished run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fmnist.runs import CHECKPOINTS, HISTORY, MODEL, PREDICTIONS, RunFolder, utc
 from fmnist.runs.results import ModelMetrics, Results, SetScores, finish_run, write_results
 from fmnist.training.evaluation import Evaluation, evaluate, predictions_table
 from fmnist.workflows.train.config import TRAIN, TrainConfig
-from fmnist.workflows.train.outcome import TrainOutcome
+from fmnist.workflows.train.job import TrainOutcome
 from fmnist.workflows.train.page import render
 
 
@@ -26,9 +26,9 @@ class TrainMetrics(ModelMetrics):
     """The content of a train run's ``metrics.json``.
 
     Attributes:
-        stopped_early: whether training ended before its last epoch.
-        images_per_second: median over the epochs.
-        workers: how many there were.
+        stopped_early: whether training ended before the last epoch of its settings.
+        images_per_second: training images per second, median over the epochs.
+        workers: number of data-parallel processes.
     """
 
     stopped_early: bool
@@ -38,15 +38,15 @@ class TrainMetrics(ModelMetrics):
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A training that has come to its end, measured on the test images; what results are made of.
+    """A finished training, evaluated on the test images.
 
     Attributes:
-        history: one row an epoch, with the columns of ``history.csv``.
+        history: one row per epoch, with the columns of ``history.csv``.
         environment: content of ``environment.json``.
-        metrics: the content of ``metrics.json``, as of a train run.
+        metrics: content of a train run's ``metrics.json``.
         plots: of training and test, as PNG by name.
         tables, files: history, predictions and model by their paths in the run folder.
-        temporary: Ray Train's own notes on its checkpoints.
+        temporary: Ray Train's records of its checkpoints.
     """
 
     history: pd.DataFrame
@@ -59,7 +59,7 @@ class TrainedModel:
 
     @property
     def line(self) -> str:
-        """Says in one line what was reached."""
+        """The result in one line."""
         metrics, test = self.metrics, self.metrics.test
         return (
             f"test accuracy {test.accuracy:.4f} (95 % interval {test.accuracy_low:.4f}-{test.accuracy_high:.4f}), "
@@ -68,7 +68,7 @@ class TrainedModel:
 
 
 def write_train_results(started: StartedRun[PreparedData], config: TrainConfig, outcome: TrainOutcome) -> None:
-    """Evaluates, writes every file of the run, the manifest last, and says where they are."""
+    """Evaluates, writes every file of the run, the manifest last, and prints where they are."""
     model = measure(started, config, outcome)
     plots = model.plots | started.data_figures.result()
     report = Report(
@@ -93,14 +93,14 @@ def write_train_results(started: StartedRun[PreparedData], config: TrainConfig, 
 
 
 def measure(started: StartedRun[PreparedData], config: TrainConfig, outcome: TrainOutcome) -> TrainedModel:
-    """Measures a training's model on the test images and draws its figures."""
+    """Evaluates a training's model on the test images and draws its figures."""
     reporting = time.time()
     labels = started.data.test.labels
     assert outcome.test_probabilities is not None
     evaluation = evaluate(labels, outcome.test_probabilities)
     history = pd.DataFrame(outcome.history.rows)
     best_epoch = int(outcome.history.best["epoch"])
-    # Waited for before this thread draws: Matplotlib is not thread-safe.
+    # Matplotlib is not thread-safe: this thread draws after the other one.
     started.data_figures.result()
     plots = train_plots(history, best_epoch, evaluation, started.data.test, outcome.test_probabilities)
     return TrainedModel(
@@ -151,5 +151,5 @@ def _metrics(
 
 
 def _checkpoint_notes(run: RunFolder) -> tuple[str, ...]:
-    """Ray Train's own notes on the checkpoints, which a resumption needs until the manifest is written."""
+    """Returns Ray Train's records of the checkpoints, which a resumed run needs until the manifest is written."""
     return tuple(path for path in run.files() if path.startswith(f"{CHECKPOINTS}/") and path.count("/") == 1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,7 +91,7 @@ def train_head(settings: dict[str, Any]) -> TrainedModel | None:
     from fmnist.models import precision_policy, sparse_cross_entropy
     from fmnist.models.compiled import Trainable
     from fmnist.models.optimizers import FusedAdam
-    from fmnist.models.schedules import CosineWithWarmup, spread_over
+    from fmnist.models.schedules import CosineWithWarmup
     from fmnist.workflows.transfer.network import build_head, dead_units, standardise, whole_model
 
     precision = devices.resolve_precision(config.precision)
@@ -105,7 +104,6 @@ def train_head(settings: dict[str, Any]) -> TrainedModel | None:
     # The study's step size is constant.
     rate = CosineWithWarmup(config.learning_rate) if config.recipe == "sound" else config.learning_rate
     optimizer = FusedAdam(rate)
-    spread_over(optimizer, math.ceil(len(train) / config.batch_size) * config.epochs)
     built = Trainable(head, sparse_cross_entropy, optimizer)
     history, failure = train_epochs(built, train, val, _schedule(config, config.epochs), shard, task.events)
     if shard.rank != 0:
@@ -129,14 +127,13 @@ def fine_tune(settings: dict[str, Any]) -> TrainedModel | None:
     from fmnist.models import sparse_cross_entropy
     from fmnist.models.compiled import Trainable
     from fmnist.models.optimizers import FusedAdam
-    from fmnist.models.schedules import CosineWithWarmup, spread_over
+    from fmnist.models.schedules import CosineWithWarmup
 
     precision = devices.resolve_precision(config.precision)
     train: Images = ray.get(task.train)
     val: Images = ray.get(task.val)
     # Large steps at first would undo what the backbone has learnt.
     optimizer = FusedAdam(CosineWithWarmup(config.fine_tune_learning_rate, warmup=0.1))
-    spread_over(optimizer, math.ceil(len(train) / config.batch_size) * config.fine_tune_epochs)
     built = Trainable(_begun(task, precision), sparse_cross_entropy, optimizer)
     schedule = _schedule(config, config.fine_tune_epochs)
     history, failure = train_epochs(built, train, val, schedule, shard, task.events)

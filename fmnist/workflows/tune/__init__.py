@@ -7,10 +7,10 @@ from fmnist.workflows.tune.config import TUNE, TuneConfig
 
 
 def run(config: TuneConfig) -> Any:
-    """Runs the job; what it needs is imported only now."""
+    """Runs the job. The imports are here so that ``--help`` imports nothing heavy."""
     from fmnist.workflows.tune.job import tune
 
     return tune(config)
 
 
-JOB = Job(TUNE, "search hyper-parameters, train the best, and leave a finished run", TuneConfig, run)
+JOB = Job(TUNE, "search hyper-parameters, train the best, and write a run folder", TuneConfig, run)

@@ -19,25 +19,26 @@ TUNE = "tune"
 
 @dataclass(frozen=True)
 class TuneConfig(JobConfig):
-    """Searches hyper-parameters, then trains the best, and leaves a finished run folder.
+    """Searches hyper-parameters, trains a model with the best ones, and writes a run folder.
 
     Attributes:
-        space: The study's search space, the extended one, or module:function, a keras-tuner builder of your own.
-        scheduler: Hyperband, which compares trials when a whole bracket has come as far, or ASHA, which does not wait.
-        max_epochs: Epochs of a trial at most.
-        factor: One of so many trials goes on when a bracket is cut.
-        iterations: How often to go through all brackets of Hyperband; with ASHA as many trials as that has.
-        patience: A trial ends after this many epochs without a lower validation loss; 0 never ends one early.
-        batch_size: Images a step, unless the space has a hyper-parameter batch_size.
-        cpus_per_trial: Processors of a trial; as many trials run at once as the cluster has room for.
-        gpus_per_trial: GPUs of a trial, 0 to 1; a fraction shares one.
-        retrain_epochs: Epochs that the best trial's hyper-parameters are trained for, from new weights.
-        retrain_patience: Ends that training early, as in fmnist train; 0 never does.
-        workers: Data-parallel processes of that training.
-        cpus_per_worker: Processors of such a worker; auto shares out what the cluster has.
-        gpus_per_worker: GPUs of such a worker, 0 to 1; a fraction shares one.
-        max_failures: How often a crashed trial is started again from its last epoch before it counts as failed, and
-            how often the workers of the training are.
+        space: The study's search space (notebook), a larger one (extended), or module:function, a keras-tuner builder
+            of your own.
+        scheduler: hyperband compares the trials of a bracket when all of them have reached a rung; asha does not wait.
+        max_epochs: Maximum number of epochs of a trial.
+        factor: Reduction factor; 1/factor of the trials survive each rung.
+        iterations: Number of passes over all brackets of Hyperband; asha runs the same number of trials.
+        patience: A trial ends after this many epochs without a lower validation loss; 0 disables it.
+        batch_size: Images per step, unless the space has a hyper-parameter batch_size.
+        cpus_per_trial: CPUs of a trial; as many trials run in parallel as the cluster has room for.
+        gpus_per_trial: GPUs of a trial, 0 to 1; a fraction shares one GPU.
+        retrain_epochs: Maximum number of epochs of the best trial's retraining, which starts from new weights.
+        retrain_patience: Patience of the retraining; 0 disables it.
+        workers: Data-parallel processes of the retraining.
+        cpus_per_worker: CPUs of such a worker; auto divides the cluster's CPUs among them.
+        gpus_per_worker: GPUs of such a worker, 0 to 1; a fraction shares one GPU.
+        max_failures: How often a crashed trial is restarted from its last epoch before it counts as failed, and how
+            often the workers of the retraining are.
     """
 
     space: SpaceName = "notebook"

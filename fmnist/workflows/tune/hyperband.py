@@ -1,4 +1,4 @@
-"""Hyperband's brackets: how many trials each begins with, after which epochs it is cut, and Ray's scheduler for them.
+"""Hyperband's brackets: the number of trials and of epochs at each rung, and Ray Tune's scheduler for them.
 
 Source: Li, Jamieson, DeSalvo, Rostamizadeh and Talwalkar, "Hyperband: A Novel Bandit-Based Approach to Hyperparameter
 Optimization", JMLR 18 (2018), algorithm 1.
@@ -19,9 +19,9 @@ class Bracket:
     """One bracket of a search.
 
     Attributes:
-        halvings: how often it is cut, keras-tuner's number of the bracket; 0 is plain random search.
-        sizes: trials that train on, [halvings + 1], the first all of them.
-        epochs: what they have trained when they are compared, [halvings + 1], the last the search's maximum.
+        halvings: number of rungs below the maximum, keras-tuner's number of the bracket; 0 is plain random search.
+        sizes: trials that train up to each rung, [halvings + 1]; the first is all of them.
+        epochs: of a trial at each rung, [halvings + 1]; the last is the search's maximum.
     """
 
     halvings: int
@@ -30,21 +30,21 @@ class Bracket:
 
     @property
     def budget(self) -> int:
-        """Epochs that all trials of the bracket train together."""
+        """Epochs of all trials of the bracket together."""
         steps = zip(self.epochs, (0, *self.epochs[:-1]), strict=True)
         return sum(size * (end - begin) for size, (end, begin) in zip(self.sizes, steps, strict=True))
 
 
 def brackets(max_epochs: int, factor: int) -> list[Bracket]:
-    """Returns the brackets of one Hyperband iteration, the one that is cut most often first.
+    """Returns the brackets of one Hyperband iteration, the one of most rungs first.
 
-    Sizes are the paper's, so 9, 5 and 3 trials for 10 epochs and factor 3; epochs are rounded up like keras-tuner's, so
-    that every bracket ends at ``max_epochs``. keras-tuner takes a larger number of brackets for the sizes wherever
-    ``max_epochs`` is not a power of ``factor``, and begins with 12, 6 and 4 trials for 10 and 3.
+    Sizes are the paper's: 9, 5 and 3 trials for 10 epochs and factor 3. Epochs are rounded up as in keras-tuner, so
+    that every bracket ends at ``max_epochs``. Where ``max_epochs`` is not a power of ``factor``, keras-tuner computes
+    the sizes from a larger number of brackets: 12, 6 and 4 trials for 10 and 3.
 
     Args:
         max_epochs: of a trial, 1 or more.
-        factor: one of so many trials goes on, 2 or more.
+        factor: reduction factor, 2 or more; 1/factor of the trials survive each rung.
     """
     most = 0
     while factor ** (most + 1) <= max_epochs:
@@ -53,28 +53,27 @@ def brackets(max_epochs: int, factor: int) -> list[Bracket]:
 
 
 def _bracket(halvings: int, most: int, max_epochs: int, factor: int) -> Bracket:
-    cuts = range(halvings, -1, -1)
-    # In whole numbers: a power or a quotient of floats may fall on the wrong side of the rounding.
+    remaining = range(halvings, -1, -1)  # halvings after each rung
+    # In integers: a power or a quotient of floats may round to the wrong side.
     first = -(-(most + 1) * factor**halvings // (halvings + 1))
     return Bracket(
         halvings,
-        sizes=tuple(-(-first // factor ** (halvings - cut)) for cut in cuts),
-        epochs=tuple(-(-max_epochs // factor**cut) for cut in cuts),
+        sizes=tuple(-(-first // factor ** (halvings - left)) for left in remaining),
+        epochs=tuple(-(-max_epochs // factor**left) for left in remaining),
     )
 
 
 class Hyperband(HyperBandScheduler):
     """Ray Tune's synchronous Hyperband with the brackets of `brackets`.
 
-    Trials join the brackets in the order of their creation. The bracket that is cut most often goes first, as it has
-    the longest way, and then the others from the one of long, uncut trials on: if one of those came last, the other
-    processors would have nothing to do. Ray rounds epochs down, so that its brackets of 10 epochs and factor 3 would
-    end at 9.
+    Trials join the brackets in the order of their creation. The bracket of most rungs runs first, because it takes
+    longest; then the others, from the one without a rung below the maximum: if one of its long trials ran last, the
+    other processors would be idle. Ray's own brackets round epochs down: for 10 epochs and factor 3 they end at 9.
 
     Args:
-        metric: the reported value to compare trials by, higher is better.
+        metric: the reported value to compare trials by; higher is better.
         max_epochs: of a trial; one report is one epoch.
-        factor: one of so many trials goes on.
+        factor: reduction factor, 2 or more.
     """
 
     def __init__(self, metric: str, max_epochs: int, factor: int) -> None:
@@ -88,7 +87,7 @@ class Hyperband(HyperBandScheduler):
         return _PlannedBracket(self._plan[s], self._time_attr, self._eta)
 
     def bracket_of(self, trial: Trial) -> int:
-        """Returns how often the bracket of a trial is cut."""
+        """Returns the number of halvings of a trial's bracket."""
         bracket: _PlannedBracket = self._trial_info[trial][0]
         return bracket.plan.halvings
 
@@ -96,25 +95,25 @@ class Hyperband(HyperBandScheduler):
         if trial not in self._trial_info:
             super().on_trial_add(tune_controller, trial)
         else:
-            # Started again after a crash: it takes up its place, and has still to report.
+            # Restarted after a crash: it keeps its bracket, and has not reported yet.
             self._trial_info[trial][0]._live_trials[trial] = None
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        # A trial that Tune will start again has the status ERROR here, one that it gives up not yet. Without its place
-        # it would come back in a bracket of its own, and win it.
+        # A trial that Tune restarts has the status ERROR here; one that has failed for good does not have it yet. If a
+        # restarted trial lost its bracket, it would join a bracket of its own, and win it.
         if not (trial.status == Trial.ERROR and trial.should_recover()):
             super().on_trial_error(tune_controller, trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         action: str = super().on_trial_result(tune_controller, trial, result)
-        # At the maximum a trial has nothing to wait for. Ray pauses it until the last of its bracket is there too, and
-        # then stops the paused ones but not one that is still being saved for its pause, nor any if the last ends early
-        # or fails: those would stay paused for ever.
+        # A trial at the maximum need not wait. Ray pauses it until the last trial of its bracket is there, and then
+        # stops the paused trials. It misses a trial whose checkpoint is still being saved, and all of them if the last
+        # trial ends early or fails: those would stay paused for ever.
         return TrialScheduler.STOP if result[self._time_attr] >= self._max_t_attr else action
 
     def _process_bracket(self, tune_controller: Any, bracket: _Bracket) -> str:
         action: str = super()._process_bracket(tune_controller, bracket)
-        # Ray leaves it set after a bracket's first cut; if the last trial then ends early, the others wait for ever.
+        # Ray leaves it set after a bracket's first rung; if the last trial then ends early, the others wait for ever.
         bracket.is_being_processed = False
         return action
 
@@ -129,7 +128,7 @@ class Hyperband(HyperBandScheduler):
 
 
 class _PlannedBracket(_Bracket):
-    """Ray's bracket with the epochs of a plan."""
+    """Ray's bracket, with the epochs of a `Bracket`."""
 
     def __init__(self, plan: Bracket, time_attr: str, factor: float) -> None:
         super().__init__(

@@ -17,7 +17,7 @@ from fmnist.report.page import (
     test_accuracy,
 )
 from fmnist.study import STUDY_SPACE, STUDY_TUNED_VAL_ACCURACY
-from fmnist.workflows.tune.records import TrialRecord
+from fmnist.workflows.tune.records import TrialRecord, ranked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,11 +28,11 @@ SCHEDULER_TITLES = {"hyperband": "Hyperband", "asha": "ASHA"}
 
 
 def render_tune(report: Report[TuneMetrics], history: pd.DataFrame, records: Sequence[TrialRecord]) -> str:
-    """Returns the page of a search as HTML, complete in itself.
+    """Returns the page of a search as one HTML file.
 
     Args:
-        report: what every page shows.
-        history: of the retrained winner: one row an epoch, with the columns of ``history.csv``.
+        report: metrics, settings and figures of the run.
+        history: of the retraining: one row per epoch, with the columns of ``history.csv``.
         records: every trial.
     """
     metrics, search = report.metrics, report.metrics.search
@@ -45,7 +45,6 @@ def render_tune(report: Report[TuneMetrics], history: pd.DataFrame, records: Seq
         winner=next(record for record in records if record.trial == search.winner),
         trial_columns=columns,
         trial_rows=rows,
-        conditional=len({tuple(sorted(record.parameters)) for record in records}) > 1,
         errors={f"trial {record.trial}": record.error for record in records if record.status == "failed"},
         command_winner=shlex.join(["fmnist", "train", "--config", f"{report.run_id}/best.yaml"]),
         command_again=command_again("tune", report.run_id),
@@ -55,14 +54,14 @@ def render_tune(report: Report[TuneMetrics], history: pd.DataFrame, records: Seq
 
 
 def tune_headline(metrics: TuneMetrics) -> str:
-    """Says a search's result, and what it cost, in one sentence."""
+    """Returns a search's result and cost in one sentence."""
     search = metrics.search
     budget = f"{plural(search.trials, 'trial')} ({plural(search.epochs, 'epoch')} in all)"
     return f"The best of {budget}, retrained, reaches {test_accuracy(metrics.test)}"
 
 
 def tune_comparison(metrics: TuneMetrics) -> str:
-    """Says in one sentence how the retrained winner's validation accuracy compares with that of the study's search."""
+    """Compares the retrained winner's validation accuracy with that of the study's search, in one sentence."""
     study = "what the best of the study's own Hyperband search reached once retrained,"
     compared = compared_with_study(metrics, study, STUDY_TUNED_VAL_ACCURACY)
     space = metrics.search.space
@@ -70,12 +69,11 @@ def tune_comparison(metrics: TuneMetrics) -> str:
 
 
 def trial_rows(records: Sequence[TrialRecord], winner: int) -> tuple[list[str], list[list[Any]]]:
-    """Returns the head and the rows of the table of trials, the best first and those without an epoch last.
+    """Returns the header and the rows of the table of trials, in the order of `ranked`.
 
     A hyper-parameter that a trial does not have is None.
     """
     names = list(dict.fromkeys(name for record in records for name in record.parameters))
-    ranked = sorted(records, key=lambda record: (-record.best["val_accuracy"] if record.best else 1.0, record.trial))
     rows = [
         [
             f"{record.trial} (winner)" if record.trial == winner else record.trial,
@@ -87,13 +85,13 @@ def trial_rows(records: Sequence[TrialRecord], winner: int) -> tuple[list[str], 
             duration(record.seconds),
             *(record.parameters.get(name) for name in names),
         ]
-        for record in ranked
+        for record in ranked(records)
     ]
     return ["trial", "val_accuracy", "status", "bracket", "best epoch", "val_loss", "time", *names], rows
 
 
 def status_in_words(record: TrialRecord) -> str:
-    """Says what became of a trial, such as ``dropped after 2 epochs``."""
+    """Returns how a trial ended, such as ``dropped after 2 epochs``."""
     words = {
         "finished": "finished",
         "stopped": "dropped",

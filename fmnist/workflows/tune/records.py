@@ -1,4 +1,4 @@
-"""Trials of a search: what each tried, how far it came, and which was best."""
+"""The trials of a search: their hyper-parameters, their epochs, their status, and which is best."""
 
 from __future__ import annotations
 
@@ -14,16 +14,29 @@ Status = Literal["pending", "running", "paused", "finished", "stopped", "stopped
 
 
 @dataclass(frozen=True)
-class TrialRecord:
-    """One trial.
+class Point:
+    """The configuration of a trial, as Ray Tune passes it from the search to the trial.
 
     Attributes:
         trial: number of the trial, from 1.
-        bracket: how many times its bracket is cut; 0 is plain random search, and every trial of ASHA.
+        parameters: the active hyper-parameters by name.
+    """
+
+    trial: int
+    parameters: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """The state of one trial.
+
+    Attributes:
+        trial: number of the trial, from 1.
+        bracket: number of rungs below the maximum in its bracket; 0 is plain random search, and every trial of ASHA.
         parameters: the active hyper-parameters by name.
         status: ``finished`` trained all epochs, ``stopped`` was dropped by the scheduler, ``stopped early`` had no
-            lower validation loss for too long; the others say themselves.
-        rows: one an epoch, as in ``history.csv``.
+            lower validation loss for the patience's epochs.
+        rows: one per epoch, as in ``history.csv``.
         error: why it failed.
     """
 
@@ -36,34 +49,40 @@ class TrialRecord:
 
     @property
     def epochs(self) -> int:
-        """How many epochs it has trained."""
+        """Number of epochs trained."""
         return len(self.rows)
 
     @property
     def best(self) -> Row | None:
-        """The epoch of the highest validation accuracy; None before the first."""
+        """The row of the best epoch, see `History.best`; None before the first epoch."""
         return History(self.rows).best if self.rows else None
 
     @property
     def seconds(self) -> float:
-        """Time in training and validation."""
+        """Wall time of training and validation."""
         return sum(row["seconds"] for row in self.rows)
 
 
-def best_trial(records: Iterable[TrialRecord]) -> TrialRecord | None:
-    """The trial of the highest validation accuracy in any of its epochs, of equals the first; None if none has one.
+def ranked(records: Iterable[TrialRecord]) -> list[TrialRecord]:
+    """Sorts trials by the validation accuracy of their best epoch, highest first; of equals the lower number first.
 
-    A failed trial is none, however far it came.
+    Trials without an epoch are last.
     """
-    good = [record for record in records if record.status != "failed"]
-    reached = [(record.best["val_accuracy"], -record.trial, record) for record in good if record.best]
-    return max(reached, key=lambda known: known[:2])[2] if reached else None
+    return sorted(records, key=lambda record: (-record.best["val_accuracy"] if record.best else 1.0, record.trial))
+
+
+def best_trial(records: Iterable[TrialRecord]) -> TrialRecord | None:
+    """Returns the best trial of a search: the first of the `ranked` ones that did not fail and has an epoch.
+
+    So of trials of equal accuracy the one of the lower number wins. None if there is no such trial.
+    """
+    return next((record for record in ranked(records) if record.best and record.status != "failed"), None)
 
 
 def trials_table(records: Iterable[TrialRecord]) -> pd.DataFrame:
-    """The content of ``trials.csv``: a row a trial, with the columns of every search and one a hyper-parameter.
+    """Returns the content of ``trials.csv``: one row per trial, with fixed columns and one per hyper-parameter.
 
-    A hyper-parameter that is called like one of the former has `` (hyper-parameter)`` behind its name.
+    A hyper-parameter with the name of a fixed column gets the suffix `` (hyper-parameter)``.
     """
     return pd.DataFrame([_table_row(record) for record in records])
 

@@ -1,4 +1,4 @@
-"""From what a search and the training of its best brought back to the files of a finished run."""
+"""The results of a search and of the winner's retraining: metrics, and the files of a finished run."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fmnist.report.page import Report
 from fmnist.runs import TRIALS
 from fmnist.runs.results import Results, finish_run, write_results
 from fmnist.workflows.train.config import TrainConfig
-from fmnist.workflows.train.outcome import TrainOutcome
+from fmnist.workflows.train.job import TrainOutcome
 from fmnist.workflows.train.results import TrainMetrics, measure
 from fmnist.workflows.tune.config import TUNE, TuneConfig
 from fmnist.workflows.tune.page import render_tune
@@ -21,14 +21,14 @@ from fmnist.workflows.tune.records import TrialRecord
 
 @dataclass(frozen=True)
 class SearchSummary:
-    """A search in numbers.
+    """The metrics of a search.
 
     Attributes:
         space, scheduler, max_epochs, factor, iterations: see `TuneConfig`.
-        trials, failed: how many trials there were, and how many of them failed.
+        trials, failed: number of trials, and of failed ones.
         epochs: of all trials together.
-        winner: number of the trial whose hyper-parameters were trained.
-        val_accuracy: the winner's highest in the search.
+        winner: number of the best trial, whose hyper-parameters were retrained.
+        val_accuracy: of the winner's best epoch in the search.
         seconds: from the job's start to the search's end.
     """
 
@@ -47,21 +47,21 @@ class SearchSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class TuneMetrics(TrainMetrics):
-    """The content of a tune run's ``metrics.json``: the winner's training, and the search."""
+    """The content of a tune run's ``metrics.json``: the winner's retraining, and the search."""
 
     search: SearchSummary
 
 
 @dataclass(frozen=True)
 class SearchOutcome:
-    """What a search brings back.
+    """The result of a search.
 
     Attributes:
-        config: of the tune job.
+        config: the job's settings.
         records: every trial, in the order of the numbers.
-        winner: the trial whose hyper-parameters were trained.
+        winner: the best trial.
         seconds: from the job's start to the search's end.
-        figures: of the trials, as PNG by name; drawn while the winner is trained.
+        figures: of the trials, as PNG by name; drawn during the retraining.
     """
 
     config: TuneConfig
@@ -71,7 +71,7 @@ class SearchOutcome:
     figures: Future[Figures]
 
     def summary(self) -> SearchSummary:
-        """The search in numbers."""
+        """Returns the search's metrics."""
         assert self.winner.best
         return SearchSummary(
             space=self.config.space,
@@ -91,18 +91,18 @@ class SearchOutcome:
 def write_tune_results(
     started: StartedRun[PreparedData], search: SearchOutcome, config: TrainConfig, outcome: TrainOutcome
 ) -> None:
-    """Evaluates, writes every file of the run, the manifest last, and says where they are.
+    """Evaluates, writes every file of the run, the manifest last, and prints where they are.
 
     Args:
-        config: of the winner's training.
-        outcome: of that training.
+        config: of the retraining.
+        outcome: of the retraining.
     """
-    # Waited for before this thread draws: Matplotlib is not thread-safe.
+    # Matplotlib is not thread-safe: this thread draws after the other one.
     plots = search.figures.result()
     model = measure(started, config, outcome)
     plots = plots | model.plots | started.data_figures.result()
-    of_training = {one.name: getattr(model.metrics, one.name) for one in fields(TrainMetrics)}
-    metrics = TuneMetrics(**{**of_training, "job": TUNE}, search=search.summary())
+    retraining = {one.name: getattr(model.metrics, one.name) for one in fields(TrainMetrics)}
+    metrics = TuneMetrics(**{**retraining, "job": TUNE}, search=search.summary())
     report = Report(
         title=f"Hyper-parameter search over {search.config.space}",
         metrics=metrics,
@@ -118,7 +118,7 @@ def write_tune_results(
         plots=plots,
         tables=model.tables,
         files=model.files,
-        # The trials are what a search resumes from.
+        # A search resumes from the trials' states.
         temporary=(*model.temporary, TRIALS),
     )
     write_results(started.run, results)

@@ -1,12 +1,9 @@
-"""keras-tuner's spaces as Ray Tune samples them, and back."""
+"""Spaces of keras-tuner builders: what is found, what is drawn, and which points are taken."""
 
 from __future__ import annotations
 
 import json
 import math
-import pickle
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -18,45 +15,23 @@ from fuzzing import examples
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 from keras_tuner import HyperParameters
-from ray import cloudpickle
-from ray.tune.experiment import Experiment
-from ray.tune.search.basic_variant import BasicVariantGenerator
-from ray.tune.search.sample import Categorical, Float, Integer
-from ray.tune.search.variant_generator import format_vars, generate_variants
 from scipy import stats
 
 from fmnist.errors import UserError
-from fmnist.models.hyperparameters import (
-    MAX_BUILDS,
-    Space,
-    active_values,
-    discover,
-    hyperparameters,
-    param_space,
-    to_config,
-)
+from fmnist.models.hyperparameters import MAX_BUILDS, discover, draw, hyperparameters
 from fmnist.options import settings_yaml
 
 Build = Callable[[HyperParameters], Any]
 
 
-def sampled(space: Space, count: int, seed: int = 0) -> list[dict[str, Any]]:
-    """Configs as `tune.Tuner` draws them with ``BasicVariantGenerator(random_state=seed)``."""
-    # Not created by name: that would register a function in a running cluster.
-    experiment = Experiment.__new__(Experiment)
-    experiment.spec = {"run": "trial", "config": param_space(space), "num_samples": count}
-    generator = BasicVariantGenerator(random_state=seed)
-    generator.add_configurations([experiment])
-    drawn = []
-    for iterator in generator._iterators:
-        iterator.create_trial = lambda variables, spec: (format_vars(variables), spec["config"])[1]
-        drawn.extend(iterator)
-    return drawn
+def names(space: HyperParameters) -> list[str]:
+    return [hp.name for hp in space.space]
 
 
 def one(build: Build, count: int, seed: int = 0) -> list[Any]:
     """Values of a space's only hyper-parameter."""
-    return [value for config in sampled(discover(build), count, seed) for value in config.values()]
+    space = discover(build)
+    return [draw(space, seed, trial)["x"] for trial in range(1, count + 1)]
 
 
 # -- What a builder asks for is found
@@ -79,12 +54,12 @@ def test_every_scope_and_what_hides_in_plain_python_is_found() -> None:
 
     space = discover(build)
 
-    names = [entry["config"]["name"] for entry in space["space"]]
-    assert sorted(names) == sorted(
+    assert sorted(names(space)) == sorted(
         ["layers", "units_0", "units_1", "units_2", "kind", "wide", "kernel", "optimizer", "nesterov", "sgd/momentum"]
     )
-    assert space == json.loads(json.dumps(space))
-    assert discover(build) == space
+    config = space.get_config()
+    assert config == json.loads(json.dumps(config))
+    assert discover(build).get_config() == config
 
 
 def test_a_builder_is_called_with_values_that_its_space_has() -> None:
@@ -145,10 +120,10 @@ def test_values_that_only_some_trials_will_meet_may_fail() -> None:
             raise ValueError("negative size")
         hp.Boolean("flip")
 
-    assert [entry["config"]["name"] for entry in discover(build)["space"]] == ["poolings", "flip"]
+    assert names(discover(build)) == ["poolings", "flip"]
 
 
-# -- Ray samples keras-tuner's values with keras-tuner's law
+# -- Points have keras-tuner's values with keras-tuner's probabilities
 
 KINDS: dict[str, Build] = {
     "int": lambda hp: hp.Int("x", 3, 7),
@@ -175,7 +150,7 @@ CONTINUOUS = {"float", "float log", "float reverse_log"}
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_law_of_ray_is_that_of_keras_tuner(kind: str) -> None:
+def test_values_have_keras_tuners_distribution(kind: str) -> None:
     space = HyperParameters()
     KINDS[kind](space)
     # keras-tuner's own draws at evenly spaced probabilities, and its types.
@@ -209,32 +184,19 @@ def test_ends_are_within_reach_and_nothing_beyond() -> None:
     assert all(bounds[0] <= value <= bounds[1] for value in narrow)
 
 
-def test_domains_are_rays_own_where_it_has_them() -> None:
-    def domain(kind: str) -> Any:
-        return next(iter(param_space(discover(KINDS[kind])).values()))
-
-    assert isinstance(domain("int"), Integer) and str(domain("int").get_sampler()) == "Uniform"
-    assert isinstance(domain("int log"), Integer) and str(domain("int log").get_sampler()) == "LogUniform"
-    assert isinstance(domain("float"), Float) and str(domain("float").get_sampler()) == "Uniform"
-    assert isinstance(domain("float log"), Float) and str(domain("float log").get_sampler()) == "LogUniform"
-    # A searcher that does not know a sampler says so; it would take a familiar one for the wrong law.
-    assert str(domain("float reverse_log").get_sampler()) == "ReverseLogUniform"
-    assert isinstance(domain("float step"), Categorical) and len(domain("float step")) == 10
-    assert domain("fixed") == "value"
-
-
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_seed_decides_all(kind: str) -> None:
+def test_seed_and_trial_decide_the_point(kind: str) -> None:
     first, again = one(KINDS[kind], 20, seed=5), one(KINDS[kind], 20, seed=5)
 
     assert first == again
+    assert draw(discover(KINDS[kind]), 5, 20) == {"x": first[-1]}
     if kind not in ("fixed", "int of one value"):
         assert first != one(KINDS[kind], 20, seed=6)
 
 
 def test_a_step_that_leads_nowhere_is_named() -> None:
     with pytest.raises(UserError, match=r"hyper-parameter 'x': found step 0, expected one above 0"):
-        param_space(discover(lambda hp: hp.Float("x", 0, 1, step=0)))
+        discover(lambda hp: hp.Float("x", 0, 1, step=0))
 
 
 # -- There and back, for spaces of any form
@@ -310,27 +272,25 @@ def named(inner: Build, draw: st.DrawFn, depth: int) -> Build:
 
 @examples(120, suppress_health_check=list(HealthCheck))
 @given(builders(), st.integers(0, 2**31))
-def test_samples_of_any_space_are_what_keras_tuner_takes_and_come_back_exactly(build: Build, seed: int) -> None:
+def test_points_of_any_space_are_what_the_builder_takes_and_come_back_exactly(build: Build, seed: int) -> None:
     space = discover(build)
-    for config in sampled(space, 4, seed):
-        values = active_values(space, config)
+    for trial in range(1, 5):
+        values = draw(space, seed, trial)
+        assert repr(draw(space, seed, trial)) == repr(values)
         hp = hyperparameters(space, values)
 
         assert hp.values == values
         build(hp)  # finds all it asks for, and declares nothing new
-        assert hp.values == values and len(hp.space) == len(space["space"])
+        assert hp.values == values and len(hp.space) == len(space.space)
         # By JSON and YAML too, as values are kept in a run folder; `repr` tells 1 from 1.0 and True.
         again = yaml.safe_load(settings_yaml(json.loads(json.dumps(values))))
         assert repr(sorted(hyperparameters(space, again).values.items())) == repr(sorted(values.items()))
-        back = to_config(space, values)
-        assert repr({key: config[key] for key in back}) == repr(back)
-        assert list(active_values(space, {**config, **back}).items()) == list(values.items())
         active = {}
         for entry in filter(hp.is_active, hp.space):
             active.setdefault(entry.name, entry)
         assert set(active) == set(values)
         assert all(can_be_drawn(entry, values[name]) for name, entry in active.items())
-    assert sampled(space, 3, seed) == sampled(space, 3, seed)
+    assert repr(draw(discover(build), seed, 4)) == repr(values)
 
 
 def can_be_drawn(entry: Any, value: Any) -> bool:
@@ -344,20 +304,7 @@ def can_be_drawn(entry: Any, value: Any) -> bool:
     return math.isclose(entry.prob_to_value(entry.value_to_prob(value)), value, rel_tol=1e-6, abs_tol=1e-6)
 
 
-@examples(20, suppress_health_check=list(HealthCheck))
-@given(builders())
-def test_spaces_of_any_form_are_picklable(build: Build) -> None:
-    space = discover(build)
-    domains = param_space(space)
-
-    for again in (pickle.loads(pickle.dumps(domains)), cloudpickle.loads(cloudpickle.dumps(domains))):
-        configs = [next(generate_variants({"config": d}, random_state=3))[1] for d in (domains, again)]
-        assert configs[0] == configs[1]
-    assert len(domains) == len(space["space"])
-    assert not any("/" in key for key in domains)
-
-
-# -- Values that a person edited
+# -- Points that a user edited
 
 
 def edited(hp: HyperParameters) -> None:
@@ -416,11 +363,10 @@ def test_what_people_write_is_taken_as_keras_tuner_means_it() -> None:
     ],
 )
 def test_a_wrong_value_is_named_with_what_is_expected(change: dict[str, Any], message: str) -> None:
-    for use in (hyperparameters, to_config):
-        with pytest.raises(UserError) as caught:
-            use(discover(edited), {**GOOD, **change})
+    with pytest.raises(UserError) as caught:
+        hyperparameters(discover(edited), {**GOOD, **change})
 
-        assert f"hyper-parameter {message}" in str(caught.value)
+    assert f"hyper-parameter {message}" in str(caught.value)
 
 
 def test_a_missing_value_is_named() -> None:
@@ -428,14 +374,3 @@ def test_a_missing_value_is_named() -> None:
 
     with pytest.raises(UserError, match="hyper-parameter 'momentum': found no value, expected one, as it is active"):
         hyperparameters(discover(edited), values)
-
-
-def test_a_space_is_used_without_importing_tensorflow() -> None:
-    code = (
-        "import sys; from fmnist.models.hyperparameters import *; space = {'space': [], 'values': {}}; "
-        "param_space(space), active_values(space, {}), to_config(space, {}); print('tensorflow' in sys.modules)"
-    )
-
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-
-    assert done.stdout.strip() == "False"

@@ -12,7 +12,7 @@ from fmnist.errors import UserError
 from fmnist.models import MODELS
 from fmnist.models.factory import build, load_builder
 from fmnist.models.hyperparameters import discover, hyperparameters
-from fmnist.models.schedules import CosineWithWarmup, spread_over
+from fmnist.models.schedules import CosineWithWarmup, set_length
 from fmnist.models.search_space import SPACES, extended, notebook
 
 STUDY_PARAMETERS = 504_342
@@ -105,7 +105,7 @@ def test_seed_decides_the_first_weights():
 def test_cosine_rises_to_its_peak_and_ends_at_zero():
     schedule = CosineWithWarmup(0.01, warmup=0.1)
     optimizer = keras.optimizers.Adam(schedule)
-    spread_over(optimizer, 1000)
+    set_length(optimizer, 1000)
     rates = np.array([float(schedule(step)) for step in range(1000)])
 
     assert rates.max() == pytest.approx(0.01, rel=1e-3)
@@ -122,7 +122,7 @@ def test_cosine_without_a_length_says_so():
 
 def test_constant_learning_rates_are_left_alone():
     optimizer = keras.optimizers.Adam(0.01)
-    spread_over(optimizer, 1000)
+    set_length(optimizer, 1000)
     assert float(optimizer.learning_rate) == pytest.approx(0.01)
 
 

@@ -17,7 +17,7 @@ def test_every_step_uses_the_same_global_batch_however_many_workers_share_it(
 
     steps = -(-count // batch_size)
     for step in range(steps):
-        together = np.concatenate([indices[step][present[step] == 1] for indices, present in shares])
+        together = np.concatenate([indices[step][mask[step] == 1] for indices, mask in shares])
         np.testing.assert_array_equal(together, order[step * batch_size : (step + 1) * batch_size])
 
 
@@ -32,7 +32,7 @@ def test_all_workers_take_equally_many_steps_of_one_shape(count: int, batch_size
 
 
 def test_left_over_places_repeat_images_and_weigh_nothing() -> None:
-    indices, present = batches(np.array([4, 2, 0, 1, 3]), 4, part=0, parts=1)
+    indices, mask = batches(np.array([4, 2, 0, 1, 3]), 4, part=0, parts=1)
 
     np.testing.assert_array_equal(indices, [[4, 2, 0, 1], [3, 4, 2, 0]])
-    np.testing.assert_array_equal(present, [[1, 1, 1, 1], [1, 0, 0, 0]])
+    np.testing.assert_array_equal(mask, [[1, 1, 1, 1], [1, 0, 0, 0]])

@@ -14,11 +14,10 @@ from ray.tune.result import TRIAL_INFO
 
 from fmnist.data import Images, load
 from fmnist.distributed import cluster
-from fmnist.distributed.spaces import discover_space
-from fmnist.models.hyperparameters import Space, to_config
 from fmnist.runs import RunFolder
 from fmnist.storage import FolderStore
 from fmnist.workflows.tune.config import TuneConfig
+from fmnist.workflows.tune.records import Point
 from fmnist.workflows.tune.trial import SearchTask, SearchTrial, trial_state
 
 EPOCHS = 4
@@ -49,25 +48,19 @@ def images(small_data: Path, ray_cluster: str, tmp_path_factory: pytest.TempPath
         yield ray.put(train.select(np.arange(320))), ray.put(train.select(np.arange(320, 400)))
 
 
-@pytest.fixture(scope="module")
-def space(images: Any) -> Space:
-    return discover_space("extended")
-
-
 class Process:
     """The actor of a trial, and Tune's part of it."""
 
-    def __init__(self, folder: Path, space: Space, images: tuple[Images, Images]) -> None:
-        self.space = space
+    def __init__(self, folder: Path, images: tuple[Images, Images]) -> None:
         self.run = RunFolder(FolderStore(folder), "search")
         config = TuneConfig(space="extended", max_epochs=EPOCHS, patience=0)
-        trainable = tune.with_parameters(SearchTrial, task=SearchTask(config, space, self.run, *images))
+        trainable = tune.with_parameters(SearchTrial, task=SearchTask(config, self.run, *images))
         self._make = ray.remote(num_cpus=1)(trainable).remote
         self._actor: Any = None
 
     def begin(self, number: int, values: dict[str, Any]) -> None:
         info = SimpleNamespace(trial_id=f"test_{number - 1:05d}", trial_name="test")
-        config = {**to_config(self.space, values), TRIAL_INFO: info}
+        config = {"point": Point(number, values), TRIAL_INFO: info}
         if self._actor is None:
             self._actor = self._make(config)
         else:
@@ -88,8 +81,8 @@ def numbers(results: list[dict[str, Any]]) -> list[dict[str, float]]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, space: Space, images: Any) -> list[dict[str, float]]:
-    process = Process(tmp_path_factory.mktemp("undisturbed"), space, images)
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, images: Any) -> list[dict[str, float]]:
+    process = Process(tmp_path_factory.mktemp("undisturbed"), images)
     process.begin(1, VALUES)
     results = process.train(EPOCHS)
     process.kill()
@@ -98,9 +91,9 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, space: Space, images: 
 
 
 def test_process_that_trains_another_trial_in_between_changes_nothing(
-    tmp_path: Path, space: Space, images: Any, undisturbed: list[dict[str, float]]
+    tmp_path: Path, images: Any, undisturbed: list[dict[str, float]]
 ) -> None:
-    process = Process(tmp_path, space, images)
+    process = Process(tmp_path, images)
     process.begin(1, VALUES)
     process.train(2)
     process.begin(2, OTHERS)
@@ -115,9 +108,9 @@ def test_process_that_trains_another_trial_in_between_changes_nothing(
 
 
 def test_killed_process_costs_no_finished_epoch(
-    tmp_path: Path, space: Space, images: Any, undisturbed: list[dict[str, float]]
+    tmp_path: Path, images: Any, undisturbed: list[dict[str, float]]
 ) -> None:
-    process = Process(tmp_path, space, images)
+    process = Process(tmp_path, images)
     process.begin(1, VALUES)
     before = process.train(3)[-1]["rows"]
     process.kill()
@@ -130,8 +123,8 @@ def test_killed_process_costs_no_finished_epoch(
     assert list(results[-1]["rows"][:3]) == [dict(row) for row in before]
 
 
-def test_state_of_other_hyperparameters_is_not_gone_on_from(tmp_path: Path, space: Space, images: Any) -> None:
-    process = Process(tmp_path, space, images)
+def test_state_of_other_hyperparameters_is_not_used(tmp_path: Path, images: Any) -> None:
+    process = Process(tmp_path, images)
     process.begin(1, VALUES)
     process.train(1)
 
@@ -140,6 +133,6 @@ def test_state_of_other_hyperparameters_is_not_gone_on_from(tmp_path: Path, spac
     process.kill()
 
     assert len(rows) == 1
-    assert trial_state(process.run, 1, VALUES).history().epochs == 0
-    assert trial_state(process.run, 1, OTHERS).history().epochs == 1
+    assert trial_state(process.run, Point(1, VALUES)).history().epochs == 0
+    assert trial_state(process.run, Point(1, OTHERS)).history().epochs == 1
     assert len(list(tmp_path.glob("search/trials/0001/epoch-*"))) == 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ def test_best_is_a_training_of_the_winner(run: RunFolder) -> None:
 
 
 @pytest.mark.parametrize(("later", "kept"), [(0.5, True), (0.95, False)])
-def test_checkpoints_of_another_winner_are_not_gone_on_from(run: RunFolder, later: float, kept: bool) -> None:
+def test_checkpoints_of_another_winner_are_not_used(run: RunFolder, later: float, kept: bool) -> None:
     first = record(1, 0.9, units=1)
     _write_trials(CONFIG, run, [first])
     run.put_bytes("checkpoints/epoch-0001/variables.npz", b"weights")
@@ -57,3 +59,11 @@ def test_all_failed_leaves_the_table_and_says_why(run: RunFolder) -> None:
 
     assert b"OSError: no space left" in run.get_bytes("trials.csv")
     assert not run.exists("best.yaml")
+
+
+def test_driver_does_not_import_tensorflow() -> None:
+    code = "import sys, fmnist.workflows.tune.job; print({'tensorflow', 'keras'} & set(sys.modules))"
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert done.stdout.strip() == "set()"
