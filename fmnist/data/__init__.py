@@ -3,7 +3,7 @@
 from fmnist.data.cleaning import CleaningCounts, clean
 from fmnist.data.describe import SplitSettings, summary
 from fmnist.data.encoding import one_hot
-from fmnist.data.sources import default_cache, load
+from fmnist.data.sources import check_source, default_cache, load
 from fmnist.data.splits import Fold, folds, split, take
 from fmnist.data.types import CLASS_NAMES, CLASSES, OFFICIAL_SHA256, SIDE, Dataset, DataSource, Images
 
@@ -18,6 +18,7 @@ __all__ = [
     "Fold",
     "Images",
     "SplitSettings",
+    "check_source",
     "clean",
     "default_cache",
     "folds",

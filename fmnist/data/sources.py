@@ -10,7 +10,7 @@ from typing import Literal
 
 from fmnist.data import csv_table, idx
 from fmnist.data.files import DataFile
-from fmnist.data.folder import choose_csv_pair, choose_files
+from fmnist.data.folder import Choice, choose_csv_pair, choose_files
 from fmnist.data.official import obtain_official
 from fmnist.data.types import OFFICIAL_SHA256, Dataset, DataSource
 from fmnist.errors import DataError
@@ -61,19 +61,37 @@ def load(
 
         choice, files = download(location, cache, progress)
     else:
-        path = Path(location).expanduser()
-        folder = path if path.is_dir() else path.parent
-        if not path.exists():
-            raise DataError(f"{location}: no such file or folder: expected auto, a folder, a CSV file, or s3://…")
-        try:
-            names = [entry.name for entry in folder.iterdir()]
-        except OSError as error:
-            raise DataError(f"{location}: cannot be read: {error.strerror}") from error
-        choice = choose_files(names, location) if path.is_dir() else choose_csv_pair(path.name, names, location)
-        files = [DataFile(folder / name, str(folder / name)) for _, name in choice.files]
+        choice, files = _find(location)
     shown = {canonical: file.shown for (canonical, _), file in zip(choice.files, files, strict=True)}
     contents = {canonical: file.read() for (canonical, _), file in zip(choice.files, files, strict=True)}
     return _parse(location, choice.format, contents, shown, expect_official)
+
+
+def check_source(location: str) -> None:
+    """Checks that there are the files of a data set at a location that `load` takes, without reading them.
+
+    Raises:
+        DataError: as `load`. The published data set of ``auto`` is not looked for.
+    """
+    if location.startswith("s3://"):
+        from fmnist.data.bucket import find
+
+        find(location)
+    elif location != "auto":
+        _find(location)
+
+
+def _find(location: str) -> tuple[Choice, list[DataFile]]:
+    path = Path(location).expanduser()
+    folder = path if path.is_dir() else path.parent
+    if not path.exists():
+        raise DataError(f"{location}: no such file or folder: expected auto, a folder, a CSV file, or s3://…")
+    try:
+        names = [entry.name for entry in folder.iterdir()]
+    except OSError as error:
+        raise DataError(f"{location}: cannot be read: {error.strerror}") from error
+    choice = choose_files(names, location) if path.is_dir() else choose_csv_pair(path.name, names, location)
+    return choice, [DataFile(folder / name, str(folder / name)) for _, name in choice.files]
 
 
 def _parse(
