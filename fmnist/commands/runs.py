@@ -237,9 +237,7 @@ def pull_run(location: str, run_id: str, destination: str) -> int:
 
 def run(arguments: list[str]) -> int:
     """Runs ``fmnist runs`` with the arguments behind its name; returns the exit code."""
-    parser = command_parser(
-        "fmnist runs", "Lists, shows, compares, fetches and verifies runs of a store."
-    )
+    parser = command_parser("fmnist runs", "Lists, shows, compares, fetches and verifies runs of a store.")
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|compare|pull|verify")
     listing = actions.add_parser("list", help="every run: job, status, accuracy, when, how long")
     show = actions.add_parser("show", help="one run's metrics, settings and files")
@@ -252,9 +250,7 @@ def run(arguments: list[str]) -> int:
         action.add_argument("run", metavar="RUN", help="run id")
     compare.add_argument("a", metavar="A", help="run id")
     compare.add_argument("b", metavar="B", help="run id; differences are B - A")
-    compare.add_argument(
-        "--all", action="store_true", help="also equal settings, and values that only one of them has"
-    )
+    compare.add_argument("--all", action="store_true", help="also equal settings, and values that only one of them has")
     compare.add_argument("--json", action="store_true", help="print one JSON document with all values")
     pull.add_argument("--to", default=".", metavar="DIR", help="parent of the fetched run folder (default: .)")
     options = parser.parse_args(arguments)

@@ -47,9 +47,7 @@ def parse_yaml(content: bytes, record: type[Record], where: str) -> Record:
     check_size(len(content), LARGEST_YAML, where)
     try:
         text = content.decode()
-        # A few aliases of aliases make a document of any size.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise IntegrityError(f"{where}: damaged, found an alias, expected values only")
+        _check_events(text, where)
         value = yaml.safe_load(text)
     # PyYAML lets errors of its own code through, such as an IndexError or an AttributeError.
     except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
@@ -77,6 +75,18 @@ def check_size(size: int, largest: int, where: str) -> None:
     """
     if size > largest:
         raise IntegrityError(f"{where}: damaged, found {size:,} bytes, expected at most {largest:,}")
+
+
+def _check_events(text: str, where: str) -> None:
+    """Refuses YAML that takes PyYAML long: a few aliases of aliases are a document of any size, and the time that it
+    takes for nested lists grows with the square of their depth."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise IntegrityError(f"{where}: damaged, nested more than {DEEPEST} deep")
+        if isinstance(event, yaml.AliasEvent):
+            raise IntegrityError(f"{where}: damaged, found an alias, expected values only")
 
 
 def _check_depth(value: Any, where: str) -> None:

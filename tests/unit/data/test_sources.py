@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from data_files import idx_images, idx_labels, some_images, write_csv_folder, write_idx_folder
 
-from fmnist.data import OFFICIAL_SHA256, Dataset, default_cache, load, official
+from fmnist.data import OFFICIAL_SHA256, Dataset, check_source, default_cache, load, official
 from fmnist.errors import DataError
 
 TRAIN = some_images(20, seed=1)
@@ -79,17 +79,24 @@ def test_csv_train_file_is_read_with_its_sibling(tmp_path: Path) -> None:
     assert list(dataset.source.sha256) == ["training_train_1.csv", "training_test_1.csv"]
 
 
-def test_own_data_is_refused_only_when_the_official_is_asked_for(tmp_path: Path) -> None:
+def test_own_data_is_not_taken_for_the_published(tmp_path: Path) -> None:
+    assert not load(str(write_idx_folder(tmp_path / "idx", TRAIN, TEST)), cache=tmp_path).source.official
+    assert not load(str(write_csv_folder(tmp_path / "csv", TRAIN, TEST)), cache=tmp_path).source.official
+
+
+def test_source_is_checked_without_reading_its_files(tmp_path: Path) -> None:
     folder = write_idx_folder(tmp_path / "idx", TRAIN, TEST)
-    load(str(folder), cache=tmp_path)
-    with pytest.raises(DataError) as raised:
-        load(str(folder), cache=tmp_path, expect_official=True)
-    found = hashlib.sha256(idx_images(TRAIN)).hexdigest()
-    for part in (str(folder / "train-images-idx3-ubyte.gz"), found, OFFICIAL_SHA256["train-images-idx3-ubyte"]):
-        assert part in str(raised.value)
-    folder = write_csv_folder(tmp_path / "csv", TRAIN, TEST)
-    with pytest.raises(DataError, match=r"fashion-mnist_train\.csv: not a published file"):
-        load(str(folder), cache=tmp_path, expect_official=True)
+    for file in folder.iterdir():
+        file.write_bytes(b"")
+    check_source(str(folder))
+    check_source("auto")
+    (folder / "t10k-labels-idx1-ubyte.gz").unlink()
+    for location in (str(folder), str(tmp_path / "none"), str(tmp_path / "none.csv")):
+        with pytest.raises(DataError, match=f"^{location}: ") as raised:
+            check_source(location)
+        with pytest.raises(DataError) as again:
+            load(location, cache=tmp_path)
+        assert str(again.value) == str(raised.value)
 
 
 def test_cache_is_in_the_home_folder_unless_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
