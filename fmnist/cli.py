@@ -1,6 +1,6 @@
-"""The command line: ``fmnist COMMAND …``. It calls a job or a command and turns errors into lines.
+"""The command line: ``fmnist COMMAND …``. It calls a job or a command and prints errors as one line.
 
-Nothing heavy is imported before a command's arguments are known to be right.
+Nothing heavy is imported before a command's arguments are checked.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 import fmnist
 from fmnist.commands import SUMMARIES
 from fmnist.config import Job
-from fmnist.errors import FmnistError, UserError
+from fmnist.errors import FmnistError, UserError, printable
 from fmnist.workflows import JOBS
 
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand: one line for ``fmnist --help``, and what runs it with the arguments behind its name."""
+    """A subcommand: one line for ``fmnist --help``, and the function that takes its arguments."""
 
     summary: str
     run: Callable[[list[str]], int]
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Args:
-        arguments: those behind the program's name; of this process if None.
+        arguments: without the program's name; those of this process if None.
 
     Returns:
         The exit code: 0 for success, 1 for a failure, 2 for wrong input or configuration, 130 when interrupted. Errors
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise UserError(f"{name!r} is not a command, expected one of {', '.join(COMMANDS)}")
         return COMMANDS[name].run(rest)
     except FmnistError as error:
-        print(f"fmnist: {error}", file=sys.stderr)
+        print(f"fmnist: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("fmnist: interrupted", file=sys.stderr)
@@ -79,6 +79,10 @@ def _job(job: Job) -> Command:
 
         config = parse_config(job.Config, f"fmnist {job.name}", arguments)
         if config is not None:
+            # Before the job's imports, which take some ten seconds.
+            from fmnist.runs.lifecycle import check_run
+
+            check_run(job.name, config)
             job.run(config)
         return 0
 

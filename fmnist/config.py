@@ -29,7 +29,9 @@ EXPECTED = {
     "NonNegativeFloat": "a number of 0 or more",
     "OpenUnitInterval": "a number between 0 and 1",
     "dict": "names with values",
-    "<class 'str'>": "text",
+    "str": "text",
+    "bool": "true or false",
+    "list": "a list",
 }
 
 
@@ -61,8 +63,7 @@ def number_type(name: str, base: type, restrictions: Any, expected: str) -> Any:
 def may_change(default: Any) -> Any:
     """Declares a setting that a resumed run may change, with its default.
 
-    These are the settings that no number of a run depends on: where its files are, how much of a cluster it takes, and
-    what else it does beside.
+    No number of a run depends on such a setting: where its files are, and how much of a cluster it takes.
     """
     return field(default=default, metadata={"may_change": True})
 
@@ -86,17 +87,17 @@ class JobConfig:
     Attributes:
         data: Where the images are: auto (cache, Debian's package, download), a folder of IDX or CSV files, the train
             CSV of a pair, or an s3:// address of either.
-        artifacts: The artifact store that the run folder goes to, a folder or s3://bucket/prefix.
-        run_id: Name of the run, made from job and time if not given. The same id again resumes an unfinished run.
+        artifacts: The artifact store for the run folder, a folder or s3://bucket/prefix.
+        run_id: Name of the run, made from job and time if not given. An unfinished run of the same id is resumed.
         overwrite: Replace a finished run of the same id instead of refusing.
-        skip_finished: End with success, and do nothing, where a finished run has the same id and settings, instead of
-            refusing: whoever starts a job again after a failure need not know how far it came.
+        skip_finished: Do nothing and exit with 0 if a finished run has the same id and settings, instead of refusing,
+            so that the same command can be repeated after a failure.
         val_fraction: Share of the training images set aside for validation, stratified by class.
         seed: Of the split, the initial weights and the order of the images.
-        limit: Use the first so many training images, after shuffling by the seed; all if not given.
-        precision: Of the products; weights stay float32. auto takes bfloat16 where the processor has instructions for
+        limit: Number of training images to use, after shuffling by the seed; all if not given.
+        precision: Of matrix products; weights stay float32. auto takes bfloat16 if the processor has instructions for
             it.
-        xla: Compile the training step with XLA; auto does so on GPUs only, for on a CPU it is slower.
+        xla: Compile the training step with XLA; auto does so on GPUs only, since it is slower on a CPU.
     """
 
     data: str = "auto"

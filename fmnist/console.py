@@ -1,4 +1,4 @@
-"""The console: tables, plain lines, durations in words, and silence for native libraries."""
+"""Output to a console: tables, plain lines, durations; and silence for native libraries."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from fmnist.errors import printable
+
 console = Console(highlight=False, soft_wrap=True)
 # Progress goes to standard error: what a command prints can be piped.
 aside = Console(highlight=False, soft_wrap=True, stderr=True)
@@ -25,13 +27,15 @@ def print_table(header: Sequence[str], *sections: Sequence[Sequence[str]]) -> No
         header: name of each column.
         sections: rows that belong together; each has as many cells as the header.
     """
+    # A control character would end a row or move the cursor.
+    sections = tuple([tuple(map(printable, row)) for row in section] for section in sections)
     if not console.is_terminal:
         for row in (header, *(row for section in sections for row in section)):
             print(*row, sep="\t")
         return
     table = Table()
     for position, name in enumerate(header):
-        # A row's name stays in one piece, to be copied; any other cell goes on in the next line rather than be cut.
+        # The first column is not wrapped, so that it can be copied; the others are wrapped, not cut.
         table.add_column(Text(name), overflow="fold", no_wrap=position == 0)
     for section in sections:
         for row in section:

@@ -1,8 +1,8 @@
-"""The one family of errors that the edge prints as a single line instead of a traceback."""
+"""The errors that the command line prints as one line instead of a traceback."""
 
 
 class FmnistError(Exception):
-    """A failure that a person can act on. Its text says where, what was found, and what was expected."""
+    """A failure that the user can act on. Its text says where, what was found, and what was expected."""
 
     exit_code = 1
 
@@ -30,9 +30,14 @@ class IntegrityError(FmnistError):
 
 
 class TrainingError(FmnistError):
-    """Training that cannot go on, such as a loss that is no longer finite."""
+    """Training that cannot continue, such as a loss that is no longer finite."""
 
 
 def first_line(error: BaseException) -> str:
     """Returns the first line of an error's text, or its type's name where it has none."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def printable(text: str) -> str:
+    """Returns a text with everything that is not printable escaped, so that it is one line that moves no cursor."""
+    return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import re
 from dataclasses import asdict, fields
 from itertools import pairwise
-from typing import Any, NoReturn, TypeVar
+from types import NoneType, UnionType
+from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 import yaml
 from jsonargparse import ActionYesNo, ArgumentParser, get_loader, set_loader
@@ -22,6 +22,14 @@ UNREADABLE = (yaml.YAMLError, ValueError, TypeError)
 set_loader("yaml", get_loader("yaml"), exceptions=UNREADABLE)
 
 
+class SettingError(TypeError):
+    """A value that a setting cannot have."""
+
+    def __init__(self, field: str, value: Any, hint: Any) -> None:
+        super().__init__(f"{field}: found {_shown(value)}, expected {_expected(hint)}")
+        self.field = field
+
+
 class JobParser(ArgumentParser):
     """jsonargparse's parser with ``--batch-size`` for ``batch_size``, a bare ``--overwrite``, and one-line errors."""
 
@@ -34,10 +42,23 @@ class JobParser(ArgumentParser):
             del options["action"]
             options["type"] = str
         dashed = [name.replace("_", "-") if name.startswith("--") else name for name in names]
-        return super().add_argument(*dashed, **options)
+        action = super().add_argument(*dashed, **options)
+        hint = bool if isinstance(action, ActionYesNo) else getattr(action, "_typehint", None)
+        if hint is not None:
+            # jsonargparse's own errors are text of several lines; field, value and type are known here only.
+            check = action._check_type_
+
+            def check_type(value: Any, **context: Any) -> Any:
+                try:
+                    return check(value, **context)
+                except (TypeError, ValueError) as error:
+                    raise SettingError(action.dest, value, hint) from error
+
+            action._check_type_ = check_type
+        return action
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        raise UserError(f"{(self.prog or '').removeprefix('fmnist ')}: {_readable(message)}")
+        raise UserError(f"{(self.prog or '').removeprefix('fmnist ')}: {' '.join(message.split())}") from ex
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -82,14 +103,14 @@ def parse_config(config_class: type[Config], program: str, arguments: list[str])
 
     Args:
         config_class: the job's configuration class.
-        program: what the job is called as, for messages.
-        arguments: of the command line, behind the job's name.
+        program: name of the command, for messages.
+        arguments: of the command line, without the job's name.
 
     Returns:
-        The configuration, or None if it was asked to be printed, and was.
+        The configuration, or None if ``--print-config`` was given: it is printed then.
 
     Raises:
-        UserError: naming the field, what was found and what is expected.
+        UserError: if a setting is wrong; names the field, the value found and what is expected.
     """
     for argument in arguments:
         if re.search("[\ud800-\udfff]", argument):
@@ -97,7 +118,7 @@ def parse_config(config_class: type[Config], program: str, arguments: list[str])
     try:
         namespace = job_parser(config_class, program).parse_args(arguments)
     except UserError as error:
-        raise UserError(f"{error}{_source(str(error), arguments)}") from error
+        raise UserError(f"{error}{_source(error.__cause__, arguments)}") from error
     config = config_class(**{field.name: _plain(namespace[field.name]) for field in fields(config_class)})
     if namespace["print_config"]:
         print(settings_yaml(asdict(config)), end="")
@@ -132,37 +153,23 @@ def _plain(value: Any) -> Any:
     return next((plain(value) for plain in (int, float, str) if isinstance(value, plain)), value)
 
 
-def _source(message: str, arguments: list[str]) -> str:
-    """Names the YAML file that a wrong value came from: jsonargparse does not say, but a flag would be here."""
-    flagged = {argument.split("=")[0].removeprefix("--").replace("-", "_") for argument in arguments}
+def _source(error: BaseException | None, arguments: list[str]) -> str:
+    """Names the YAML file that a wrong value came from: the one of a setting that is not among the flags."""
+    flags = {argument.split("=")[0].removeprefix("--").replace("-", "_") for argument in arguments}
     files = [file for flag, file in pairwise(arguments) if flag == "--config"]
-    words = set(re.findall(r"\w+", message))
-    return f" (in {', '.join(files)})" if files and not words & (flagged - {"config"}) else ""
+    of_flag = error is None or isinstance(error, argparse.ArgumentError) or getattr(error, "field", "") in flags
+    return "" if of_flag or not files else f" (in {', '.join(files)})"
 
 
-def _readable(message: str) -> str:
-    """jsonargparse's report of several lines as a sentence: field, found, expected."""
-    text = " ".join(message.split())
-    known = re.search(r'key "(?P<field>[^"]+)": (?P<reason>.*)', text)
-    if not known:
-        return text
-    reason = known["reason"]
-    value = re.search(
-        r"(?:Given|Got) value: (.+)$|(?:to float|base 10): (\S+)$|: (\S+) does not conform"
-        r"|Not of type \w+: (.+?) does not match",
-        reason,
-    )
-    kinds = re.findall(r"Literal\[.*?\]|" + "|".join(EXPECTED), reason)
-    if not (value and kinds):
-        return f"{known['field']}: {reason}"
-    found = next(group for group in value.groups() if group)
-    expected = [_expected(kind) for kind in dict.fromkeys(kinds)]
-    return f"{known['field']}: found {found.strip(chr(39))}, expected {' or '.join(expected)}"
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True).split("\n...")[0].strip()
 
 
-def _expected(kind: str) -> str:
-    if kind.startswith("Literal"):
-        return (
-            "one of " + ", ".join(re.findall(r"'([^']*)'", kind)) if "," in kind else re.findall(r"'([^']*)'", kind)[0]
-        )
-    return EXPECTED[kind]
+def _expected(hint: Any) -> str:
+    """Says what values a type has."""
+    if get_origin(hint) is Literal:
+        *others, last = map(str, get_args(hint))
+        return f"one of {', '.join([*others, last])}" if others else last
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(_expected(kind) for kind in get_args(hint) if kind is not NoneType)
+    return EXPECTED[(get_origin(hint) or hint).__name__]

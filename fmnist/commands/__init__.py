@@ -3,8 +3,8 @@
 # Here and not in the modules: `fmnist --help` imports none of them.
 SUMMARIES = {
     "evaluate": "measure a run's saved model on the test images again",
-    "predict": "say what pictures show, with a run's model",
+    "predict": "classify pictures with a run's model",
     "runs": "list, show, compare, pull and verify the runs of an artifact store",
-    "data": "look at the data set and prepare it",
+    "data": "describe and prepare a data set",
     "weights": "stage pretrained weights where a cluster without internet finds them",
 }

@@ -1,4 +1,4 @@
-"""``fmnist data``: where images come from, and what is in them."""
+"""``fmnist data``: describes and prepares a data set."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def data_info(source: str, as_json: bool) -> int:
 
 
 def prepare_data(source: str, figures: str | None) -> int:
-    """Obtains and checks the data, so that later jobs find it, and draws the study's figures of it."""
+    """Obtains and checks the data for later jobs, and draws the study's figures of it."""
     from fmnist import data
 
     dataset = data.load(source, cache=data.default_cache(), progress=aside.print)
@@ -65,7 +65,7 @@ def prepare_data(source: str, figures: str | None) -> int:
 
 def run(arguments: list[str]) -> int:
     """Runs ``fmnist data`` with the arguments behind its name; returns the exit code."""
-    parser = command_parser("fmnist data", "Looks at the images before any training.")
+    parser = command_parser("fmnist data", "Describes and prepares a data set.")
     actions = parser.add_subparsers(dest="action", required=True, metavar="info|prepare")
     info = actions.add_parser("info", help="where the images come from, counts, nulls, duplicates, checksums")
     prepare = actions.add_parser("prepare", help="obtain and check them now, and draw the study's figures")

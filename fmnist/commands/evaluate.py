@@ -1,10 +1,11 @@
-"""``fmnist evaluate``: a run's model on the raw test images, again."""
+"""``fmnist evaluate``: measures a run's saved model on the raw test images."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 
-import yaml
+from pydantic import FiniteFloat
 
 from fmnist.commands.models import check_model, load_run_model
 from fmnist.console import aside
@@ -12,18 +13,32 @@ from fmnist.options import add_run, command_parser
 from fmnist.runs import CONFIG, METRICS, RunFolder
 from fmnist.storage import open_store
 
-# Between machines the same model's probabilities differ by rounding, which can turn an image on the border of two
-# classes; on one machine they are equal.
+# On one machine the same model's probabilities are equal; between machines they differ by rounding.
 REPRODUCTION_TOLERANCE = 1e-6
 
 
+@dataclass(frozen=True)
+class _Accuracy:
+    accuracy: FiniteFloat
+
+
+@dataclass(frozen=True)
+class _Metrics:
+    test: _Accuracy
+
+
+@dataclass(frozen=True)
+class _Settings:
+    data: str
+
+
 def evaluate(location: str, run_id: str, source: str | None, as_json: bool) -> int:
-    """Measures a run's saved model on the raw test images; 1 if that is not the accuracy the run recorded.
+    """Measures a run's saved model on the raw test images; returns 1 if the accuracy is not the recorded one.
 
     Args:
         location: of the artifact store.
         run_id: of a finished run.
-        source: where the test images are; the run's own source if None, and then the accuracy has to be the run's.
+        source: of the test images; the run's own if None, and then the accuracy has to be the recorded one.
         as_json: print the metrics as JSON.
     """
     run = RunFolder(open_store(location), run_id)
@@ -32,8 +47,8 @@ def evaluate(location: str, run_id: str, source: str | None, as_json: bool) -> i
     from fmnist.training.evaluation import evaluate as evaluate_probabilities
     from fmnist.training.inference import probabilities
 
-    recorded = run.get_json(METRICS)["test"]["accuracy"]
-    wanted = source or yaml.safe_load(run.get_bytes(CONFIG))["data"]
+    recorded = run.get_record(METRICS, _Metrics).test.accuracy
+    wanted = source or run.get_yaml(CONFIG, _Settings).data
     test = data.load(wanted, cache=data.default_cache(), progress=aside.print).test
     measured = evaluate_probabilities(test.labels, probabilities(load_run_model(run), test.pixels))
     difference = measured.accuracy - recorded

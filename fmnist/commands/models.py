@@ -1,4 +1,4 @@
-"""The saved model of a run, as commands use it."""
+"""The saved model of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fmnist.runs import MODEL, RunFolder
 
 
 def check_model(run: RunFolder) -> None:
-    """Sees that a run has finished, and with a model.
+    """Checks that a run has finished and has a model.
 
     Raises:
         RunError: if it has not.

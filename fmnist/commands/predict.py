@@ -1,4 +1,4 @@
-"""``fmnist predict``: what pictures show, by a run's model."""
+"""``fmnist predict``: classifies pictures with a run's model."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fmnist.storage import open_store
 def predict(
     location: str, run_id: str, images: list[str], background: Literal["auto", "light", "dark"], as_json: bool
 ) -> int:
-    """Prints what pictures show, with the probabilities of all classes."""
+    """Prints the predicted class of each picture, with the probabilities of all classes."""
     from fmnist.data.pictures import read_pictures
 
     pictures = [picture for image in images for picture in read_pictures(image, background)]
@@ -48,7 +48,7 @@ def predict(
 
 def run(arguments: list[str]) -> int:
     """Runs ``fmnist predict`` with the arguments behind its name; returns the exit code."""
-    parser = command_parser("fmnist predict", "Says what pictures show: PNG, JPEG or .npy of any size.")
+    parser = command_parser("fmnist predict", "Classifies pictures: PNG, JPEG or .npy of any size.")
     add_run(parser)
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a picture, or a .npy array of one or several")
     parser.add_argument(

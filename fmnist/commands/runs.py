@@ -1,9 +1,9 @@
-"""The commands that look at the runs of a store. Each prints and returns an exit code."""
+"""``fmnist runs``: the runs of a store."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,22 +11,21 @@ from rich.progress import Progress
 
 from fmnist import runs as stored
 from fmnist.console import aside, console, print_table, rounded
-from fmnist.options import add_artifacts, command_parser
+from fmnist.errors import printable
+from fmnist.options import add_artifacts, command_parser, settings_yaml
 from fmnist.runs import (
-    BEST,
-    CANDIDATES_TABLE,
     CONFIG,
-    FOLDS_TABLE,
     METRICS,
     TEST_ACCURACY,
     TEST_ACCURACY_INTERVAL,
-    TRIALS_TABLE,
     Number,
     Pairs,
     RunComparison,
     RunFolder,
     RunSummary,
 )
+from fmnist.runs.comparison import leaves
+from fmnist.runs.documents import Names
 from fmnist.storage import open_store
 
 NOTHING = "-"
@@ -35,31 +34,33 @@ Row = tuple[str, str, str, str, str]
 
 
 def list_runs(location: str) -> int:
-    """Prints the runs of a store: for a person in a terminal, with plain numbers where the output is piped."""
+    """Prints the runs of a store: a table in a terminal, plain numbers with tabs between where the output is piped."""
     store = open_store(location)
     store.check()
     runs = stored.list_runs(store)
     columns = ("run", "job", "status", "test accuracy", "finished")
     if console.is_terminal:
-        print_table((*columns, "took"), [_row_for_a_person(run) for run in runs])
+        print_table((*columns, "took"), [_terminal_row(run) for run in runs])
     else:
-        print_table((*columns, "seconds", "held-out accuracy"), [_row_for_a_program(run) for run in runs])
+        print_table((*columns, "seconds", "held-out accuracy", "problem"), [_piped_row(run) for run in runs])
     return 0
 
 
-def _row_for_a_person(run: RunSummary) -> tuple[str, ...]:
+def _terminal_row(run: RunSummary) -> tuple[str, ...]:
     if run.test_accuracy is None and run.held_out_accuracy is not None:
         accuracy = f"{run.held_out_accuracy:.4f} (held out)"
     else:
         accuracy = _share(run.test_accuracy)
+    status = f"{run.status}: {run.problem}" if run.problem else run.status
     took = NOTHING if run.seconds is None else rounded(run.seconds)
-    return run.run_id, run.job or NOTHING, run.status, accuracy, run.finished or NOTHING, took
+    return run.run_id, run.job or NOTHING, status, accuracy, run.finished or NOTHING, took
 
 
-def _row_for_a_program(run: RunSummary) -> tuple[str, ...]:
+def _piped_row(run: RunSummary) -> tuple[str, ...]:
+    test, held_out = _share(run.test_accuracy), _share(run.held_out_accuracy)
     seconds = NOTHING if run.seconds is None else f"{run.seconds:.0f}"
-    accuracies = _share(run.test_accuracy), _share(run.held_out_accuracy)
-    return run.run_id, run.job or NOTHING, run.status, accuracies[0], run.finished or NOTHING, seconds, accuracies[1]
+    finished, problem = run.finished or NOTHING, run.problem or NOTHING
+    return run.run_id, run.job or NOTHING, run.status, test, finished, seconds, held_out, problem
 
 
 def _share(value: float | None) -> str:
@@ -67,40 +68,23 @@ def _share(value: float | None) -> str:
 
 
 def show_run(location: str, run_id: str) -> int:
-    """Prints a finished run's result, settings and files."""
+    """Prints a finished run's metrics, settings and files, as the job stored them."""
     run = RunFolder(open_store(location), run_id)
     manifest = run.manifest()
-    metrics = run.get_json(METRICS)
-    print(
-        f"run {run.location}: {manifest.job}, finished {metrics['finished']} after {metrics['seconds']['total']:.0f} s"
-    )
-    if test := metrics.get("test"):
-        print(
-            f"test accuracy {test['accuracy']:.4f} (95 % interval {test['accuracy_low']:.4f}-"
-            f"{test['accuracy_high']:.4f}), best epoch {metrics['best_epoch']} of {metrics['epochs']} with "
-            f"val_accuracy {metrics['val']['accuracy']:.4f}"
-        )
-    if held_out := metrics.get("held_out"):
-        print(
-            f"held-out accuracy {held_out['accuracy']:.4f} +- {held_out['accuracy_sd']:.4f} over {metrics['folds']} "
-            f"folds (95 % interval of the mean {held_out['accuracy_low']:.4f}-{held_out['accuracy_high']:.4f}; "
-            f"{FOLDS_TABLE})"
-        )
-    if search := metrics.get("search"):
-        print(
-            f"search: {search['trials']} trials, {search['failed']} failed, {search['epochs']} epochs; best "
-            f"trial {search['winner']} with val_accuracy {search['val_accuracy']:.4f} ({TRIALS_TABLE}, {BEST})"
-        )
-    for one in metrics.get("candidates", ()):
-        print(
-            f"{one['backbone']}, {one['phase']}: test accuracy {one['test']['accuracy']:.4f}, val_accuracy "
-            f"{one['val_accuracy']:.4f}, {one['trained_parameters']:,} of {one['parameters']:,} parameters trained "
-            f"({CANDIDATES_TABLE})"
-        )
-    for stage in metrics.get("stages", ()):
-        print(f"{stage['name']}: {stage['status']}, {stage['reason'] or 'run ' + stage['run_id']}")
+    metrics = run.get_record(METRICS, Names)
+    settings = run.get_yaml(CONFIG, Names)
+    print(f"run {run.location}: {printable(manifest.job)}, finished {manifest.created}")
+    print("metrics:")
+    rows = [(printable(name), text) for name, text in _scalar_texts(metrics)]
+    width = max((len(name) for name, _ in rows), default=0)
+    for name, text in rows:
+        print(f"  {name:{width}}  {text}")
+    for name, records in _record_lists(metrics):
+        print(f"  {printable(name)}:")
+        for record in records:
+            print("    " + ", ".join(f"{printable(key)} {text}" for key, text in _scalar_texts(record)))
     print("settings:")
-    for line in run.get_bytes(CONFIG).decode().splitlines():
+    for line in settings_yaml(settings).splitlines():
         print(f"  {line}")
     print("files:")
     for file in manifest.files:
@@ -108,15 +92,35 @@ def show_run(location: str, run_id: str) -> int:
     return 0
 
 
+def _scalar_texts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields the names, with dots, and the texts of all values that are not lists, and of lists of such values."""
+    for name, value in leaves(values):
+        if not isinstance(value, list):
+            yield name, _short(value)
+        elif not any(isinstance(one, (list, dict)) for one in value):
+            yield name, ", ".join(map(_short, value))
+
+
+def _record_lists(values: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    for name, value in leaves(values):
+        if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
+            yield name, value
+
+
+def _short(value: Any) -> str:
+    number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return f"{value:{_style(value)}}" if number else printable(_text(value))
+
+
 def compare_runs(location: str, a: str, b: str, everything: bool, as_json: bool) -> int:
-    """Prints two finished runs side by side: the settings that differ, then what came out, with the difference B - A.
+    """Prints two finished runs side by side: the settings that differ, then the metrics with the difference B - A.
 
     Args:
         location: of the artifact store.
         a: id of a run.
         b: id of another one, of the same job or not.
-        everything: print the settings that are the same too, and what only one of the runs has.
-        as_json: print one JSON document, which always has everything.
+        everything: print also the settings that are the same, and the values that only one of the runs has.
+        as_json: print one JSON document, which always has all values.
     """
     comparison = stored.compare_runs(open_store(location), a, b)
     if as_json:
@@ -233,12 +237,12 @@ def pull_run(location: str, run_id: str, destination: str) -> int:
 
 def run(arguments: list[str]) -> int:
     """Runs ``fmnist runs`` with the arguments behind its name; returns the exit code."""
-    parser = command_parser("fmnist runs", "Looks at the runs of an artifact store.")
+    parser = command_parser("fmnist runs", "Lists, shows, compares, fetches and verifies runs of a store.")
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|compare|pull|verify")
     listing = actions.add_parser("list", help="every run: job, status, accuracy, when, how long")
-    show = actions.add_parser("show", help="one run's result, settings and files")
+    show = actions.add_parser("show", help="one run's metrics, settings and files")
     compare = actions.add_parser("compare", help="two finished runs side by side: settings that differ, then metrics")
-    pull = actions.add_parser("pull", help="fetch a run's files; goes on where it was interrupted, checks every sha256")
+    pull = actions.add_parser("pull", help="fetch a run's files and check every sha256; an interrupted pull continues")
     verify = actions.add_parser("verify", help="compare a run's files with its manifest; exit code 1 if one differs")
     for action in (listing, show, compare, pull, verify):
         add_artifacts(action)
@@ -246,9 +250,9 @@ def run(arguments: list[str]) -> int:
         action.add_argument("run", metavar="RUN", help="run id")
     compare.add_argument("a", metavar="A", help="run id")
     compare.add_argument("b", metavar="B", help="run id; differences are B - A")
-    compare.add_argument("--all", action="store_true", help="also what is the same, and what only one of them has")
-    compare.add_argument("--json", action="store_true", help="print one JSON document, which has everything")
-    pull.add_argument("--to", default=".", metavar="DIR", help="folder that the run folder is put into (default: .)")
+    compare.add_argument("--all", action="store_true", help="also equal settings, and values that only one of them has")
+    compare.add_argument("--json", action="store_true", help="print one JSON document with all values")
+    pull.add_argument("--to", default=".", metavar="DIR", help="parent of the fetched run folder (default: .)")
     options = parser.parse_args(arguments)
 
     if options.action == "list":

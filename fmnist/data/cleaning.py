@@ -1,4 +1,4 @@
-"""Dropping exact duplicates, as the study did, with the counts that the report shows."""
+"""Removal of exact duplicates, as in the study, with the counts for the report."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from fmnist.data.types import SIDE, Images
 
 @dataclass(frozen=True)
 class CleaningCounts:
-    """What cleaning found: ``kept`` is ``rows`` less ``duplicates``."""
+    """Counts of cleaning: ``kept`` is ``rows`` less ``duplicates``."""
 
     rows: int
     nulls: int

@@ -28,7 +28,7 @@ def summary(
     settings: SplitSettings,
     sets: Mapping[str, Images],
 ) -> dict[str, Any]:
-    """Returns what a run's ``data.json`` holds, JSON-ready.
+    """Returns the content of a run's ``data.json``, ready for JSON.
 
     Args:
         source: where the data came from.

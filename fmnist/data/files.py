@@ -1,4 +1,4 @@
-"""One input file: where it lies, what messages call it, and its decompressed content."""
+"""One input file: its path, its name in messages, and its decompressed content."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class DataFile:
     """A file to read.
 
     Attributes:
-        path: where it lies on this machine.
-        shown: what messages call it: its path, or the ``s3://`` address it was downloaded from.
+        path: on this machine.
+        shown: its name in messages: the path, or the ``s3://`` address it was downloaded from.
     """
 
     path: Path

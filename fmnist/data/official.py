@@ -1,40 +1,30 @@
-"""Obtaining the published data set: an already prepared cache, Debian's package, Keras' download, apt."""
+"""Obtaining the published data set: from the cache, Debian's installed package, a download, or apt."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import shutil
 import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 from fmnist.data.files import DataFile
 from fmnist.data.types import OFFICIAL_SHA256
-from fmnist.errors import DataError
+from fmnist.errors import DataError, first_line
+from fmnist.storage.folder_store import complete_file
 
 Progress = Callable[[str], None]
 
 DEBIAN_FOLDER = Path("/usr/share/datasets/fashion-mnist")
 _DEBIAN_PACKAGE = "dataset-fashion-mnist"
 
-# Importing Keras takes up to half a minute on a cold disk; a reachable server sends its first bytes in far less.
-_IMPORT_SECONDS = 60.0
-_STALLED_SECONDS = 10.0
-_APT_SECONDS = 300.0
+# Where Keras' own `fashion_mnist.load_data` downloads from.
+DOWNLOAD_URL = "https://storage.googleapis.com/tensorflow/tf-keras-datasets"
 
-# In a process of its own: it keeps TensorFlow out of this one, it can be killed when a firewall swallows packets, and
-# an empty KERAS_HOME keeps a damaged earlier download out.
-_KERAS_DOWNLOAD = """
-import pathlib, sys
-from keras.datasets import fashion_mnist
-pathlib.Path(sys.argv[1], "imported").touch()
-fashion_mnist.load_data()
-"""
+# Of a connection: a firewall that drops packets would block the download for ever.
+_TIMEOUT_SECONDS = 10.0
+_APT_SECONDS = 300.0
 
 
 class _NotObtainedError(Exception):
@@ -45,7 +35,7 @@ def obtain_official(cache: Path, progress: Progress) -> dict[str, bytes]:
     """Returns the decompressed content of the four published files by canonical name, checked, and fills the cache.
 
     Args:
-        cache: a folder that holds the four ``.gz`` files, or will after the call. A damaged one is filled anew.
+        cache: a folder that holds the four ``.gz`` files, or will after the call. Damaged ones are replaced.
         progress: called with a line of text for each step that takes time.
 
     Raises:
@@ -60,7 +50,7 @@ def obtain_official(cache: Path, progress: Progress) -> dict[str, bytes]:
             progress(f"prepared cache is damaged, obtaining the data again: {error}")
     ways: tuple[tuple[str, Callable[[Path, Progress], Path]], ...] = (
         ("installed Debian package", _find_debian),
-        ("Keras' download", _download_with_keras),
+        ("download", _download),
         ("apt-get download", _download_with_apt),
     )
     for way, obtain in ways:
@@ -97,15 +87,9 @@ def _read_checked(folder: Path) -> dict[str, bytes]:
 
 def _fill(cache: Path, folder: Path) -> None:
     try:
-        cache.mkdir(parents=True, exist_ok=True)
         for name in OFFICIAL_SHA256:
-            # Renamed when complete: another process that reads this cache sees all of a file or none of it.
-            partial = cache / f".{name}.{os.getpid()}.partial"
-            try:
-                shutil.copyfile(folder / f"{name}.gz", partial)
-                partial.replace(cache / f"{name}.gz")
-            finally:
-                partial.unlink(missing_ok=True)
+            with complete_file(cache / f"{name}.gz") as part:
+                shutil.copyfile(folder / f"{name}.gz", part)
     except OSError as error:
         raise DataError(
             f"{cache}: cannot be written ({error.strerror}): expected a cache folder, set FMNIST_CACHE to one"
@@ -118,42 +102,29 @@ def _find_debian(_work: Path, _progress: Progress) -> Path:
     return DEBIAN_FOLDER
 
 
-def _download_with_keras(work: Path, progress: Progress) -> Path:
-    progress("Keras' download: starting")
-    environment = os.environ | {"KERAS_HOME": str(work), "CUDA_VISIBLE_DEVICES": "-1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    errors = work / "stderr"
-    with errors.open("wb") as stderr:
-        process = subprocess.Popen(
-            [sys.executable, "-c", _KERAS_DOWNLOAD, str(work)],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-        )
-        try:
-            _wait_while_growing(process, work)
-        finally:
-            process.kill()
-            process.wait()
-    if process.returncode != 0:
-        raise _NotObtainedError(_last_line(errors.read_text(errors="replace")))
-    return work / "datasets" / "fashion-mnist"
+def _download(work: Path, progress: Progress) -> Path:
+    # Imported here: from the second run on the cache is full.
+    import pooch
 
-
-def _wait_while_growing(process: subprocess.Popen[bytes], work: Path) -> None:
-    size = -1
-    deadline = time.monotonic() + _IMPORT_SECONDS
-    while process.poll() is None:
-        size_now = size
-        # Keras removes the file of a download that failed.
-        with contextlib.suppress(FileNotFoundError):
-            size_now = sum(path.stat().st_size for path in work.glob("datasets/*/*"))
-        if (work / "imported").exists() and size_now != size:
-            size = size_now
-            deadline = time.monotonic() + _STALLED_SECONDS
-        if time.monotonic() > deadline:
-            raise _NotObtainedError("the server sends nothing")
-        time.sleep(0.1)
+    pooch.get_logger().setLevel("ERROR")
+    progress(f"download: {DOWNLOAD_URL}")
+    try:
+        for name in OFFICIAL_SHA256:
+            # No hash of the compressed files: the published ones are of their content, which the caller checks.
+            pooch.retrieve(
+                f"{DOWNLOAD_URL}/{name}.gz",
+                known_hash=None,
+                fname=f"{name}.gz",
+                path=work,
+                downloader=pooch.HTTPDownloader(timeout=_TIMEOUT_SECONDS),
+            )
+    # The errors of requests, which pooch uses, are OSErrors too; the first of a chain has the reason.
+    except OSError as error:
+        reason: BaseException = error
+        while reason.__context__:
+            reason = reason.__context__
+        raise _NotObtainedError(first_line(reason)[:200]) from error
+    return work
 
 
 def _download_with_apt(work: Path, progress: Progress) -> Path:
@@ -184,11 +155,7 @@ def _run(folder: Path, *command: str) -> None:
             command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_APT_SECONDS
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise _NotObtainedError(f"{command[0]}: {_last_line(str(error))}") from error
+        raise _NotObtainedError(f"{command[0]}: {first_line(error)[:200]}") from error
     if result.returncode != 0:
-        raise _NotObtainedError(f"{command[0]}: {_last_line(result.stderr)}")
-
-
-def _last_line(text: str) -> str:
-    lines = text.strip().splitlines()
-    return lines[-1].strip()[:200] if lines else "failed without a message"
+        lines = result.stderr.strip().splitlines() or ["failed without a message"]
+        raise _NotObtainedError(f"{command[0]}: {lines[-1].strip()[:200]}")

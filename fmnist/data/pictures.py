@@ -1,6 +1,6 @@
-"""Turns a person's pictures into what the models were trained on: light clothing on black, 28 x 28 grey pixels.
+"""Conversion of any picture to the models' input: light clothing on black, 28 x 28 grey pixels.
 
-The steps are the ones by which Fashion-MNIST itself was made from shop photographs (Xiao, Rasul and Vollgraf 2017,
+The steps are those by which Fashion-MNIST was made from shop photographs (Xiao, Rasul and Vollgraf 2017,
 section 2): trim the borders that look like the corners, bring the longest edge to 28, sharpen, extend the shortest to
 28 with the object in the centre, and negate, since those photographs have a light background.
 """

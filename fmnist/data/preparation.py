@@ -1,4 +1,4 @@
-"""From a data source to the sets of images that a job works on."""
+"""Preparation of a job's images: loaded, cleaned and split."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ class PreparedData:
     """Cleaned and split images.
 
     Attributes:
-        train: what gradients come from.
-        val: set aside from the training images, to choose by.
-        test: the source's test images, as they are, for the end.
+        train: for training.
+        val: split from the training images, to choose the best epoch or model.
+        test: the source's test images, unchanged, for the final evaluation.
         summary: content of ``data.json``.
     """
 
@@ -32,7 +32,7 @@ def prepare(config: JobConfig, note: Callable[[str], None]) -> PreparedData:
     """Loads, cleans and splits the images that a job's configuration names.
 
     Raises:
-        DataError: if there is anything wrong with the data.
+        DataError: if the data is missing or malformed.
     """
     loaded = load_cleaned(config, note)
     train, val = data.split(loaded.train, val_fraction=config.val_fraction, seed=config.seed)
@@ -46,7 +46,7 @@ def prepare(config: JobConfig, note: Callable[[str], None]) -> PreparedData:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A source's images: those for training cleaned and limited, those for the test as published."""
+    """A source's images: training images cleaned and limited, test images unchanged."""
 
     train: Images
     test: Images
@@ -72,7 +72,7 @@ def load_cleaned(config: JobConfig, note: Callable[[str], None]) -> Loaded:
     """Loads the images that a job's configuration names; cleans and limits those for training.
 
     Raises:
-        DataError: if there is anything wrong with the data.
+        DataError: if the data is missing or malformed.
     """
     source = data.load(config.data, cache=data.default_cache(), progress=note)
     cleaned, train_counts = data.clean(source.train)

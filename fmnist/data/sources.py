@@ -10,7 +10,7 @@ from typing import Literal
 
 from fmnist.data import csv_table, idx
 from fmnist.data.files import DataFile
-from fmnist.data.folder import choose_csv_pair, choose_files
+from fmnist.data.folder import Choice, choose_csv_pair, choose_files
 from fmnist.data.official import obtain_official
 from fmnist.data.types import OFFICIAL_SHA256, Dataset, DataSource
 from fmnist.errors import DataError
@@ -26,9 +26,7 @@ def _silent(_line: str) -> None:
     pass
 
 
-def load(
-    location: str, *, cache: Path, expect_official: bool = False, progress: Callable[[str], None] = _silent
-) -> Dataset:
+def load(location: str, *, cache: Path, progress: Callable[[str], None] = _silent) -> Dataset:
     """Reads a data set of 28x28 grey images in ten classes.
 
     Args:
@@ -38,7 +36,6 @@ def load(
             a CSV train file, with its test file (``test`` for ``train`` in the name) beside it;
             ``s3://bucket/prefix`` of such a folder, or ``s3://…/x_train.csv``.
         cache: folder for what is fetched; it need not exist.
-        expect_official: refuse any but the published files. ``auto`` always does.
         progress: called with a line of text for each step that takes time.
 
     Returns:
@@ -54,26 +51,44 @@ def load(
     """
     if location == "auto":
         contents = obtain_official(cache, progress)
-        return _parse(location, "idx", contents, {name: f"{cache / name}.gz" for name in contents}, True)
+        return _parse(location, "idx", contents, {name: f"{cache / name}.gz" for name in contents})
     if location.startswith("s3://"):
         # Imported here: boto3 is for those who use it.
         from fmnist.data.bucket import download
 
         choice, files = download(location, cache, progress)
     else:
-        path = Path(location).expanduser()
-        folder = path if path.is_dir() else path.parent
-        if not path.exists():
-            raise DataError(f"{location}: no such file or folder: expected auto, a folder, a CSV file, or s3://…")
-        try:
-            names = [entry.name for entry in folder.iterdir()]
-        except OSError as error:
-            raise DataError(f"{location}: cannot be read: {error.strerror}") from error
-        choice = choose_files(names, location) if path.is_dir() else choose_csv_pair(path.name, names, location)
-        files = [DataFile(folder / name, str(folder / name)) for _, name in choice.files]
+        choice, files = _find(location)
     shown = {canonical: file.shown for (canonical, _), file in zip(choice.files, files, strict=True)}
     contents = {canonical: file.read() for (canonical, _), file in zip(choice.files, files, strict=True)}
-    return _parse(location, choice.format, contents, shown, expect_official)
+    return _parse(location, choice.format, contents, shown)
+
+
+def check_source(location: str) -> None:
+    """Checks that there are the files of a data set at a location that `load` takes, without reading them.
+
+    Raises:
+        DataError: as `load`. The published data set of ``auto`` is not looked for.
+    """
+    if location.startswith("s3://"):
+        from fmnist.data.bucket import find
+
+        find(location)
+    elif location != "auto":
+        _find(location)
+
+
+def _find(location: str) -> tuple[Choice, list[DataFile]]:
+    path = Path(location).expanduser()
+    folder = path if path.is_dir() else path.parent
+    if not path.exists():
+        raise DataError(f"{location}: no such file or folder: expected auto, a folder, a CSV file, or s3://…")
+    try:
+        names = [entry.name for entry in folder.iterdir()]
+    except OSError as error:
+        raise DataError(f"{location}: cannot be read: {error.strerror}") from error
+    choice = choose_files(names, location) if path.is_dir() else choose_csv_pair(path.name, names, location)
+    return choice, [DataFile(folder / name, str(folder / name)) for _, name in choice.files]
 
 
 def _parse(
@@ -81,11 +96,8 @@ def _parse(
     data_format: Literal["idx", "csv"],
     contents: Mapping[str, bytes],
     shown: Mapping[str, str],
-    expect_official: bool,
 ) -> Dataset:
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    if expect_official:
-        _check_official(sums, shown)
     source = DataSource(location, data_format, sums, official=sums == OFFICIAL_SHA256)
     if data_format == "csv":
         train, test = (csv_table.parse_csv(content, shown[name]) for name, content in contents.items())
@@ -96,14 +108,3 @@ def _parse(
         pixels = idx.parse_images(contents[images], shown[images])
         halves.append(idx.pair(pixels, idx.parse_labels(contents[labels], shown[labels]), shown[images], shown[labels]))
     return Dataset(train=halves[0], test=halves[1], source=source)
-
-
-def _check_official(sums: Mapping[str, str], shown: Mapping[str, str]) -> None:
-    for name, found in sums.items():
-        expected = OFFICIAL_SHA256.get(name)
-        if expected is None:
-            raise DataError(
-                f"{shown[name]}: not a published file: expected the four IDX files {', '.join(OFFICIAL_SHA256)}"
-            )
-        if found != expected:
-            raise DataError(f"{shown[name]}: checksum mismatch: found sha256 {found}, expected {expected}")

@@ -1,4 +1,4 @@
-"""Dividing training images: a sample of them, what is held out to validate on, and folds."""
+"""Splits of the training images: a sample, a validation set, and folds."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class Fold:
 
     Attributes:
         number: from 1.
-        train: int32 positions of the images that gradients come from, in a shuffled order.
-        val: int32 positions of those that decide when to stop and which epoch to keep.
-        held_out: int32 positions of those that the result is measured on, and that nothing else sees.
+        train: int32 positions of the images for training, in a shuffled order.
+        val: int32 positions of the images for early stopping and the choice of the best epoch.
+        held_out: int32 positions of the images that the result is measured on; not used otherwise.
     """
 
     number: int
@@ -64,15 +64,15 @@ class Fold:
 
 
 def folds(images: Images, count: int, *, val_fraction: float, seed: int) -> list[Fold]:
-    """Deals images to folds, shuffled, so that every class has the same share of each.
+    """Assigns shuffled images to folds, stratified by class.
 
-    Each image is held out in exactly one fold. The images to stop by are carved out of the rest: were they the held-out
-    ones, as in the study, the best of several epochs would be chosen by the very images that the result is measured on.
+    Each image is held out in exactly one fold. The validation images of a fold are split from the rest: with the
+    held-out ones, as in the study, the best epoch would be chosen by the images that the result is measured on.
 
     Args:
-        images: at least ``count`` of every class that is present.
+        images: at least ``count`` of every class that they have.
         count: how many folds, 2 or more.
-        val_fraction: share of the images outside the held-out part that decide when to stop, above 0 and below 1.
+        val_fraction: share of the images outside the held-out part that are for validation, above 0 and below 1.
         seed: the same images and seed give the same folds.
 
     Raises:
@@ -82,42 +82,42 @@ def folds(images: Images, count: int, *, val_fraction: float, seed: int) -> list
 
     if count < 2:
         raise DataError(f"folds: found {count}, expected at least 2")
-    for label, present in enumerate(images.class_counts()):
-        if 0 < present < count:
+    for label, found in enumerate(images.class_counts()):
+        if 0 < found < count:
             raise DataError(
-                f"{count} folds of {len(images):,} images: found {present} of label {label}, expected at least "
+                f"{count} folds of {len(images):,} images: found {found} of label {label}, expected at least "
                 f"{count}, one for every fold"
             )
     if len(images) < count:
         raise DataError(f"{count} folds: found {len(images)} images, expected at least {count}")
     parts = StratifiedKFold(count, shuffle=True, random_state=seed).split(np.zeros(len(images)), images.labels)
-    dealt = []
+    assigned = []
     for number, (rest, held_out) in enumerate(parts, start=1):
         train, val = _split(images.labels, rest, val_fraction, seed)
-        dealt.append(Fold(number, *(positions.astype(np.int32) for positions in (train, val, held_out))))
-    return dealt
+        assigned.append(Fold(number, *(positions.astype(np.int32) for positions in (train, val, held_out))))
+    return assigned
 
 
 def _split(
     labels: NDArray[np.uint8], positions: NDArray[np.integer], val_fraction: float, seed: int
 ) -> tuple[NDArray[np.integer], NDArray[np.integer]]:
     """Splits positions at random into those of train and of val, with the same share of every class."""
-    # Imported here because workers, which never split, would each pay for it.
+    # Imported here: workers, which never split, do not need it.
     from sklearn.model_selection import train_test_split
 
     if not 0 < val_fraction < 1:
         raise DataError(f"val_fraction: found {val_fraction}, expected above 0 and below 1")
     counts = np.bincount(labels[positions], minlength=1).tolist()
-    present = sum(count > 0 for count in counts)
+    classes = sum(count > 0 for count in counts)
     if 1 in counts:
         raise DataError(
             f"split of {len(positions):,} images: found 1 image of label {counts.index(1)}, expected at least 2 of each"
         )
     val = int(np.ceil(val_fraction * len(positions)))
-    if not len(positions) or not present <= val <= len(positions) - present:
+    if not len(positions) or not classes <= val <= len(positions) - classes:
         raise DataError(
             f"split of {len(positions):,} images: found {len(positions) - val} for train and {val} for val, "
-            f"expected at least {present} in each, one for every class"
+            f"expected at least {classes} in each, one for every class"
         )
     train_positions, val_positions = train_test_split(
         positions, test_size=val_fraction, stratify=labels[positions], random_state=seed

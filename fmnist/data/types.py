@@ -1,4 +1,4 @@
-"""What a data set is, and the facts of the published one: names of classes and files, and sums."""
+"""Types of a data set, and the published one's classes, file names and checksums."""
 
 from __future__ import annotations
 

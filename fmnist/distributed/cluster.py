@@ -140,8 +140,7 @@ def connected() -> Iterator[Resources]:
                 include_dashboard=True if address == "local" else None,
             )
         except (ConnectionError, ray.exceptions.AuthenticationError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"RAY_ADDRESS={address}: cannot join a Ray cluster there: {reason}") from error
+            raise UserError(f"RAY_ADDRESS={address}: cannot join a Ray cluster there: {first_line(error)}") from error
         try:
             resources = _resources(started_here=address == "local")
             with held(resources):

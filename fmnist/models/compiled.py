@@ -13,7 +13,7 @@ import keras
 from keras import layers
 
 from fmnist.data import CLASSES, SIDE
-from fmnist.errors import UserError
+from fmnist.errors import UserError, first_line
 from fmnist.models import LOGITS, Loss, sparse_cross_entropy
 from fmnist.models.optimizers import fused
 
@@ -123,10 +123,9 @@ def _build(model: keras.Sequential) -> None:
     try:
         model.build((None, SIDE, SIDE, 1))
     except Exception as error:
-        reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"model {model.name!r}: found no keras.Input, and layers that do not take [n, {SIDE}, {SIDE}, 1] "
-            f"({reason}), expected a keras.Input"
+            f"({first_line(error)}), expected a keras.Input"
         ) from error
 
 

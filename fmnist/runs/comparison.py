@@ -1,4 +1,4 @@
-"""Two finished runs side by side: what they were told and what came out."""
+"""A comparison of two finished runs: settings and metrics."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
-from fmnist.errors import IntegrityError
+from fmnist.runs.documents import Names
 from fmnist.runs.folder import CONFIG, METRICS, RunFolder
 from fmnist.storage.store import Store
+from fmnist.training.evaluation import overlap
 
 Number = int | float
 
@@ -44,12 +43,12 @@ class Pairs:
 
 @dataclass(frozen=True)
 class RunComparison:
-    """What two runs share and where they differ.
+    """The values of two runs, by name.
 
     Attributes:
         a: id of the first run.
         b: id of the second.
-        facts: what each of them is, by name: job, model, precision, finished; None where a run does not say.
+        facts: job, model, precision and finishing time by name; None where a run has none.
         settings: of ``config.yaml``, those within others with dots, such as ``hyperparameters.units``; the run's id is
             left out. Within a setting that both runs have, what one lacks is None.
         metrics: the numbers of ``metrics.json``, with dots, such as ``test.accuracy``. Lists are left out.
@@ -65,7 +64,10 @@ class RunComparison:
     def test_accuracy_intervals_overlap(self) -> bool | None:
         """Whether the 95 % intervals of the test accuracies have a value in common; None if a run has none."""
         low, high = (self.metrics.shared.get(name) for name in TEST_ACCURACY_INTERVAL)
-        return low[0] <= high[1] and low[1] <= high[0] if low and high else None
+        if not (low and high):
+            return None
+        a, b = ({"accuracy_low": low[run], "accuracy_high": high[run]} for run in (0, 1))
+        return overlap(a, b)
 
 
 def compare_runs(store: Store, a: str, b: str) -> RunComparison:
@@ -78,51 +80,53 @@ def compare_runs(store: Store, a: str, b: str) -> RunComparison:
     """
     runs = [RunFolder(store, run_id) for run_id in (a, b)]
     jobs = [run.manifest().job for run in runs]
-    metrics = [_named(run, METRICS, run.get_json(METRICS)) for run in runs]
-    in_metrics = {name: (metrics[0].get(name), metrics[1].get(name)) for name in ("model", "precision", "finished")}
+    metrics = [run.get_record(METRICS, Names) for run in runs]
+    facts = {name: (_fact(metrics[0], name), _fact(metrics[1], name)) for name in ("model", "precision", "finished")}
     return RunComparison(
         a=a,
         b=b,
-        facts={"job": (jobs[0], jobs[1]), **in_metrics},
+        facts={"job": (jobs[0], jobs[1]), **facts},
         settings=_pair_settings(*(_settings(run) for run in runs)),
         metrics=Pairs.of(*(dict(_numbers(each)) for each in metrics)),
     )
 
 
-def _settings(run: RunFolder) -> dict[str, Any]:
-    try:
-        settings = yaml.safe_load(run.get_bytes(CONFIG))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise IntegrityError(f"{run.location}/{CONFIG}: damaged, not YAML") from error
-    return {name: value for name, value in _named(run, CONFIG, settings).items() if name != "run_id"}
+def _fact(metrics: Names, name: str) -> str | None:
+    value = metrics.get(name)
+    return value if isinstance(value, str) else None
 
 
-def _named(run: RunFolder, path: str, content: Any) -> dict[str, Any]:
-    if not isinstance(content, dict):
-        raise IntegrityError(f"{run.location}/{path}: damaged, expected names with values")
-    return content
+def _settings(run: RunFolder) -> Names:
+    return {name: value for name, value in run.get_yaml(CONFIG, Names).items() if name != "run_id"}
 
 
 def _pair_settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> Pairs:
     whole = Pairs.of(a, b)
-    leaves = (leaf for name, (of_a, of_b) in whole.shared.items() for leaf in _leaves(name, of_a, of_b))
-    return Pairs({name: (of_a, of_b) for name, of_a, of_b in leaves}, whole.only_a, whole.only_b)
+    pairs = (pair for name, (of_a, of_b) in whole.shared.items() for pair in _setting_pairs(name, of_a, of_b))
+    return Pairs({name: (of_a, of_b) for name, of_a, of_b in pairs}, whole.only_a, whole.only_b)
 
 
-def _leaves(name: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
+def _setting_pairs(name: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
     """Yields the values within a setting of both runs, with dots; the setting itself if it has none within."""
     if {type(a), type(b)} in ({dict}, {dict, type(None)}):
         a, b = a or {}, b or {}
         for key in a | b:
-            yield from _leaves(f"{name}.{key}", a.get(key), b.get(key))
+            yield from _setting_pairs(f"{name}.{key}", a.get(key), b.get(key))
     else:
         yield name, a, b
 
 
-def _numbers(metrics: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Number]]:
-    for name, value in metrics.items():
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the values that have no names within, such as numbers and lists; the names of inner ones with dots."""
+    for name, value in values.items():
         if isinstance(value, dict):
-            yield from _numbers(value, f"{prefix}{name}.")
-        # True is an int for Python, and a difference of two of them says nothing.
-        elif isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
             yield f"{prefix}{name}", value
+
+
+def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, Number]]:
+    for name, value in leaves(values):
+        # True is an int for Python, and a difference of two of them says nothing.
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            yield name, value

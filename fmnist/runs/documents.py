@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from fmnist.errors import IntegrityError
+from fmnist.errors import IntegrityError, printable
 
 Record = TypeVar("Record")
 
-# A report of a search over a thousand trials has some hundred kilobytes.
-LARGEST_DOCUMENT = 16 * 2**20
+# The metrics of a search over a thousand trials have some hundred kilobytes, the manifest of ten thousand files two
+# megabytes. PyYAML reads a megabyte in some seconds.
+LARGEST_JSON = 16 * 2**20
+LARGEST_YAML = 2**20
+# What reads a document later may recurse.
+DEEPEST = 50
+LARGEST_INTEGER = 2**63
 
 
 def parse_json(content: bytes, record: type[Record], where: str) -> Record:
@@ -25,50 +31,87 @@ def parse_json(content: bytes, record: type[Record], where: str) -> Record:
         where: the file, for messages.
 
     Raises:
-        IntegrityError: if the document is too large, not JSON, or not such a record.
+        IntegrityError: if the document is too large, not JSON, nested too deeply, has a number that is not finite or an
+            integer of more than 64 bits, or is not such a record.
     """
-    _check_size(content, where)
+    check_size(len(content), LARGEST_JSON, where)
     try:
-        value = json.loads(content)
+        value = json.loads(content, parse_int=_integer, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
-        raise IntegrityError(f"{where}: damaged, not JSON ({error})") from error
+        raise IntegrityError(f"{where}: damaged, not JSON ({printable(str(error))})") from error
     return to_record(value, record, where)
 
 
-def parse_yaml(content: bytes, where: str) -> dict[str, Any]:
-    """Returns a YAML document of names with values.
-
-    Args:
-        content: of the file.
-        where: the file, for messages.
-
-    Raises:
-        IntegrityError: if the document is too large, not YAML, has aliases, or is anything but names with values.
-    """
-    _check_size(content, where)
+def parse_yaml(content: bytes, record: type[Record], where: str) -> Record:
+    """Returns a YAML document as a record; arguments and errors as in `parse_json`, and aliases are refused."""
+    check_size(len(content), LARGEST_YAML, where)
     try:
         text = content.decode()
-        # A few aliases of aliases make a document of any size.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise IntegrityError(f"{where}: damaged, found an alias, expected values only")
+        _check_events(text, where)
         value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+    # PyYAML lets errors of its own code through, such as an IndexError or an AttributeError.
+    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
         raise IntegrityError(f"{where}: damaged, not YAML") from error
-    return to_record(value, dict[str, Any], where)
+    return to_record(value, record, where)
 
 
-def _check_size(content: bytes, where: str) -> None:
-    if len(content) > LARGEST_DOCUMENT:
-        raise IntegrityError(f"{where}: found {len(content):,} bytes, expected at most {LARGEST_DOCUMENT:,}")
-
-
-def to_record(value: Any, record: Any, where: str) -> Any:
-    """Returns a value of JSON's types as a record; takes what `parse_json` takes and raises the same error."""
+def to_record(value: Any, record: type[Record], where: str) -> Record:
+    """Returns a value of JSON's types as a record; arguments and errors as in `parse_json`."""
+    _check_depth(value, where)
     try:
         return TypeAdapter(record).validate_python(value)
-    except (ValidationError, RecursionError) as error:
-        if isinstance(error, RecursionError):
-            raise IntegrityError(f"{where}: damaged, its values are nested too deeply") from error
+    except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise IntegrityError(f"{where}: damaged, {place + ': ' if place else ''}{first['msg'].lower()}") from error
+        reason = f"{place}: {first['msg'].lower()}" if place else first["msg"].lower()
+        raise IntegrityError(f"{where}: damaged, {printable(reason)[:300]}") from error
+
+
+def check_size(size: int, largest: int, where: str) -> None:
+    """Refuses a document of too many bytes.
+
+    Raises:
+        IntegrityError: if ``size`` is above ``largest``.
+    """
+    if size > largest:
+        raise IntegrityError(f"{where}: damaged, found {size:,} bytes, expected at most {largest:,}")
+
+
+def _check_events(text: str, where: str) -> None:
+    """Refuses YAML that takes PyYAML long: a few aliases of aliases are a document of any size, and the time that it
+    takes for nested lists grows with the square of their depth."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            raise IntegrityError(f"{where}: damaged, nested more than {DEEPEST} deep")
+        if isinstance(event, yaml.AliasEvent):
+            raise IntegrityError(f"{where}: damaged, found an alias, expected values only")
+
+
+def _check_depth(value: Any, where: str) -> None:
+    level = [value]
+    for _ in range(DEEPEST):
+        containers = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, (dict, list))]
+        level = [inner for container in containers for inner in container]
+        if not level:
+            return
+    raise IntegrityError(f"{where}: damaged, nested more than {DEEPEST} deep")
+
+
+def _integer(text: str) -> int:
+    value = int(text) if len(text) < 30 else LARGEST_INTEGER
+    if abs(value) >= LARGEST_INTEGER:
+        raise ValueError(f"found {text[:30]}, expected an integer of 64 bits")
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"found {text[:30]}, expected a finite number")
+    return value
+
+
+Names = dict[str, JsonValue]
+"""The record of a document of any names with values."""

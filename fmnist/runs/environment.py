@@ -1,4 +1,4 @@
-"""What a run ran on, for ``environment.json``: enough to explain a number, nothing that names a person or a host."""
+"""Description of the machine for ``environment.json``: versions and hardware, no names of users or hosts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run's folder in the artifact store: what its files are called, when it is finished, and whether it is intact."""
+"""A run's folder in the artifact store: the names of its files, and whether it is finished and intact."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from pydantic import JsonValue
+
 from fmnist.errors import FmnistError, IntegrityError, RunError, StoreError
+from fmnist.runs import documents
+from fmnist.runs.documents import Record
 from fmnist.runs.manifest import Manifest, ManifestFile, sha256_of
 from fmnist.runs.run_id import check_run_id
 from fmnist.storage.store import PART_SUFFIX, MissingKeyError, Store, check_key
@@ -63,7 +67,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Pulled:
-    """What a pull did: files and bytes fetched, files that were there already."""
+    """The result of a pull: files and bytes fetched, files that were there already."""
 
     fetched: int
     bytes: int
@@ -73,7 +77,7 @@ class Pulled:
 class RunFolder:
     """One run's folder ``<store>/<run_id>/``. Paths of files are relative to it (``plots/loss.png``).
 
-    A run is finished when its manifest is there, which is written last; so one whose process died is unfinished.
+    A run is finished when it has a manifest, which is written last. A run whose process died is unfinished.
 
     Raises:
         RunError: if ``run_id`` cannot name a run.
@@ -90,7 +94,7 @@ class RunFolder:
         return f"{self.store.location}/{self.run_id}"
 
     def state(self) -> State:
-        """Whether there is a manifest, something but no manifest, or nothing. Asks the store each time."""
+        """Returns ``finished`` if there is a manifest, ``unfinished`` if there are files only. Asks the store."""
         if self.exists(MANIFEST):
             return "finished"
         return "unfinished" if any(True for _ in self.store.entries(self.run_id)) else "absent"
@@ -137,17 +141,21 @@ class RunFolder:
         return self.store.get_bytes(self._key(path))
 
     def get_json(self, path: str) -> Any:
-        """Returns the value in a JSON file.
+        """Returns the value in a JSON file; errors as in `get_record`."""
+        return self.get_record(path, JsonValue)  # type: ignore[arg-type]
+
+    def get_record(self, path: str, record: type[Record]) -> Record:
+        """Returns a JSON file as a record.
 
         Raises:
             MissingKeyError: if there is no such file.
-            IntegrityError: if it is not JSON.
+            IntegrityError: if it is not JSON, or not such a record.
         """
-        content = self.get_bytes(path)
-        try:
-            return json.loads(content)
-        except ValueError as error:
-            raise IntegrityError(f"{self.location}/{path}: damaged, not JSON ({error})") from error
+        return documents.parse_json(self._document(path, documents.LARGEST_JSON), record, f"{self.location}/{path}")
+
+    def get_yaml(self, path: str, record: type[Record]) -> Record:
+        """Returns a YAML file as a record; errors as in `get_record`."""
+        return documents.parse_yaml(self._document(path, documents.LARGEST_YAML), record, f"{self.location}/{path}")
 
     def exists(self, path: str) -> bool:
         """Whether the run has a file."""
@@ -168,10 +176,10 @@ class RunFolder:
 
         Args:
             job: that the run is of.
-            without: files and folders that are no part of the finished run, and about to be deleted.
+            without: files and folders that do not belong to the finished run, and are about to be deleted.
 
-        The sums are those of what this object was given to write. A file that is only in the store, such as a
-        checkpoint, or that an earlier process wrote, is read back.
+        The sums are those of the content that this object wrote. A file that another process wrote, such as a
+        checkpoint, is read back.
 
         Raises:
             IntegrityError: if a file that was written here is gone or has another size.
@@ -200,7 +208,7 @@ class RunFolder:
             IntegrityError: if the manifest is damaged.
         """
         try:
-            return Manifest.parse(self.get_bytes(MANIFEST), f"{self.location}/{MANIFEST}")
+            return Manifest.parse(self._document(MANIFEST, documents.LARGEST_JSON), f"{self.location}/{MANIFEST}")
         except MissingKeyError:
             if self.state() == "absent":
                 raise RunError(f"{self.location}: no such run") from None
@@ -230,9 +238,9 @@ class RunFolder:
     def pull(self, destination: Path, progress: Callable[[ManifestFile, bool], None] | None = None) -> Pulled:
         """Copies a finished run to a local folder, which becomes its run folder.
 
-        Files that are there already with the right content are kept, so a pull that was cut goes on where it was. A
-        file gets its name only after its sha256 was found right, and the manifest comes last. Two pulls at once into
-        one folder disturb each other.
+        Files that are there already with the right content are kept, so an interrupted pull continues. A file gets its
+        name only after its sha256 was checked, and the manifest is written last. Two concurrent pulls into one folder
+        disturb each other.
 
         Args:
             destination: the folder; created if needed. Other files in it stay.
@@ -251,11 +259,11 @@ class RunFolder:
         return Pulled(len(sizes), sum(sizes), len(fetched) - len(sizes))
 
     def reopen(self) -> None:
-        """Makes a finished run unfinished, to go on with it."""
+        """Makes a finished run unfinished, to continue it."""
         self.store.delete(self._key(MANIFEST))
 
     def remove(self) -> None:
-        """Deletes the run, its manifest first: one that is cut here is unfinished, not a finished one with holes."""
+        """Deletes the run, its manifest first: if interrupted, it leaves an unfinished run, not a damaged one."""
         self.reopen()
         self.store.delete_folder(self.run_id)
         self._written.clear()
@@ -282,6 +290,11 @@ class RunFolder:
             progress(file, fetch)
         return fetch
 
+    def _document(self, path: str, largest: int) -> bytes:
+        # Its size first: a document is read into memory.
+        documents.check_size(self.store.size(self._key(path)) or 0, largest, f"{self.location}/{path}")
+        return self.get_bytes(path)
+
     def _sha256(self, path: str) -> str:
         with tempfile.TemporaryDirectory() as folder:
             self.get_file(path, Path(folder, "file"))
@@ -293,7 +306,7 @@ class RunFolder:
 
 @contextmanager
 def _staging(destination: Path) -> Iterator[Path]:
-    """Yields an empty folder on the destination's disk; what a killed pull left in it is removed."""
+    """Yields an empty folder on the destination's disk; files of a killed pull are removed."""
     staging = destination / f"pull{PART_SUFFIX}"
     try:
         shutil.rmtree(staging, ignore_errors=True)

@@ -5,59 +5,75 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-import yaml
-
+from fmnist import data
 from fmnist.config import JobConfig
 from fmnist.console import plain_console
 from fmnist.errors import RunError
 from fmnist.options import settings_yaml
-from fmnist.runs import CONFIG, DATA, ENVIRONMENT, RunFolder, new_run_id
+from fmnist.runs.documents import Names
 from fmnist.runs.environment import describe_environment
+from fmnist.runs.folder import CONFIG, DATA, ENVIRONMENT, RunFolder
+from fmnist.runs.run_id import new_run_id
 from fmnist.storage import open_store
 
 
 def open_run(job: str, config: JobConfig) -> RunFolder:
-    """Finds the folder of a run, without writing into it.
+    """Finds the folder of a run, without writing into it, after `check_run`.
 
-    An unfinished run of the same id and settings is resumed, so the same command after a crash goes on where it was,
-    with ``overwrite`` too.
+    An unfinished run of the same id and settings is resumed, with ``overwrite`` too, so the same command continues
+    after a crash.
+    """
+    run = check_run(job, config)
+    if is_done(run, config):
+        note = f"run {run.run_id} in {run.store.location}: finished already, nothing to do"
+        plain_console().print(note, markup=False)
+    return run
+
+
+def check_run(job: str, config: JobConfig) -> RunFolder:
+    """Checks what can be checked before anything heavy is imported or started: store, run id and data source.
 
     Args:
         job: name of the job, for the id of a new run.
         config: the job's settings.
 
+    Returns:
+        The run's folder.
+
     Raises:
-        StoreError: if the artifact store cannot be used.
-        RunError: if the id is taken by one of other settings and ``overwrite`` is off, or by a finished one and
+        StoreError: if the artifact store cannot be written.
+        RunError: if the id is that of a run of other settings and ``overwrite`` is off, or of a finished one and
             ``skip_finished`` is off too.
+        DataError: if there is no data where the settings say, unless the run is finished already.
     """
     if config.overwrite and config.skip_finished:
         raise RunError("overwrite, skip_finished: found both, expected one of them at most")
     store = open_store(config.artifacts)
     store.check()
     run = RunFolder(store, config.run_id or new_run_id(job))
-    conflict = changed_setting(run, config) if is_done(run, config) else _conflict(run, config)
+    done = is_done(run, config)
+    conflict = changed_setting(run, config) if done else _conflict(run, config)
     if conflict and not config.overwrite:
         raise RunError(f"run {run.run_id} in {store.location}: {conflict}; take another --run-id, or --overwrite")
-    if is_done(run, config):
-        plain_console().print(f"run {run.run_id} in {store.location}: finished already, nothing to do", markup=False)
+    if not done:
+        data.check_source(config.data)
     return run
 
 
 def is_done(run: RunFolder, config: JobConfig) -> bool:
-    """Whether there is nothing to do, because the run has finished and ``skip_finished`` lets it be."""
+    """Whether there is nothing to do: the run has finished and ``skip_finished`` is set."""
     return config.skip_finished and run.state() == "finished"
 
 
 def goes_on(run: RunFolder, config: JobConfig) -> bool:
-    """Whether a job with this configuration goes on from what the run's folder has, once it has begun."""
+    """Whether a job with this configuration resumes the run in this folder."""
     return run.state() == "unfinished" and _conflict(run, config) is None
 
 
 def begin_run(run: RunFolder, config: JobConfig, data_summary: dict[str, Any]) -> dict[str, Any]:
-    """Writes what is known before the work begins; returns the environment it wrote.
+    """Writes settings, data summary and environment of a run that starts; returns the environment.
 
-    What has to be overwritten is removed only here: the images have been read and the cluster has what the job takes.
+    A run to be overwritten is removed only here, after the images were read and the cluster's resources were checked.
     """
     if _conflict(run, config):
         run.remove()
@@ -69,14 +85,14 @@ def begin_run(run: RunFolder, config: JobConfig, data_summary: dict[str, Any]) -
 
 
 def _conflict(run: RunFolder, config: JobConfig) -> str | None:
-    """Says why a job with this configuration cannot go on in the run's folder; None if it can."""
+    """Returns why a job with this configuration cannot resume the run in this folder; None if it can."""
     return "finished already" if run.state() == "finished" else changed_setting(run, config)
 
 
 def changed_setting(run: RunFolder, config: JobConfig) -> str | None:
     """Names the first setting that a job's numbers depend on and that differs from the run's; None if none does."""
     if run.exists(CONFIG):
-        before = yaml.safe_load(run.get_bytes(CONFIG))
+        before = run.get_yaml(CONFIG, Names)
         for name, now in asdict(config).items():
             if name in config.fixed_settings() and before.get(name) != now:
                 return f"started with {name} {before.get(name)}, found {now}"

@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Annotated
+
+from pydantic import Field, FiniteFloat
 
 from fmnist.errors import IntegrityError, RunError
-from fmnist.runs.folder import CHECKPOINTS, CONFIG, MANIFEST, METRICS, RunFolder
+from fmnist.runs.folder import CHECKPOINTS, CONFIG, METRICS, RunFolder
 from fmnist.runs.run_id import check_run_id
 from fmnist.storage.store import MissingKeyError, Store
 
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a list of runs shows.
+    """One row of a list of runs.
 
     Attributes:
         job: ``train``, ``tune``, …; None while it is not known.
         status: ``finished``, ``unfinished``, or ``damaged`` where the manifest or the metrics cannot be read.
         test_accuracy: from 0 to 1; None where the run has none.
         finished: UTC time such as ``2026-11-23T18:45:00Z``, or None.
-        seconds: what the whole run took, or None.
-        held_out_accuracy: of a cross-validation, which leaves the test images alone: the mean over its folds, or None.
+        seconds: wall time of the whole run, or None.
+        held_out_accuracy: mean over the folds of a cross-validation, which does not use the test images; or None.
+        problem: why a run is damaged, one line.
     """
 
     run_id: str
@@ -32,6 +35,25 @@ class RunSummary:
     finished: str | None = None
     seconds: float | None = None
     held_out_accuracy: float | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class _Accuracy:
+    accuracy: Annotated[float, Field(ge=0, le=1)]
+
+
+@dataclass(frozen=True)
+class _Seconds:
+    total: FiniteFloat
+
+
+@dataclass(frozen=True)
+class _Metrics:
+    finished: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$")]
+    seconds: _Seconds
+    test: _Accuracy | None = None
+    held_out: _Accuracy | None = None
 
 
 def list_runs(store: Store) -> list[RunSummary]:
@@ -57,28 +79,22 @@ def _is_run_id(name: str) -> bool:
 
 def _summarise(run: RunFolder) -> RunSummary | None:
     """Returns None for a folder that is not a run's."""
-    if not run.exists(MANIFEST):
-        is_run = run.exists(CONFIG) or any(True for _ in run.store.entries(f"{run.run_id}/{CHECKPOINTS}"))
-        return RunSummary(run.run_id, None, "unfinished") if is_run else None
+    summary = RunSummary(run.run_id, None, "finished")
     try:
-        job = run.manifest().job
-        try:
-            metrics = run.get_json(METRICS)
-        except MissingKeyError:
-            metrics = {}
-        return RunSummary(
-            run.run_id,
-            job,
-            "finished",
-            test_accuracy=_number(metrics, "test", "accuracy"),
-            finished=metrics.get("finished"),
-            seconds=_number(metrics, "seconds", "total"),
-            held_out_accuracy=_number(metrics, "held_out", "accuracy"),
-        )
-    except (IntegrityError, AttributeError):
-        return RunSummary(run.run_id, None, "damaged")
-
-
-def _number(metrics: dict[str, Any], group: str, name: str) -> float | None:
-    value = metrics.get(group, {}).get(name)
-    return float(value) if isinstance(value, (int, float)) else None
+        manifest = run.manifest()
+        summary = replace(summary, job=manifest.job)
+        if all(file.path != METRICS for file in manifest.files):
+            return summary
+        metrics = run.get_record(METRICS, _Metrics)
+    except RunError:
+        is_run = run.exists(CONFIG) or any(True for _ in run.store.entries(f"{run.run_id}/{CHECKPOINTS}"))
+        return replace(summary, status="unfinished") if is_run else None
+    except (IntegrityError, MissingKeyError) as error:
+        return replace(summary, status="damaged", problem=str(error).removeprefix(f"{run.location}/"))
+    return replace(
+        summary,
+        test_accuracy=metrics.test and metrics.test.accuracy,
+        finished=metrics.finished,
+        seconds=metrics.seconds.total,
+        held_out_accuracy=metrics.held_out and metrics.held_out.accuracy,
+    )

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from fmnist.errors import IntegrityError, StoreError
+from fmnist.runs.documents import parse_json
 from fmnist.storage.store import check_key
 
 SCHEMA = 1
@@ -52,20 +53,24 @@ class Manifest:
             IntegrityError: if it is not JSON, misses a field, has a path that leads out of the run folder, or was
                 written by a later version.
         """
+        schema = parse_json(text, _Schema, where).schema
+        if schema != SCHEMA:
+            raise IntegrityError(f"{where}: schema {schema}, this version reads schema {SCHEMA}")
+        manifest = parse_json(text, cls, where)
         try:
-            fields = json.loads(text)
-            if fields["schema"] != SCHEMA:
-                raise IntegrityError(f"{where}: schema {fields['schema']}, this version reads schema {SCHEMA}")
-            files = tuple(
-                ManifestFile(check_key(file["path"]), int(file["size"]), str(file["sha256"]))
-                for file in fields["files"]
-            )
-            return cls(str(fields["run_id"]), str(fields["job"]), str(fields["created"]), files)
-        except (ValueError, KeyError, TypeError, AttributeError, StoreError) as error:
-            raise IntegrityError(f"{where}: damaged manifest ({type(error).__name__}: {error})") from error
+            for file in manifest.files:
+                check_key(file.path)
+        except StoreError as error:
+            raise IntegrityError(f"{where}: damaged, {error}") from error
+        return manifest
 
     def to_json(self) -> bytes:
         return (json.dumps(asdict(self), indent=1) + "\n").encode()
+
+
+@dataclass(frozen=True)
+class _Schema:
+    schema: int
 
 
 def sha256_of(path: Path) -> str:

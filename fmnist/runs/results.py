@@ -1,4 +1,4 @@
-"""What a job leaves in its run folder when it ends: typed metrics, and the files, written in one order."""
+"""The results of a job: typed metrics, and the files of a finished run, written in one order."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fmnist.errors import first_line
-from fmnist.runs.documents import parse_json
 from fmnist.runs.folder import ENVIRONMENT, METRICS, PLOTS, PREDICTIONS, REPORT, RunFolder
 from fmnist.training.evaluation import Evaluation
 
@@ -117,9 +116,9 @@ def write_results(run: RunFolder, results: Results) -> None:
 
 
 def finish_run(run: RunFolder, results: Results, lines: Sequence[str], note: Callable[[str], None]) -> None:
-    """Writes the manifest, says where the results are, and deletes what only a resumption needs.
+    """Writes the manifest, prints where the results are, and deletes the temporary files.
 
-    With the manifest the run is finished. What fails afterwards is one line on standard error and no error of the job.
+    With the manifest the run is finished. A failure afterwards is one line on standard error and no error of the job.
 
     Args:
         results: as they were written.
@@ -151,4 +150,4 @@ def read_metrics(run: RunFolder, record: type[AnyMetrics]) -> AnyMetrics:
         MissingKeyError: if there are none.
         IntegrityError: if they are not such a record.
     """
-    return parse_json(run.get_bytes(METRICS), record, f"{run.location}/{METRICS}")
+    return run.get_record(METRICS, record)

@@ -1,7 +1,7 @@
-"""A store as the file system that Ray Train writes checkpoints to.
+"""A store as a pyarrow file system, for the checkpoints of Ray Train.
 
-pyarrow's own S3 file system is no choice here: sent to another process it loses its retry strategy, and Ray's
-controller writes its snapshot without retrying, so an outage of seconds would end the run.
+pyarrow's own S3 file system loses its retry strategy when it is sent to another process, and Ray's controller writes
+its snapshot without retrying, so an outage of seconds would end the run.
 """
 
 from __future__ import annotations

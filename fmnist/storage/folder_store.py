@@ -124,9 +124,9 @@ class FolderStore:
 
 @contextlib.contextmanager
 def complete_file(target: Path) -> Iterator[Path]:
-    """Yields a path to write to, beside ``target``, and puts it in target's place when the block ends without an error.
+    """Writes a local file atomically: yields a path to write to, which replaces ``target`` if the block succeeds.
 
-    The content is on the disk before the name is: after a power cut there is the old file or the new one.
+    The content is flushed to the disk before it is renamed: after a power failure there is the old file or the new one.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{secrets.token_hex(8)}{PART_SUFFIX}")

@@ -1,4 +1,4 @@
-"""How S3 is reached: one place for the client's settings and for the reading of ``s3://`` addresses.
+"""Access to S3: the client's settings, and ``s3://`` addresses.
 
 Credentials, endpoint and region come from the environment as everywhere (``AWS_ACCESS_KEY_ID``,
 ``AWS_SECRET_ACCESS_KEY``, ``AWS_ENDPOINT_URL``, ``AWS_REGION``), from AWS' files, or from a pod's role. They are never
@@ -18,8 +18,8 @@ from fmnist.errors import StoreError
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# The waits of thirty attempts add up to between one and two minutes: a restarted S3 pod does not cost the epoch that
-# was being saved. Two quick ones answer "is it there at all" within ten seconds.
+# The waits of thirty attempts add up to between one and two minutes, which outlasts the restart of an S3 pod. Two quick
+# attempts find a wrong address within ten seconds.
 PATIENT_ATTEMPTS = 30
 QUICK_ATTEMPTS = 2
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.2, 5.0
@@ -51,7 +51,7 @@ def client(attempts: int = PATIENT_ATTEMPTS) -> S3Client:
     """Returns this process' S3 client, shared by all threads.
 
     Args:
-        attempts: how often a request is tried before its error is raised: ``PATIENT_ATTEMPTS`` or ``QUICK_ATTEMPTS``.
+        attempts: number of tries before an error is raised: ``PATIENT_ATTEMPTS`` or ``QUICK_ATTEMPTS``.
 
     Raises:
         StoreError: if ``AWS_ENDPOINT_URL`` is set to something else than an address.
@@ -76,8 +76,8 @@ def client(attempts: int = PATIENT_ATTEMPTS) -> S3Client:
         ),
     )
 
-    # botocore's own retries do not outlast a restart: their waits begin at 50 ms, and a quota shared by all threads of
-    # the process ends after 35 of them, which four parts of one upload use up in seconds.
+    # botocore's own retries do not outlast a restart: their waits begin at 50 ms, and all threads of the process share
+    # a quota of 35, which four parts of one upload use up in seconds.
     def wait_before_retry(**event: Any) -> Any:
         if event["attempts"] < attempts and _is_transient(event["response"], event["caught_exception"]):
             longest = min(_SHORTEST_WAIT * 2 ** (event["attempts"] - 1), _LONGEST_WAIT)
@@ -91,7 +91,7 @@ def client(attempts: int = PATIENT_ATTEMPTS) -> S3Client:
 def versions(bucket: str, prefix: str) -> dict[str, str]:
     """Returns the names directly under a prefix, each with a text that changes with its content.
 
-    An address that is wrong is told at once, not after a minute of retries.
+    A wrong address is an error at once, not after a minute of retries.
 
     Raises:
         BotoCoreError, ClientError: if S3 cannot be reached or refuses.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from boto3.s3.transfer import TransferConfig
     from mypy_boto3_s3 import S3Client
 
-# A name for the person in front of the error; every other code is shown as the server sent it.
+# Readable causes; every other code is shown as the server sent it.
 _CAUSES = {
     "NoSuchBucket": "no such bucket",
     "AccessDenied": "access denied",
@@ -44,9 +44,9 @@ _CAUSES = {
 class S3Store:
     """Keeps each key under ``prefix/`` in a bucket. See ``Store`` for the methods.
 
-    Holds names only, so it can be sent to other processes: the connection and the credentials are those of the process
-    that uses it. Transient failures are retried for at least a minute (``fmnist.storage.s3.client``). Uploads carry a
-    CRC32 that the server compares with what it received.
+    Has names only, so it can be sent to other processes: each process uses its own connection and credentials.
+    Transient failures are retried for at least a minute (``fmnist.storage.s3.client``). Uploads carry a CRC32 that the
+    server compares with what it received.
     """
 
     bucket: str
@@ -132,6 +132,14 @@ class S3Store:
         with self._failing("cannot be deleted", prefix):
             self._abort_uploads(s3.client(), prefix)
 
+    def versions(self) -> dict[str, str]:
+        """Returns the names of the files directly in the store, each with a text that changes with its content.
+
+        A wrong address is an error at once, not after a minute of retries.
+        """
+        with self._failing("cannot be read"):
+            return s3.versions(self.bucket, self._folder(""))
+
     def _delete(self, prefix: str, names: list[str]) -> None:
         with self._failing("cannot be deleted", prefix):
             answer = s3.client().delete_objects(
@@ -142,7 +150,7 @@ class S3Store:
             raise StoreError(f"s3://{self.bucket}/{error.get('Key')}: cannot be deleted: {_CAUSES.get(code, code)}")
 
     def _abort_uploads(self, client: S3Client, prefix: str) -> None:
-        # What a killed process had uploaded of a large file is listed nowhere, and paid for.
+        # Uploaded parts of a killed process are not listed, but are paid for.
         pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=self._folder(prefix))
         with contextlib.suppress(client.exceptions.ClientError):
             for page in pages:

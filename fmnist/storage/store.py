@@ -1,7 +1,7 @@
 """Where artifacts live: a folder or a bucket, behind one small interface.
 
 A *key* is a relative path with forward slashes (``train-1/plots/loss.png``). A *prefix* is a folder of keys; ``""`` is
-the whole store. Folders are implied by keys. What a reader sees under a key is always one complete upload.
+the whole store. Folders are implied by keys. A reader always gets one complete upload.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Protocol
 
 from fmnist.errors import StoreError
 
-# Names that end so are uploads or downloads under way: no store lists them, and no key has such a part.
+# Ending of unfinished uploads and downloads: no store lists them, and no key has such a part.
 PART_SUFFIX = ".fmnist-part"
 
 
@@ -31,7 +31,7 @@ class Entry:
 
 
 class Store(Protocol):
-    """What both stores do. Every method may raise ``StoreError``, in one line that names the location and the cause."""
+    """The interface of both stores. Every method may raise ``StoreError``: one line with the location and the cause."""
 
     @property
     def location(self) -> str:
@@ -68,7 +68,7 @@ class Store(Protocol):
         """Returns a file's size in bytes, or None if there is no such key."""
 
     def exists(self, key: str) -> bool:
-        """Tells whether a file is stored under exactly this key."""
+        """Whether a file is stored under exactly this key."""
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         """Yields every file under a folder, at any depth; their keys begin with ``prefix``. No order is promised."""
@@ -77,14 +77,14 @@ class Store(Protocol):
         """Returns the names of the folders directly under a folder, sorted; some may have become empty just now."""
 
     def delete(self, key: str) -> None:
-        """Deletes a file; that it is gone already is no error."""
+        """Deletes a file, if it is there."""
 
     def delete_folder(self, prefix: str) -> None:
-        """Deletes every file under a folder; that there is none is no error."""
+        """Deletes every file under a folder, if there are any."""
 
 
 def open_store(location: str | Path) -> Store:
-    """Returns the store at ``s3://bucket/prefix``, or else in the folder of that path. Reaches for nothing yet.
+    """Returns the store at ``s3://bucket/prefix``, or else in the folder of that path, without accessing it.
 
     Raises:
         StoreError: if the address is neither, or carries credentials.

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from fmnist.console import quiet_libraries
-from fmnist.errors import RunError
+from fmnist.errors import RunError, first_line
 
 with quiet_libraries():
     import keras
@@ -26,8 +26,7 @@ def load_model(path: Path) -> keras.Model:
     try:
         return keras.saving.load_model(path, compile=False)
     except (ValueError, OSError, KeyError) as error:
-        reason = str(error).splitlines()[0]
-        raise RunError(f"{path.name}: not a Keras model that this version can load ({reason})") from error
+        raise RunError(f"{path.name}: not a Keras model that this version can load ({first_line(error)})") from error
 
 
 def probabilities(model: keras.Model, pixels: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The command line as a person uses it: what it says when something is wrong, and what it never does."""
+"""The command line: its messages for wrong input, and what it never imports."""
 
 from __future__ import annotations
 
@@ -25,6 +25,27 @@ def test_help_imports_nothing_heavy() -> None:
     assert shown.stdout.splitlines()[-1] == "[]"
     for command in cli.COMMANDS:
         assert command in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["train", "--data", "/no/such/folder", "--artifacts", "unused"], "/no/such/folder: no such file or folder"),
+        (["pipeline", "--data", "/no/such/folder", "--artifacts", "unused"], "/no/such/folder: no such file or folder"),
+        (["train", "--artifacts", "file"], "file: cannot be written"),
+        (["train", "--artifacts", "unused", "--run-id", "a/b"], "a/b"),
+    ],
+)
+def test_data_store_and_run_id_are_checked_before_anything_heavy_is_imported(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    heavy = {"ray", "keras", "tensorflow"}
+    code = f"import sys; from fmnist import cli; print(cli.main({arguments}), sorted(set(sys.modules) & {heavy}))"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
+
+    assert ended.stdout == "2 []\n", ended.stderr
+    assert message in ended.stderr and len(ended.stderr.splitlines()) == 1
 
 
 @pytest.mark.parametrize(

@@ -118,8 +118,8 @@ def test_list_and_show_know_the_pipeline_and_its_stages(pipeline: Pipeline) -> N
     shown = command("runs", "show", "night", *store).stdout
 
     assert re.search(r"^night\tpipeline\tfinished\t-", listed, re.MULTILINE), listed
-    assert "crossval-lenet5: finished, run night-crossval-lenet5" in shown
-    assert "transfer-resnet152v2-sound: left out, --profile smoke" in shown
+    assert "name crossval-lenet5, job crossval, run_id night-crossval-lenet5, status finished," in shown
+    assert re.search(r"name transfer-resnet152v2-sound, .*, status left out, reason --profile smoke", shown), shown
 
 
 def test_finished_pipeline_is_refused_or_skipped(pipeline: Pipeline) -> None:

@@ -97,8 +97,8 @@ def test_the_saved_model_reproduces_what_the_run_recorded(trained: tuple[RunFold
     assert evaluated.returncode == 0, evaluated.stderr
     assert json.loads(evaluated.stdout)["accuracy"] == pytest.approx(run.get_json("metrics.json")["test"]["accuracy"])
     shown = command("runs", "show", "vgg", *store).stdout.splitlines()
-    assert shown[1].startswith("test accuracy 0.")
-    assert any("vgg16, frozen: test accuracy 0." in line for line in shown)
+    assert any(line.split()[:1] == ["test.accuracy"] for line in shown)
+    assert any("backbone vgg16, phase frozen, " in line and "test.accuracy 0." in line for line in shown)
 
 
 def test_killed_driver_and_cluster_cost_no_shard_and_at_most_one_epoch(

@@ -103,7 +103,9 @@ def test_run_is_shown_with_its_search(searched: tuple[RunFolder, list[str]]) -> 
 
     shown = command("runs", "show", "search", "--artifacts", run.store.location).stdout
 
-    assert re.search(r"^search: 10 trials, 0 failed, 30 epochs; best trial \d+ with val_accuracy 0\.", shown, re.M)
+    values = dict(re.findall(r"^  search\.(\w+) +(\S+)$", shown, re.M))
+    assert (values["trials"], values["failed"], values["epochs"]) == ("10", "0", "30")
+    assert values["winner"].isdigit() and values["val_accuracy"].startswith("0.")
 
 
 def test_output_without_a_terminal_is_a_few_plain_lines(searched: tuple[RunFolder, list[str]]) -> None:

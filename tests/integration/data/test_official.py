@@ -27,7 +27,7 @@ def test_published_data_has_its_sizes_and_balance(dataset: Dataset) -> None:
 def test_published_data_is_recognised_by_its_sums(official_cache: Path, dataset: Dataset) -> None:
     assert dataset.source.official
     assert dataset.source.sha256 == OFFICIAL_SHA256
-    assert load(str(official_cache), cache=official_cache, expect_official=True).source.official
+    assert load(str(official_cache), cache=official_cache).source.official
 
 
 def test_published_data_has_no_duplicates(dataset: Dataset) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest.mock import ANY
 
 import pytest
 from s3_server import S3Server
@@ -258,7 +259,7 @@ def test_runs_are_listed_with_what_they_reached(run: RunFolder) -> None:
     store.put_bytes("src/main.py", b"not a run")
     store.put_bytes("not a run/config.yaml", b"")
     assert list_runs(store) == [
-        RunSummary("broken", None, "damaged"),
+        RunSummary("broken", None, "damaged", problem=ANY),
         RunSummary("train-1", "train", "finished", 0.91, "2026-11-23T18:45:00Z", 61.5),
         RunSummary("train-2", None, "unfinished"),
         RunSummary("tune-1", "tune", "finished"),

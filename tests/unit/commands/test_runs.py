@@ -255,10 +255,10 @@ def three_runs(store: FolderStore) -> FolderStore:
 
 def test_piped_list_has_plain_numbers(three_runs: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
     assert printed(capsys, three_runs, "list") == [
-        ["run", "job", "status", "test accuracy", "finished", "seconds", "held-out accuracy"],
-        ["folds", "crossval", "finished", "-", "2026-11-24T02:00:00Z", "62", "0.9223"],
-        ["one", "train", "finished", "0.9100", "2026-11-23T18:45:00Z", "3725", "-"],
-        ["two", "-", "unfinished", "-", "-", "-", "-"],
+        ["run", "job", "status", "test accuracy", "finished", "seconds", "held-out accuracy", "problem"],
+        ["folds", "crossval", "finished", "-", "2026-11-24T02:00:00Z", "62", "0.9223", "-"],
+        ["one", "train", "finished", "0.9100", "2026-11-23T18:45:00Z", "3725", "-", "-"],
+        ["two", "-", "unfinished", "-", "-", "-", "-", "-"],
     ]
 
 

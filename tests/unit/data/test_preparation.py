@@ -19,7 +19,6 @@ from fmnist.data import (
     Images,
     SplitSettings,
     clean,
-    one_hot,
     split,
     summary,
     take,
@@ -143,15 +142,6 @@ def test_take_shuffles_by_seed_and_takes_all_without_a_count() -> None:
     assert numbers(take(images, 10, seed=0)) != numbers(take(images, 10, seed=1))
     with pytest.raises(DataError, match="limit: found 0"):
         take(images, 0, seed=0)
-
-
-@given(st.lists(st.integers(0, 9)))
-def test_one_hot_marks_the_label_alone(labels: list[int]) -> None:
-    encoded = one_hot(np.array(labels, np.uint8))
-    assert encoded.shape == (len(labels), 10)
-    assert encoded.dtype == np.float32
-    assert encoded.argmax(axis=1).tolist() == labels
-    assert encoded.sum() == len(labels)
 
 
 def test_summary_is_the_data_json_of_a_run() -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 from data_files import idx_images, idx_labels, some_images, write_csv_folder, write_idx_folder
 
-from fmnist.data import OFFICIAL_SHA256, Dataset, default_cache, load, official
+from fmnist.data import OFFICIAL_SHA256, Dataset, check_source, default_cache, load, official
 from fmnist.errors import DataError
 
 TRAIN = some_images(20, seed=1)
@@ -73,17 +79,24 @@ def test_csv_train_file_is_read_with_its_sibling(tmp_path: Path) -> None:
     assert list(dataset.source.sha256) == ["training_train_1.csv", "training_test_1.csv"]
 
 
-def test_own_data_is_refused_only_when_the_official_is_asked_for(tmp_path: Path) -> None:
+def test_own_data_is_not_taken_for_the_published(tmp_path: Path) -> None:
+    assert not load(str(write_idx_folder(tmp_path / "idx", TRAIN, TEST)), cache=tmp_path).source.official
+    assert not load(str(write_csv_folder(tmp_path / "csv", TRAIN, TEST)), cache=tmp_path).source.official
+
+
+def test_source_is_checked_without_reading_its_files(tmp_path: Path) -> None:
     folder = write_idx_folder(tmp_path / "idx", TRAIN, TEST)
-    load(str(folder), cache=tmp_path)
-    with pytest.raises(DataError) as raised:
-        load(str(folder), cache=tmp_path, expect_official=True)
-    found = hashlib.sha256(idx_images(TRAIN)).hexdigest()
-    for part in (str(folder / "train-images-idx3-ubyte.gz"), found, OFFICIAL_SHA256["train-images-idx3-ubyte"]):
-        assert part in str(raised.value)
-    folder = write_csv_folder(tmp_path / "csv", TRAIN, TEST)
-    with pytest.raises(DataError, match=r"fashion-mnist_train\.csv: not a published file"):
-        load(str(folder), cache=tmp_path, expect_official=True)
+    for file in folder.iterdir():
+        file.write_bytes(b"")
+    check_source(str(folder))
+    check_source("auto")
+    (folder / "t10k-labels-idx1-ubyte.gz").unlink()
+    for location in (str(folder), str(tmp_path / "none"), str(tmp_path / "none.csv")):
+        with pytest.raises(DataError, match=f"^{location}: ") as raised:
+            check_source(location)
+        with pytest.raises(DataError) as again:
+            load(location, cache=tmp_path)
+        assert str(again.value) == str(raised.value)
 
 
 def test_cache_is_in_the_home_folder_unless_configured(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -100,7 +113,8 @@ def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name, content in CONTENTS.items():
         monkeypatch.setitem(OFFICIAL_SHA256, name, hashlib.sha256(content).hexdigest())
     monkeypatch.setattr(official, "DEBIAN_FOLDER", tmp_path / "not-installed")
-    monkeypatch.setattr(official, "_KERAS_DOWNLOAD", "raise SystemExit('no such host')")
+    # A port that nothing listens on.
+    monkeypatch.setattr(official, "DOWNLOAD_URL", "http://127.0.0.1:9")
     monkeypatch.setattr(official.shutil, "which", lambda _name: None)
 
 
@@ -140,21 +154,41 @@ def test_auto_fills_a_damaged_cache_anew_and_says_so(tmp_path: Path, monkeypatch
     assert steps == []
 
 
-@pytest.mark.usefixtures("published")
-def test_auto_takes_what_keras_downloads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    served = write_idx_folder(tmp_path / "served", TRAIN, TEST)
-    script = "import os, shutil; shutil.copytree({!r}, os.environ['KERAS_HOME'] + '/datasets/fashion-mnist')"
-    monkeypatch.setattr(official, "_KERAS_DOWNLOAD", script.format(str(served)))
-    assert_is_train_and_test(load("auto", cache=tmp_path / "cache"))
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serves a folder over HTTP; yields its address."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.shutdown()
 
 
 @pytest.mark.usefixtures("published")
-def test_auto_goes_on_when_the_download_stalls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(official, "_STALLED_SECONDS", 0.3)
-    stalls = "import pathlib, signal, sys; pathlib.Path(sys.argv[1], 'imported').touch(); signal.pause()"
-    monkeypatch.setattr(official, "_KERAS_DOWNLOAD", stalls)
-    with pytest.raises(DataError, match="Keras' download: the server sends nothing"):
-        load("auto", cache=tmp_path / "cache")
+def test_auto_downloads_the_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(write_idx_folder(tmp_path / "served", TRAIN, TEST)) as address:
+        monkeypatch.setattr(official, "DOWNLOAD_URL", address)
+        assert_is_train_and_test(load("auto", cache=tmp_path / "cache"))
+
+
+@pytest.mark.usefixtures("published")
+def test_auto_never_accepts_a_download_with_other_sums(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with served(write_idx_folder(tmp_path / "served", TRAIN, some_images(10, seed=3))) as address:
+        monkeypatch.setattr(official, "DOWNLOAD_URL", address)
+        with pytest.raises(DataError, match=r"; download: .*t10k-images-idx3-ubyte\.gz: checksum mismatch"):
+            load("auto", cache=tmp_path / "cache")
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.usefixtures("published")
+def test_auto_continues_when_the_download_stalls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(official, "_TIMEOUT_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(official, "DOWNLOAD_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(DataError, match=r"download: .*timed out.*no apt-get"):
+            load("auto", cache=tmp_path / "cache")
 
 
 @pytest.mark.usefixtures("published")
@@ -163,7 +197,7 @@ def test_auto_that_fails_says_what_was_tried_and_what_to_do(tmp_path: Path) -> N
         load("auto", cache=tmp_path / "cache")
     message = str(raised.value)
     assert len(message.splitlines()) == 1
-    for part in ("not-installed", "no such host", "no apt-get on this machine", "--data DIR"):
+    for part in ("not-installed", "Connection refused", "no apt-get on this machine", "--data DIR"):
         assert part in message
     assert not (tmp_path / "cache").exists()
 
