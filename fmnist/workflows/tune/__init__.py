@@ -6,11 +6,11 @@ from fmnist.config import Job
 from fmnist.workflows.tune.config import TUNE, TuneConfig
 
 
-def run(config: TuneConfig) -> Any:
+def run(config: TuneConfig, resources: Any = None) -> Any:
     """Runs the job; what it needs is imported only now."""
     from fmnist.workflows.tune.job import tune
 
-    return tune(config)
+    return tune(config, resources)
 
 
 JOB = Job(TUNE, "search hyper-parameters, train the best, and leave a finished run", TuneConfig, run)
