@@ -1,11 +1,10 @@
-"""A report's HTML as a browser reads it, and the report of a train run, near to a real one."""
+"""Pages of runs: a finished training as a report, and a reader of the HTML."""
 
 from __future__ import annotations
 
 from html.parser import HTMLParser
 
 import numpy as np
-import pandas as pd
 
 from fmnist.report.page import Report
 from fmnist.runs.results import SetScores
@@ -16,7 +15,6 @@ PLOTS = (
     "learning_curves", "confusion_matrix", "per_class", "worst_mistakes",
     "class_balance", "image_grid", "pixel_correlation", "label_correlation",
 )  # fmt: skip
-HISTORY = pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.4], "val_accuracy": [0.9082, 0.9051]})
 
 
 def train_metrics() -> TrainMetrics:
@@ -63,17 +61,17 @@ class Page(HTMLParser):
         self.text = ""
         self.feed(html)
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+    def handle_starttag(self, tag, attrs):
         self.attributes += [(tag, name, value) for name, value in attrs]
         if tag not in self.VOID:
             self.open.append(tag)
         if tag == "tr":
             self.rows.append([])
 
-    def handle_endtag(self, tag: str) -> None:
+    def handle_endtag(self, tag):
         assert self.open.pop() == tag
 
-    def handle_data(self, data: str) -> None:
+    def handle_data(self, data):
         if "body" in self.open and data.strip():
             self.first_words.append(data.strip())
             self.text += f" {' '.join(data.split())}"

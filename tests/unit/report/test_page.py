@@ -1,5 +1,3 @@
-"""What the pages of all jobs share: the frame, and how values are written."""
-
 import jinja2
 import pytest
 from pages import Page
@@ -12,7 +10,7 @@ def test_other_jobs_can_extend_the_base(monkeypatch):
         {"own.html": "{% extends 'base.html' %}{% block body %}{{ parts.facts({'folds': 10}) }}{% endblock %}"}
     )
     package = jinja2.PackageLoader("fmnist.report")
-    monkeypatch.setattr(jinja2, "PackageLoader", lambda *_: jinja2.ChoiceLoader([own, package]))
+    monkeypatch.setattr(jinja2, "PackageLoader", lambda *names: jinja2.ChoiceLoader([own, package]))
     page = Page(render_page("own.html", title="Folds", headline="Ten folds", run_id="cv-1"))
     assert page.first_words[0] == "Ten folds"
     assert ["folds", "10"] in page.rows
