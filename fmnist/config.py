@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from jsonargparse.typing import (
     NonNegativeInt,
@@ -100,6 +100,9 @@ class JobConfig:
         xla: Compile the training step with XLA; auto does so on GPUs only, since it is slower on a CPU.
     """
 
+    # Settings of earlier versions: files may still have them, and they have no effect.
+    removed: ClassVar[tuple[str, ...]] = ()
+
     data: str = "auto"
     artifacts: str = may_change("artifacts")
     run_id: str | None = may_change(None)
@@ -131,9 +134,13 @@ class Job:
         summary: one line for ``fmnist --help``.
         Config: its settings.
         run: runs it with its settings and returns the finished run folder. It imports what it needs when it is called.
+            A second argument is the resources of a Ray cluster that is connected already; without it the job connects.
+        check: raises a `UserError` if a file that the settings name is missing; it starts nothing. Of jobs that have
+            more than data and artifact store to check.
     """
 
     name: str
     summary: str
     Config: type[JobConfig]
-    run: Callable[[Any], Any]
+    run: Callable[..., Any]
+    check: Callable[[Any], None] = lambda config: None

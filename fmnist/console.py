@@ -6,8 +6,6 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
-from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -45,35 +43,9 @@ def print_table(header: Sequence[str], *sections: Sequence[Sequence[str]]) -> No
     console.print(table, soft_wrap=False)
 
 
-_label: ContextVar[str] = ContextVar("label", default="")
-
-
-@contextmanager
-def labelled(label: str) -> Iterator[None]:
-    """Writes ``label`` before each line of the consoles that this thread makes in the block, and shows no bars there.
-
-    Of several jobs side by side a terminal can show no bars, and without their names nobody could tell their lines.
-    """
-    token = _label.set(label)
-    try:
-        yield
-    finally:
-        _label.reset(token)
-
-
-class _LabelledConsole(Console):
-    def __init__(self, label: str) -> None:
-        super().__init__(highlight=False, soft_wrap=True, force_terminal=False)
-        self.label = label
-
-    def print(self, *objects: Any, **options: Any) -> None:
-        super().print(f"{self.label}:", *objects, **options)
-
-
 def plain_console() -> Console:
     """Returns a console for lines as they are: neither wrapped nor coloured."""
-    label = _label.get()
-    return _LabelledConsole(label) if label else Console(highlight=False, soft_wrap=True)
+    return Console(highlight=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

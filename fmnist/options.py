@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from dataclasses import asdict, fields
 from itertools import pairwise
 from types import NoneType, UnionType
@@ -95,6 +96,8 @@ def job_parser(config_class: type[Config], program: str) -> JobParser:
     parser.add_argument("--config", action="config", metavar="FILE.yaml", help="Settings as YAML; flags win over them.")
     parser.add_argument("--print-config", action="store_true", help="Print the settings as YAML and exit.")
     parser.add_class_arguments(config_class, as_group=False)
+    for name in config_class.removed:
+        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     return parser
 
 

@@ -1,7 +1,6 @@
-"""The figures that the original study reports, and which of our runs stand beside each.
+"""The figures that the original study reports, and the stages of a pipeline that correspond to them.
 
-The study's accuracies are of its validation images, at the epoch that they chose. Imports nothing, so that everything
-may import it.
+The study's accuracies are validation accuracies of the best epoch. Imports nothing, so that every module may import it.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ STUDY_TUNED_VAL_ACCURACY = 0.8940
 STUDY_SPACE = "notebook"
 # The first and the last of its ten folds.
 STUDY_FIRST_FOLD, STUDY_LAST_FOLD = 0.9838, 0.9925
-# Its three frozen backbones, fed in its own way, which is our recipe notebook.
+# Its three frozen backbones, with the input of our recipe notebook.
 STUDY_TRANSFER_ACCURACIES = {"resnet152v2": 0.7231, "efficientnetb1": 0.1001, "vgg16": 0.1000}
 
 
@@ -26,21 +25,20 @@ class StudyRow:
 
     Attributes:
         key: names the row; that of a backbone's row is the backbone's name.
-        title: what people call it.
-        val_accuracy: what the study reports; None for what it describes and did not train.
-        reproduced: the pipeline's stage that does the same in the study's way.
-        sound: the stage that does it soundly; None where there is nothing to do otherwise, and ``reproduced`` itself
-            is measured on the test images.
+        title: its name in tables and figures.
+        val_accuracy: what the study reports; None for a model that it describes and does not train.
+        reproduced: the pipeline's stage that repeats the study's protocol.
+        sound: the stage of the sound protocol. It may be the same: every train run is measured on the test images.
     """
 
     key: str
     title: str
     val_accuracy: float | None
     reproduced: str
-    sound: str | None
+    sound: str
 
 
-LENET5_1998 = StudyRow("lenet5-1998", "LeNet-5 as published in 1998", None, "train-lenet5-1998", None)
+LENET5_1998 = StudyRow("lenet5-1998", "LeNet-5 as published in 1998", None, "train-lenet5-1998", "train-lenet5-1998")
 LENET5 = StudyRow("lenet5", "LeNet-5 as the notebook builds it", STUDY_VAL_ACCURACY, "train-lenet5", "train-lenet5")
 HYPERBAND = StudyRow(
     "hyperband", "Hyperband's best, retrained", STUDY_TUNED_VAL_ACCURACY, "tune-notebook", "tune-extended"

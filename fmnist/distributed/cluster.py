@@ -11,8 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import ray
@@ -40,7 +39,6 @@ class Resources:
         nodes: how many nodes are alive.
         cpus_of_largest_node: upper limit of one worker's processors.
         started_here: whether this process started the cluster, which then ends with it and cannot grow.
-        shared: whether this is only a part of the cluster, beside which another job works.
     """
 
     cpus: float
@@ -48,61 +46,29 @@ class Resources:
     nodes: int
     cpus_of_largest_node: float
     started_here: bool
-    shared: bool = False
-
-    def half(self) -> Resources:
-        """Returns what one of two jobs may take that work side by side."""
-        cpus = float(self.cpus // 2)
-        # The other job may have a part of every node.
-        largest = cpus if self.nodes == 1 else max(1.0, self.cpus_of_largest_node // 2)
-        return replace(self, cpus=cpus, gpus=float(self.gpus // 2), cpus_of_largest_node=largest, shared=True)
-
-    def at_once(self, cpus: float, gpus: float) -> int | None:
-        """How many tasks of so many processors and GPUs a job may have at Ray at a time.
-
-        Returns:
-            1 or more; or None where the cluster is the job's own. Then all may wait at Ray, so that a cluster that can
-            grow sees what there is to do.
-        """
-        if not self.shared:
-            return None
-        room = [self.cpus / cpus, *([self.gpus / gpus] if gpus else [])]
-        return max(1, math.floor(min(room)))
 
     def __str__(self) -> str:
         gpus = f", {self.gpus:g} GPUs" if self.gpus else ""
         where = "started here" if self.started_here else f"{self.nodes} nodes, joined"
-        where = f"half of those {where}" if self.shared else where
         return f"{self.cpus:g} CPUs{gpus} ({where})"
 
 
-# What this thread's jobs find connected already.
-_held: ContextVar[Resources | None] = ContextVar("held", default=None)
-
-
 @contextmanager
-def held(resources: Resources) -> Iterator[None]:
-    """Lets the jobs that this thread runs in the block use a cluster that is connected, and no more of it than that."""
-    token = _held.set(resources)
-    try:
-        yield
-    finally:
-        _held.reset(token)
-
-
-@contextmanager
-def connected() -> Iterator[Resources]:
+def connected(resources: Resources | None = None) -> Iterator[Resources]:
     """Joins the cluster named by ``RAY_ADDRESS``, as in a job given to ``ray job submit``, else starts a local one.
 
-    Inside another such block, as a pipeline's jobs are, it is that block's cluster. The end of the outermost block is
-    the only place that leaves Ray. By then every thread that the block has started must have ended.
+    The end of the block leaves Ray. By then every thread that the block has started must have ended.
+
+    Args:
+        resources: of a cluster that is connected already, as for the jobs of a pipeline. The block uses that cluster
+            and does not leave it.
 
     Raises:
         UserError: if the named cluster does not answer, or wants another token.
     """
-    if around := _held.get():
+    if resources:
         # The cluster may have grown since it was joined.
-        yield around if around.shared else _resources(around.started_here)
+        yield _resources(resources.started_here)
         return
     address = os.environ.get("RAY_ADDRESS") or "local"
     # Ray Train polls its workers at this interval; each report and the end of a run wait for it.
@@ -142,9 +108,7 @@ def connected() -> Iterator[Resources]:
         except (ConnectionError, ray.exceptions.AuthenticationError) as error:
             raise UserError(f"RAY_ADDRESS={address}: cannot join a Ray cluster there: {first_line(error)}") from error
         try:
-            resources = _resources(started_here=address == "local")
-            with held(resources):
-                yield resources
+            yield _resources(started_here=address == "local")
         except BaseException as error:
             _clear_frames(error)
             raise

@@ -93,12 +93,14 @@ def run_on_ray(
     config: Config,
     prepare: Callable[[Config, Note], Data],
     work: Callable[[Session[Config, Data]], None],
+    resources: cluster.Resources | None = None,
 ) -> None:
     """Prepares a job's images while Ray starts, runs its work, and leaves Ray.
 
     Args:
         prepare: returns the images; runs in a thread.
         work: does everything else, up to the manifest; whatever refers to objects on the cluster ends with it.
+        resources: of a Ray cluster that is connected already, as for the jobs of a pipeline; None connects to one.
 
     Raises:
         FmnistError: that preparation, connection or work ended with.
@@ -109,7 +111,7 @@ def run_on_ray(
     beside = ThreadPoolExecutor(1)
     preparing = beside.submit(prepare, config, note)
     # Left from the right to the left: the thread has ended before Ray is left, however the work ends.
-    with cluster.connected() as resources, beside:
+    with cluster.connected(resources) as resources, beside:
         data = preparing.result()
         if shared := cluster.shared_folder(resources, run.store.location):
             note(shared)

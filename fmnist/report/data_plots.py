@@ -1,4 +1,4 @@
-"""The study's figures of the data: class balance, pixel correlations, and what the images look like."""
+"""The study's figures of the data: class balance, examples of images, and pixel correlations."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from fmnist.data import CLASS_NAMES, CLASSES, SIDE, Images
+from fmnist.data.preparation import PreparedData
 from fmnist.report.style import DIVERGING, TEST, TRAIN, UNDEFINED, VAL, new_figure, styled, to_png, without_frame
 
 PIXELS = SIDE * SIDE
@@ -21,7 +22,7 @@ GRID_COLUMNS = 10
 GAP = 2
 # 4096 rows of 785 float32 are 13 MB; larger blocks gain nothing.
 BLOCK = 4096
-# Steps of .04: more cannot be told apart, and fewer colours than a PNG's palette keep the file small and exact.
+# Steps of .04: finer ones look alike, and fewer colours than a PNG's palette keep the file small and exact.
 COLOURS = 51
 
 
@@ -29,8 +30,8 @@ def data_plots(splits: Mapping[str, Images]) -> dict[str, bytes]:
     """Draws the four figures of the data as PNG: class_balance, image_grid, pixel_correlation and label_correlation.
 
     Args:
-        splits: the images by split, such as ``{"train": …, "val": …, "test": …}``; images and correlations are of the
-            first, since the others are not to be looked at before the end.
+        splits: the images by split, such as ``{"train": …, "val": …, "test": …}``. Examples and correlations are of
+            the first only: nobody looks at the others before the end.
     """
     first = next(iter(splits.values()))
     matrix = correlations(first)
@@ -42,12 +43,17 @@ def data_plots(splits: Mapping[str, Images]) -> dict[str, bytes]:
     }
 
 
+def draw_data(data: PreparedData) -> dict[str, bytes]:
+    """Draws the figures of the training, validation and test images, as `data_plots` returns them."""
+    return data_plots({"train": data.train, "val": data.val, "test": data.test})
+
+
 def correlations(images: Images) -> npt.NDArray[np.float32]:
-    """Returns Pearson's correlation of every two pixels, and of each with the label.
+    """Returns Pearson's correlation of every pair of pixels, and of each pixel with the label.
 
     Returns:
-        float32 [785, 785], symmetric, -1 to 1: the 784 pixels row by row, then the label as the number it is. NaN where
-        a pixel (or the label) has the same value in all images.
+        float32 [785, 785], symmetric, -1 to 1: the 784 pixels row by row, then the label as a number. NaN where a pixel
+        (or the label) has the same value in all images.
     """
     pixels = images.pixels.reshape(len(images), PIXELS)
     mean = np.append(pixels.mean(axis=0), images.labels.mean()).astype(np.float32)
@@ -65,7 +71,7 @@ def correlations(images: Images) -> npt.NDArray[np.float32]:
 
 @styled
 def class_balance(splits: Mapping[str, Images]) -> Figure:
-    """Draws how many images of each class each split holds."""
+    """Draws the number of images by class and split."""
     figure = new_figure(6.4)
     axes = figure.add_subplot()
     thickness = 0.84 / len(splits)
@@ -90,7 +96,7 @@ def class_balance(splits: Mapping[str, Images]) -> Figure:
 
 @styled
 def image_grid(images: Images) -> Figure:
-    """Draws the first ten images of each class, one row a class; a class with fewer leaves its places empty."""
+    """Draws the first ten images of each class, one row per class."""
     step = SIDE + GAP
     mosaic = np.full((CLASSES * step - GAP, GRID_COLUMNS * step - GAP), 255, np.uint8)
     for label in range(CLASSES):
@@ -109,7 +115,7 @@ def image_grid(images: Images) -> Figure:
 
 @styled
 def pixel_correlation(matrix: npt.NDArray[np.float32]) -> Figure:
-    """Draws how the 784 pixels go together, from what :func:`correlations` returns."""
+    """Draws the correlation of the 784 pixels, from the result of :func:`correlations`."""
     figure = new_figure(5.9)
     axes = figure.add_subplot()
     shown = axes.imshow(
@@ -128,7 +134,7 @@ def pixel_correlation(matrix: npt.NDArray[np.float32]) -> Figure:
 
 @styled
 def label_correlation(matrix: npt.NDArray[np.float32]) -> Figure:
-    """Draws each pixel's correlation with the label at its place, from what :func:`correlations` returns."""
+    """Draws each pixel's correlation with the label as an image, from the result of :func:`correlations`."""
     values = _masked(matrix[PIXELS, :PIXELS].reshape(SIDE, SIDE))
     figure = new_figure(5.9)
     axes = figure.add_subplot()

@@ -1,7 +1,7 @@
-"""A run's report: one HTML file that needs nothing else, neither a network nor a script.
+"""A run's report: one HTML file without scripts and without references to other files.
 
-Each kind of job has its template; all extend ``base.html``, which holds the look and the blocks ``lead`` and ``body``,
-and call ``parts.html`` for figures and tables and ``sections.html`` for what jobs have in common.
+Each job has its template, which extends ``base.html`` with the blocks ``lead`` and ``body``. ``parts.html`` has the
+macros of figures and tables, ``sections.html`` the sections that several jobs share.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ AnyMetrics = TypeVar("AnyMetrics", bound=Metrics)
 
 @dataclass(frozen=True, kw_only=True)
 class Report(Generic[AnyMetrics]):
-    """What the page of every job shows.
+    """The content of every job's page.
 
     Attributes:
-        title: names the page in the browser and below the result.
+        title: of the page, in the browser and below the headline.
         metrics: the content of ``metrics.json``.
         data: the content of ``data.json``.
         config: the content of ``config.yaml``.
         environment: the content of ``environment.json``.
-        plots: PNG by name. Those that the page has no place for stand at its end.
+        plots: PNG by name. The page ends with those that its template does not place.
     """
 
     title: str
@@ -55,7 +55,7 @@ class Report(Generic[AnyMetrics]):
         return self.metrics.run_id
 
     def shared_values(self, per_class: Sequence[ClassScore]) -> dict[str, Any]:
-        """Returns what the templates of all jobs need.
+        """Returns the values that the templates of all jobs need.
 
         Args:
             per_class: the scores of each class.
@@ -74,14 +74,17 @@ class Report(Generic[AnyMetrics]):
 
 
 def command_again(job: str, run_id: str) -> str:
-    """Returns the command that repeats a run whose folder is at hand."""
+    """Returns the command that repeats a run whose folder is in the working directory."""
     return shlex.join(["fmnist", job, "--config", f"{run_id}/config.yaml", "--run-id", f"{run_id}-again"])
 
 
 def render_page(template: str, **values: Any) -> str:
-    """Renders one of this package's templates; a missing value is an error.
+    """Renders a template of a job or of this package.
 
-    Every value is escaped, but for templates of Markdown, which escapes in other ways.
+    Values are escaped in HTML, not in Markdown.
+
+    Raises:
+        jinja2.UndefinedError: if a value is missing.
     """
     environment = jinja2.Environment(
         loader=jinja2.ChoiceLoader(
@@ -102,7 +105,7 @@ def render_page(template: str, **values: Any) -> str:
 
 
 class Interval(Protocol):
-    """An accuracy with its 95 % interval, as an `Evaluation` has it."""
+    """An accuracy with its 95 % interval, such as an `Evaluation`."""
 
     @property
     def accuracy(self) -> float: ...
@@ -113,18 +116,18 @@ class Interval(Protocol):
 
 
 def test_accuracy(test: Evaluation) -> str:
-    """Says what a model reaches on the test images, within a sentence."""
+    """Returns the test accuracy with its interval as part of a sentence."""
     images = f"{test.images:,} test images"
     return f"{percent(test.accuracy)} on the {images} ({percent(CONFIDENCE, 0)} interval {interval(test)})"
 
 
 def compared_with_study(metrics: ModelMetrics, study: str, reached: float) -> str:
-    """Says in one sentence how a validation accuracy compares with one of the study.
+    """Returns a sentence that compares a validation accuracy with one of the study.
 
     Args:
         metrics: of our run.
-        study: what the study's figure is of.
-        reached: the study's figure, 0 to 1.
+        study: the study's model, as part of the sentence.
+        reached: the study's accuracy, 0 to 1.
     """
     val, images = metrics.val.accuracy, metrics.train.images
     points = 100 * (val - reached)
@@ -144,22 +147,22 @@ def flatten(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def percent(share: float, digits: int = 1) -> str:
-    """Writes a share of 0 to 1 as ``91.2 %``, with a space that does not break."""
+    """Formats a share of 0 to 1 as ``91.2 %``, with a no-break space."""
     return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def interval(scores: Interval) -> str:
-    """Writes the interval of an accuracy, from its lower to its upper end in per cent."""
+    """Formats the interval of an accuracy in per cent, such as ``91.2-92.4 %``."""
     return f"{100 * scores.accuracy_low:.1f}{EN_DASH}{percent(scores.accuracy_high)}"
 
 
 def with_interval(scores: Interval) -> str:
-    """Writes an accuracy and, in parentheses, its interval."""
+    """Formats an accuracy and, in parentheses, its interval."""
     return f"{percent(scores.accuracy, 2)} ({interval(scores)})"
 
 
 def number(value: Any) -> str:
-    """Writes a value for people: commas for thousands and in lists, four digits of a fraction, a dash for nothing."""
+    """Formats a value: commas for thousands and in lists, four digits of a fraction, a dash for an empty value."""
     if value is None or value == [] or value == "":
         return EN_DASH
     if isinstance(value, bool):
@@ -174,15 +177,15 @@ def number(value: Any) -> str:
 
 
 def plural(count: int, noun: str) -> str:
-    """Writes a count of things, such as ``1 trial`` or ``1,000 trials``."""
+    """Formats a count, such as ``1 trial`` or ``1,000 trials``."""
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def data_uri(png: bytes) -> str:
-    """Returns a picture as an address that holds it, for the page to need no other file."""
+    """Returns a PNG as a ``data:`` address."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
 
 
 def model_title(model: str) -> str:
-    """Returns what people call a model."""
+    """Returns the name of a model in titles."""
     return MODEL_TITLES.get(model, model)

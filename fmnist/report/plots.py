@@ -27,14 +27,14 @@ def train_plots(
     """Draws the figures of a training's result; those of its data are `fmnist.report.data_plots.data_plots`.
 
     Args:
-        history: one row an epoch, with the columns of ``history.csv``.
+        history: one row per epoch, with the columns of ``history.csv``.
         best_epoch: the epoch (from 1) whose weights were kept.
         evaluation: of those weights on ``test``.
         test: the test images.
         probabilities: floats [n, 10], the model's for ``test``.
 
     Returns:
-        PNG bytes by name (the file's name in ``plots/`` without ``.png``), in the order of the report.
+        PNG bytes by name, the file's name in ``plots/`` without ``.png``, in the order of the report.
     """
     return {
         "learning_curves": to_png(learning_curves(history, best_epoch)),
@@ -49,7 +49,7 @@ def learning_curves(history: pd.DataFrame, best_epoch: int) -> Figure:
     """Draws loss and accuracy by epoch for train and val, with the kept epoch marked.
 
     Args:
-        history: one row an epoch, with ``epoch``, ``loss``, ``accuracy``, ``val_loss`` and ``val_accuracy``.
+        history: one row per epoch, with ``epoch``, ``loss``, ``accuracy``, ``val_loss`` and ``val_accuracy``.
         best_epoch: a value of its ``epoch``.
     """
     figure = new_figure(5.8)
@@ -92,7 +92,7 @@ def confusion_matrix(evaluation: Evaluation) -> Figure:
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
     figure = new_figure(5.3)
     axes = figure.add_subplot()
-    # The root brings out mistakes of a few per cent, which would all be white on a linear scale.
+    # On a linear scale mistakes of a few per cent would all be white.
     axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
     for row, column in np.argwhere(counts):
         colour = "white" if shares[row, column] > 0.3 else "black"
@@ -129,11 +129,11 @@ def per_class(evaluation: Evaluation) -> Figure:
 
 @styled
 def worst_mistakes_grid(images: Images, probabilities: npt.NDArray[np.floating], n: int = MISTAKES) -> Figure:
-    """Draws the wrong predictions the model was most certain of: true class, predicted class and how certain.
+    """Draws the wrong predictions of the highest probability: true class, predicted class and probability.
 
     Args:
         images: the images that ``probabilities`` (floats [n, 10]) were predicted for.
-        n: how many to draw at most.
+        n: number of images at most.
     """
     worst = worst_mistakes(images.labels, probabilities, n)
     rows = max(1, -(-len(worst) // MISTAKE_COLUMNS))

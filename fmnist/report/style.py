@@ -1,4 +1,4 @@
-"""What all figures share: size, letters and colours that are legible on a phone, and their way into a small PNG."""
+"""The style of all figures: size, fonts and colours that are legible on a phone, and conversion to a small PNG."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-# Three of Okabe and Ito's colours, told apart with every common kind of colour blindness.
+# Three of Okabe and Ito's colours, distinguishable with every common kind of colour blindness.
 TRAIN, VAL, TEST = "#0072B2", "#D55E00", "#009E73"
-# Of what stands beside the data: chance, borders, keys.
+# Chance, borders and keys.
 QUIET = "#555555"
 DIVERGING, UNDEFINED = "RdBu_r", "#c8c8c8"
 
-# 572 pixels wide: shown at full size on a desk, and at two thirds on a phone, where letters of 11 points stay legible.
+# 572 pixels wide: full size on a desktop, two thirds on a phone, where 11 points stay legible.
 WIDTH = 5.2
 DOTS_PER_INCH = 110
 
 SETTINGS: Any = {
-    "font": {"family": "DejaVu Sans", "size": 11},  # comes with Matplotlib, so that every machine draws the same
+    "font": {"family": "DejaVu Sans", "size": 11},  # part of Matplotlib: every machine draws the same
     "axes": {"titlesize": 12, "titlelocation": "left", "axisbelow": True},
     "axes.spines": {"top": False, "right": False},
     "grid": {"color": "#dddddd"},
     "legend": {"frameon": False},
 }
 
-# Matplotlib's settings belong to the process, and figures of the data are drawn in a thread beside the training.
+# Matplotlib's settings are global, and a thread draws the figures of the data while a job trains.
 _settings_lock = RLock()
 
 P = ParamSpec("P")
@@ -42,7 +42,7 @@ P = ParamSpec("P")
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Applies these settings inside a ``with``, whatever the process' own Matplotlib settings are."""
+    """Applies these settings in the block, in place of the process' own Matplotlib settings."""
     with _settings_lock, matplotlib.rc_context():
         matplotlib.rcdefaults()
         for group, settings in SETTINGS.items():
@@ -51,7 +51,7 @@ def house_style() -> Iterator[None]:
 
 
 def styled(draw: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Makes a function draw in the house style."""
+    """Decorates a function that draws: it draws in the house style."""
 
     @wraps(draw)
     def draw_in_style(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -69,15 +69,15 @@ def new_figure(height: float) -> Figure:
 
 
 def without_frame(axes: Axes) -> None:
-    """Takes away the lines around a picture, and its ticks but not their labels."""
+    """Removes the lines around a picture, and its ticks but not their labels."""
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
 
 
 def to_png(figure: Figure) -> bytes:
-    """Returns the figure as PNG with a palette of 256 colours, a third of the size of full colour."""
+    """Returns the figure as a PNG of 256 colours, a third of the size of full colour."""
     canvas = FigureCanvasAgg(figure)
-    with house_style():  # Matplotlib makes some of the ticks only now
+    with house_style():  # Matplotlib creates some of the ticks here
         canvas.draw()
     drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     png = io.BytesIO()

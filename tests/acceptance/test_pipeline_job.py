@@ -1,4 +1,4 @@
-"""The whole study as its users start it: interrupted on the way, gone on with, and left alone once it has finished."""
+"""The whole study as its users start it: interrupted, resumed, and skipped once it has finished."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ EXCEPT_SEARCHES = ("--stages", "train,crossval,transfer")
 
 
 class Pipeline:
-    """A pipeline over few images: interrupted when a training has ended, gone on with, and then with more stages."""
+    """A pipeline over few images: interrupted when a training has ended, resumed, and then run with more stages."""
 
     def __init__(self, data: Path, artifacts: Path) -> None:
         self.store = FolderStore(artifacts)
         self.settings = ["--profile", "smoke", "--data", str(data), "--artifacts", str(artifacts), "--run-id", "night"]
         start = [sys.executable, "jobs/pipeline.py", *self.settings]
-        with Job(*start, "--stages", "train,crossval", "--side-by-side", "on") as job:
-            job.wait_for("^train-lenet5-1998: stage train-lenet5-1998: ")
+        with Job(*start, "--stages", "train,crossval") as job:
+            job.wait_for("^stage train-lenet5-1998: ")
             job.process.send_signal(signal.SIGINT)
             self.interrupted = job.wait()
         self.first = job.lines
@@ -62,20 +62,13 @@ def test_every_stage_is_a_finished_run_of_its_own(pipeline: Pipeline) -> None:
         assert pipeline.run(stage).get_json("metrics.json")["job"] == stage.split("-")[0]
 
 
-def test_stages_side_by_side_say_whose_a_line_is(pipeline: Pipeline) -> None:
-    labels = {line.split(": ")[0] for line in pipeline.first if re.match(r"[\w-]+: ", line)}
-
-    assert {"train-lenet5", "crossval-lenet5"} <= labels
-    assert any("half of those" in line for line in pipeline.first), pipeline.first
-
-
-def test_control_c_ends_stages_side_by_side_with_a_line(pipeline: Pipeline) -> None:
+def test_control_c_ends_a_stage_with_a_line(pipeline: Pipeline) -> None:
     assert pipeline.interrupted == 130
     assert pipeline.first[-1] == "fmnist: interrupted"
     assert not any("Traceback" in line for line in pipeline.first), pipeline.first
 
 
-def test_interrupted_pipeline_goes_on_without_what_had_finished(pipeline: Pipeline) -> None:
+def test_interrupted_pipeline_resumes_without_what_had_finished(pipeline: Pipeline) -> None:
     assert pipeline.status_then == "unfinished"
     assert any("night-train-lenet5 in" in line and "finished already" in line for line in pipeline.second)
     assert pipeline.run("train-lenet5").get_json("metrics.json")["finished"] == pipeline.trained_at
@@ -83,7 +76,7 @@ def test_interrupted_pipeline_goes_on_without_what_had_finished(pipeline: Pipeli
     assert any(line.startswith("stage train-lenet5-1998: ") for line in pipeline.second)
 
 
-def test_finished_pipeline_goes_on_with_stages_that_were_left_out(pipeline: Pipeline) -> None:
+def test_finished_pipeline_adds_stages_that_were_left_out(pipeline: Pipeline) -> None:
     left_out = {one["name"]: one["reason"] for one in pipeline.after_second if one["status"] == "left out"}
 
     assert left_out["tune-notebook"] == left_out["transfer-vgg16-sound"] == "--stages train,crossval"

@@ -29,11 +29,12 @@ from fmnist.workflows.crossval.records import FoldOutcome, Weights
 Piece = tuple[Weights, tuple[Fold, ...]]
 
 
-def crossval(config: CrossvalConfig) -> RunFolder:
+def crossval(config: CrossvalConfig, resources: cluster.Resources | None = None) -> RunFolder:
     """Runs the crossval job.
 
     Args:
         config: the job's settings.
+        resources: of a Ray cluster that is connected already; None connects to one.
 
     Returns:
         The finished run folder.
@@ -44,7 +45,7 @@ def crossval(config: CrossvalConfig) -> RunFolder:
     """
     run = open_run(CROSSVAL, config)
     if not is_done(run, config):
-        run_on_ray(run, config, prepare_folds, _crossval)
+        run_on_ray(run, config, prepare_folds, _crossval, resources)
     return run
 
 
@@ -57,7 +58,7 @@ def _crossval(session: Session[CrossvalConfig, PreparedFolds]) -> None:
     check_model(config.model, config.hyperparameters)
     started_run = session.begin(_draw_data)
     with FoldProgress(config.folds, config.epochs, carried=config.carry_weights) as progress:
-        outcomes = _run_folds(config, session.run, session.data, progress, resources)
+        outcomes = _run_folds(config, session.run, session.data, progress)
 
     from fmnist.workflows.crossval.results import write_crossval_results
 
@@ -73,7 +74,7 @@ def _draw_data(data: PreparedFolds) -> Figures:
 
 
 def _run_folds(
-    config: CrossvalConfig, run: RunFolder, data: PreparedFolds, progress: FoldProgress, resources: cluster.Resources
+    config: CrossvalConfig, run: RunFolder, data: PreparedFolds, progress: FoldProgress
 ) -> list[FoldOutcome]:
     """Trains the folds that the run folder does not have; returns all folds, those with carried weights last.
 
@@ -100,7 +101,7 @@ def _run_folds(
         # A task that is retried resumes from the run folder.
         retries=config.max_failures,
         note=progress.note,
-        limit=min(limit, resources.at_once(config.cpus_per_fold, config.gpus_per_fold) or limit),
+        limit=limit,
         has_begun=lambda: progress.has_begun,
     )
     lost: list[str] = []

@@ -6,11 +6,11 @@ from fmnist.config import Job
 from fmnist.workflows.pipeline.config import PIPELINE, PipelineConfig
 
 
-def run(config: PipelineConfig) -> Any:
-    """Runs the job; what it needs is imported only now."""
+def run(config: PipelineConfig, resources: Any = None) -> Any:
+    """Runs the job. The imports are here so that ``--help`` imports nothing heavy."""
     from fmnist.workflows.pipeline.job import pipeline
 
-    return pipeline(config)
+    return pipeline(config, resources)
 
 
-JOB = Job(PIPELINE, "run the whole study, each stage a run of its own, and write one report", PipelineConfig, run)
+JOB = Job(PIPELINE, "run the whole study, each stage as a run of its own, and write one report", PipelineConfig, run)

@@ -5,11 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from jsonargparse.typing import (
-    NonNegativeFloat,
-    NonNegativeInt,
-    PositiveInt,
-)
+from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
 
 from fmnist.config import MODELS, SPACES, JobConfig, may_change, text_type
 from fmnist.workflows.crossval.config import CROSSVAL
@@ -18,7 +14,7 @@ from fmnist.workflows.transfer.config import BACKBONES, RECIPES, TRANSFER
 from fmnist.workflows.tune.config import TUNE
 
 PIPELINE = "pipeline"
-# What a pipeline runs, in order: a job and what it is run on. A job's name stands for all of its stages.
+# The stages in order: a job and what it runs on. A job's name stands for all of its stages.
 STAGES = (
     *(f"{TRAIN}-{model}" for model in MODELS),
     *(f"{TUNE}-{space}" for space in SPACES),
@@ -37,26 +33,26 @@ StageNames = text_type(
 
 @dataclass(frozen=True)
 class PipelineConfig(JobConfig):
-    """Runs the whole study, each stage a run of its own, and leaves one report of all of them.
+    """Runs the whole study, each stage as a run of its own, and writes one report.
 
     Attributes:
         run_id: Name of the run, made from job and time if not given; each stage's run is named after it, such as
-            ID-train-lenet5. The same id again goes on: what has finished is not run again.
+            ID-train-lenet5. The same id again resumes: finished stages are not run again.
         val_fraction: Share of the training images set aside for validation, stratified by class; crossval has its own.
-        profile: smoke trains on so few images that no figure means anything, to see that everything runs; laptop takes
-            the study's settings, but fine-tunes no backbone; full does that too.
+        profile: smoke trains on so few images that no figure means anything, to check that everything runs; laptop
+            takes the study's settings without fine-tuning; full fine-tunes the backbones, too.
         stages: Which to run: all, or some, by their names or those of their jobs, such as train,tune-extended. The
-            report has what there is.
+            report covers every finished stage.
         backbone: Of the transfer stages, or all three; in the profile smoke all means vgg16.
         weights: Of the backbones, as in fmnist transfer; auto is imagenet, and none in the profile smoke.
         workers: Data-parallel processes of each training.
-        gpus_per_worker: GPUs of such a worker, 0 to 1; a fraction shares one.
-        gpus_per_task: GPUs of a trial, of a fold and of a task that computes features, 0 to 1.
-        max_failures: How often a killed task, a crashed trial, a crashed fold and failed workers are started again
-            before their stage fails.
-        side_by_side: Whether crossval shares the cluster with train and transfer, each with half of it; auto does so
-            where half is enough and has two processors or more. A search always has all of it.
+        gpus_per_worker: GPUs per worker, 0 to 1; a fraction shares one.
+        gpus_per_task: GPUs per trial, fold and task that computes features, 0 to 1.
+        max_failures: How often a killed task, a crashed trial, a crashed fold and failed workers are restarted before
+            their stage fails.
     """
+
+    removed = ("side_by_side",)
 
     profile: Literal["smoke", "laptop", "full"] = "laptop"
     stages: StageNames = may_change("all")  # type: ignore[valid-type]
@@ -66,4 +62,3 @@ class PipelineConfig(JobConfig):
     gpus_per_worker: NonNegativeFloat = may_change(0)
     gpus_per_task: NonNegativeFloat = 0
     max_failures: NonNegativeInt = may_change(3)
-    side_by_side: Literal["auto", "on", "off"] = may_change("auto")

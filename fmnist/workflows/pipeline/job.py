@@ -1,136 +1,86 @@
-"""The pipeline job: the whole study, each stage a run of its own, and one report of all of them.
+"""The pipeline job: the whole study, each stage as a run of its own, and one report.
 
-It has nothing of its own but order, resumption and the report: a stage is what `fmnist train`, `tune`, `crossval` or
-`transfer` with the same settings would do, and what has finished is not run again.
+A pipeline adds order, resumption and the report. A stage does what `fmnist train`, `tune`, `crossval` or `transfer`
+with the same settings does. A finished stage is not run again.
 """
 
 from __future__ import annotations
 
-import importlib
-import os
-import sys
-import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any
 
 from fmnist.config import JobConfig
-from fmnist.console import labelled, plain_console
 from fmnist.data.preparation import PreparedData, prepare
 from fmnist.distributed import cluster
-from fmnist.distributed.session import finish_run
+from fmnist.distributed.session import Note, Session, StartedRun, run_on_ray
 from fmnist.errors import FmnistError, TrainingError, UserError, first_line
-from fmnist.runs import METRICS, PLOTS, REPORT, REPORT_MARKDOWN, RunFolder, utc
-from fmnist.runs.lifecycle import begin_run, changed_setting, goes_on, is_done, open_run
+from fmnist.runs import PLOTS, REPORT, REPORT_MARKDOWN, RunFolder, utc
+from fmnist.runs.lifecycle import changed_setting, goes_on, is_done, open_run
+from fmnist.runs.results import Results, finish_run, read_metrics, write_results
 from fmnist.storage import open_store
 from fmnist.workflows import JOBS
 from fmnist.workflows.crossval.config import CROSSVAL
 from fmnist.workflows.pipeline.config import PIPELINE, PipelineConfig
+from fmnist.workflows.pipeline.records import PipelineMetrics, StageMetrics, StageSummary
 from fmnist.workflows.pipeline.stages import Stage, limit_of, plan
 from fmnist.workflows.transfer.config import TransferConfig
-from fmnist.workflows.transfer.weights import SUFFIX, obtain_weights
-from fmnist.workflows.tune.config import TUNE
-
-Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class StageOutcome:
-    """What became of a stage.
+class Work:
+    """What a pipeline has to do.
 
     Attributes:
-        stage: that was planned.
-        status: ``finished`` now or before, ``failed``, or ``left out``.
-        reason: why it is not finished, in one line.
-        metrics: its run's, if it is.
+        stages: all of the study.
+        missing: the wanted stages that are not finished.
+        restart: whether the runs of all stages are removed first.
     """
 
-    stage: Stage
-    status: str
-    reason: str | None = None
-    metrics: dict[str, Any] | None = None
-
-    def summary(self) -> dict[str, Any]:
-        """The stage's entry in the pipeline's ``metrics.json``."""
-        return {
-            "name": self.stage.name,
-            "job": self.stage.job,
-            "run_id": self.stage.config.run_id,
-            "status": self.status,
-            "reason": self.reason,
-            "seconds": self.seconds if self.metrics else None,
-        }
+    stages: Sequence[Stage]
+    missing: Sequence[Stage]
+    restart: bool
 
     @property
-    def seconds(self) -> float:
-        """What the stage's run took; 0 if it is not finished."""
-        return float(self.metrics["seconds"]["total"]) if self.metrics else 0.0
+    def wanted(self) -> list[Stage]:
+        """The stages that are not left out."""
+        return [stage for stage in self.stages if stage.left_out is None]
 
 
-def pipeline(config: PipelineConfig) -> RunFolder:
+def pipeline(config: PipelineConfig, resources: cluster.Resources | None = None) -> RunFolder:
     """Runs the pipeline job.
 
     Args:
         config: the job's settings.
+        resources: of a Ray cluster that is connected already; None connects to one.
 
     Returns:
-        The finished run folder; beside it lie those of the stages.
+        The finished run folder; those of the stages are in the same store.
 
     Raises:
-        UserError: if data, store, run ids, weights or resources are not as they must be; nothing has been trained then.
-        TrainingError: if a stage failed; the others have been run, and the report has them.
+        UserError: if data, store, run ids, weights or resources are wrong; nothing has been trained then.
+        TrainingError: if a stage failed; the others have run, and the report has them.
     """
-    started = time.time()
-    to_go_on_with = _with_stages_left(config)
-    run = to_go_on_with or open_run(PIPELINE, config)
-    if to_go_on_with is None and is_done(run, config):
+    extended = _finished_with_stages_missing(config)
+    run = extended or open_run(PIPELINE, config)
+    if extended is None and is_done(run, config):
         return run
-    note = partial(plain_console().print, markup=False)
-    note(f"run {run.run_id} in {run.store.location}")
-    anew = config.overwrite and not goes_on(run, config)
     stages = plan(config, run.run_id)
-    folders = {stage.name: _folder(stage) for stage in stages}
-    wanted = [stage for stage in stages if stage.left_out is None]
-    missing = wanted if anew else [stage for stage in wanted if not _is_finished(stage)]
-    # Looked for before the first is trained: weights that are missing for the last one must not cost an evening.
-    _check_weights(missing, note)
-    data = prepare(replace(config, limit=limit_of(config)), note)
-    failures: dict[str, str] = {}
-    with _resources(config, missing) as resources:
-        sides = _sides(config, missing, resources) if resources else []
-        if anew:
-            for folder in folders.values():
-                folder.remove()
-        elif run.state() == "finished":
-            run.reopen()
-        environment = begin_run(run, config, data.summary)
-        note(f"{len(wanted)} stages, {len(wanted) - len(missing)} of them finished before")
-        for side_by_side in sides:
-            failures |= _run_side_by_side(side_by_side, resources, note)
-        outcomes = [_outcome(stage, failures) for stage in stages]
-        before = sum(one.seconds for one in outcomes if one.stage in wanted and one.stage not in missing)
-        metrics = _write_report(config, run, data, outcomes, environment, started, before)
-        if failures:
-            raise TrainingError(
-                f"run {run.run_id}: {len(failures)} of {len(wanted)} stages failed, {', '.join(failures)}; "
-                f"{run.location}/{REPORT} has the others, and the same command with this --run-id runs what is missing"
-            )
-        # Before Ray is left, as in every job.
-        line = f"finished in {metrics['seconds']['total']:.0f} s: {run.location}/{REPORT}"
-        finish_run(run, PIPELINE, [line], note)
+    restart = config.overwrite and not goes_on(run, config)
+    missing = [stage for stage in stages if stage.left_out is None and (restart or not _is_finished(stage))]
+    _check(config, missing)
+    run_on_ray(run, config, _prepare, partial(_run_stages, Work(stages, missing, restart)), resources)
     return run
 
 
-def _with_stages_left(config: PipelineConfig) -> RunFolder | None:
-    """The folder of a pipeline that has finished, but whose report lacks stages that are wanted now; None without one.
+def _finished_with_stages_missing(config: PipelineConfig) -> RunFolder | None:
+    """Returns the folder of a finished pipeline whose report lacks stages that are wanted now; None without one.
 
     Raises:
         StoreError: if the artifact store cannot be used.
+        IntegrityError: if the pipeline's metrics are damaged.
     """
     if config.run_id is None or config.overwrite:
         return None
@@ -139,31 +89,14 @@ def _with_stages_left(config: PipelineConfig) -> RunFolder | None:
     run = RunFolder(store, config.run_id)
     if run.state() != "finished" or changed_setting(run, config):
         return None
-    reported = {one["name"] for one in run.get_json(METRICS)["stages"] if one["status"] == "finished"}
+    reported = {one.name for one in read_metrics(run, PipelineMetrics).stages if one.status == "finished"}
     wanted = [stage for stage in plan(config, run.run_id) if stage.left_out is None]
-    left = any(stage.name not in reported or _folder(stage).state() != "finished" for stage in wanted)
-    return run if left else None
-
-
-def _check_weights(stages: Sequence[Stage], note: Note) -> None:
-    """Obtains the weights of all backbones.
-
-    Raises:
-        UserError: if there are none, or one file is to be those of several.
-    """
-    transfers = [stage.config for stage in stages if isinstance(stage.config, TransferConfig)]
-    backbones = {config.backbone: config.weights for config in transfers}
-    for backbone, weights in backbones.items():
-        if len(backbones) > 1 and weights.endswith(SUFFIX):
-            raise UserError(
-                f"weights: found {weights} for {', '.join(backbones)}, expected a folder of one file each, or one "
-                "--backbone"
-            )
-        obtain_weights(weights, backbone, note)
+    missing = any(stage.name not in reported or _folder(stage).state() != "finished" for stage in wanted)
+    return run if missing else None
 
 
 def _is_finished(stage: Stage) -> bool:
-    """Whether there is nothing to do.
+    """Whether a stage has nothing to do.
 
     Raises:
         RunError: if the stage's run id is taken by a run of other settings.
@@ -171,104 +104,81 @@ def _is_finished(stage: Stage) -> bool:
     return is_done(open_run(stage.job, stage.config), stage.config)
 
 
-@contextmanager
-def _resources(config: PipelineConfig, missing: Sequence[Stage]) -> Iterator[cluster.Resources | None]:
-    """Connects to Ray if there is anything to do.
+def _check(config: PipelineConfig, stages: Sequence[Stage]) -> None:
+    """Checks the files that stages need, so that one that is missing for the last stage is reported at once.
 
     Raises:
-        UserError: if there is no room for it.
+        UserError: if one is missing, or one file of weights is named for several backbones.
     """
-    if not missing:
-        yield None
-        return
-    with cluster.connected() as resources:
-        if any(stage.job != CROSSVAL for stage in missing):
-            cluster.check_room(resources, "worker", config.workers, 1, config.gpus_per_worker)
-        cluster.check_room(resources, "task", 1, 1, config.gpus_per_task)
-        yield resources
-
-
-def _sides(
-    config: PipelineConfig, stages: Sequence[Stage], resources: cluster.Resources
-) -> list[tuple[list[Stage], ...]]:
-    """Puts stages in order: a list of what is run one after the other, each one list or two that share the cluster.
-
-    A transfer stage follows the training that it is compared with. A search stands alone: Ray Tune takes all processors
-    there are and would let the others starve.
-
-    Raises:
-        UserError: if stages must share a cluster that is too small for that.
-    """
-    folds = [stage for stage in stages if stage.job == CROSSVAL]
-    searches = [stage for stage in stages if stage.job == TUNE]
-    trainings = [stage for stage in stages if stage.job not in (CROSSVAL, TUNE)]
-    if folds and trainings and _shares(config, resources):
-        return [(trainings, folds), (searches,)]
-    return [(list(stages),)]
-
-
-def _shares(config: PipelineConfig, resources: cluster.Resources) -> bool:
-    half = resources.half()
-    gpus = max(config.workers * config.gpus_per_worker, config.gpus_per_task)
-    enough = half.cpus >= config.workers and half.gpus >= gpus
-    if config.side_by_side == "on" and not enough:
+    backbones = dict.fromkeys(stage.config.backbone for stage in stages if isinstance(stage.config, TransferConfig))
+    if len(backbones) > 1 and config.weights.endswith(".h5"):
         raise UserError(
-            f"side_by_side: found on, expected off or auto on {resources}: half of them is not enough for "
-            f"{config.workers} workers and {gpus:g} GPUs"
+            f"weights: found {config.weights} for {', '.join(backbones)}, expected a folder of one file each, or one "
+            "--backbone"
         )
-    # Half of two processors trains half as fast, and the second job's processes need memory.
-    return config.side_by_side != "off" and enough and (config.side_by_side == "on" or half.cpus >= 2)
+    for stage in stages:
+        JOBS[stage.job].check(stage.config)
 
 
-def _run_side_by_side(sides: Sequence[list[Stage]], resources: cluster.Resources | None, note: Note) -> dict[str, str]:
-    """Runs each list of stages one after the other, several lists side by side; returns why stages failed, by name."""
-    if len(sides) == 1 or resources is None:
-        return {stage.name: why for stage in sides[0] if (why := _run(stage, note))}
-    # In this thread: two at once would find each other's modules half imported.
-    for stage in (stage for side in sides for stage in side):
-        importlib.import_module(f"fmnist.workflows.{stage.job}.job")
-    half, one_has_ended = resources.half(), threading.Event()
-
-    def run_side(stages: list[Stage]) -> dict[str, str]:
-        failures: dict[str, str] = {}
-        for stage in stages:
-            share = resources if one_has_ended.is_set() else half
-            with cluster.held(share), labelled(stage.name):
-                why = _run(stage, partial(plain_console().print, markup=False))
-            if why:
-                failures[stage.name] = why
-        one_has_ended.set()
-        return failures
-
-    with ThreadPoolExecutor(len(sides)) as beside:
-        try:
-            return {name: why for failures in beside.map(run_side, sides) for name, why in failures.items()}
-        except KeyboardInterrupt:
-            # The threads cannot be ended otherwise: Ray would start again for them. A local one ends with its driver,
-            # and what has been reported is in the store.
-            print("fmnist: interrupted", file=sys.stderr, flush=True)
-            os._exit(130)
+def _prepare(config: PipelineConfig, note: Note) -> PreparedData:
+    return prepare(replace(config, limit=limit_of(config)), note)
 
 
-def _run(stage: Stage, note: Note) -> str | None:
-    """Runs a stage; returns why it failed, or None."""
-    note(f"stage {stage.name}: fmnist {stage.job}, run {stage.config.run_id}")
+def _run_stages(work: Work, session: Session[PipelineConfig, PreparedData]) -> None:
+    """Runs the missing stages one after the other, and writes the report of all.
+
+    Raises:
+        UserError: if the cluster is too small.
+        TrainingError: if a stage failed.
+    """
+    config, run, resources = session.config, session.run, session.resources
+    if any(stage.job != CROSSVAL for stage in work.missing):
+        cluster.check_room(resources, "worker", config.workers, 1, config.gpus_per_worker)
+    if work.missing:
+        cluster.check_room(resources, "task", 1, 1, config.gpus_per_task)
+    if work.restart:
+        for stage in work.stages:
+            _folder(stage).remove()
+    elif run.state() == "finished":
+        run.reopen()
+    # Imported here: Matplotlib takes a second, and resources are checked before.
+    from fmnist.report.data_plots import draw_data
+
+    started_run = session.begin(draw_data)
+    # Waited for before a stage draws: Matplotlib is not thread-safe.
+    started_run.data_figures.result()
+    finished_before = len(work.wanted) - len(work.missing)
+    session.note(f"{len(work.wanted)} stages, {finished_before} of them finished before")
+    failures = {stage.name: failure for stage in work.missing if (failure := _run_stage(stage, session))}
+    results = _results(work, failures, config, started_run)
+    write_results(run, results)
+    if failures:
+        raise TrainingError(
+            f"run {run.run_id}: {len(failures)} of {len(work.wanted)} stages failed, {', '.join(failures)}; "
+            f"{run.location}/{REPORT} has the others, and the same command with this --run-id runs what is missing"
+        )
+    finish_run(run, results, [], session.note)
+
+
+def _run_stage(stage: Stage, session: Session[PipelineConfig, PreparedData]) -> str | None:
+    """Runs a stage on the pipeline's cluster; returns why it failed, or None."""
+    session.note(f"stage {stage.name}: fmnist {stage.job}, run {stage.config.run_id}")
     try:
-        JOBS[stage.job].run(_compared(stage))
+        JOBS[stage.job].run(_with_comparison(stage), session.resources)
     except FmnistError as error:
         failure = str(error)
     except Exception as error:
-        # Of no use in one line, and no reason to lose the other stages' night.
+        # One line does not explain an unexpected error; the other stages run nevertheless.
         traceback.print_exc()
         failure = f"{type(error).__name__}: {first_line(error)}"
     else:
         return None
-    note(f"stage {stage.name} failed, the others go on: {failure}")
+    session.note(f"stage {stage.name} failed, the others continue: {failure}")
     return failure
 
 
-def _compared(stage: Stage) -> JobConfig:
-    """The stage's settings, without the run to compare with if that has failed."""
+def _with_comparison(stage: Stage) -> JobConfig:
+    """Returns a stage's settings, without the run to compare with if that failed."""
     config = stage.config
     if isinstance(config, TransferConfig) and config.compare_with:
         compared = RunFolder(open_store(config.artifacts), config.compare_with)
@@ -282,56 +192,64 @@ def _folder(stage: Stage) -> RunFolder:
     return RunFolder(open_store(stage.config.artifacts), stage.config.run_id)
 
 
-def _outcome(stage: Stage, failures: dict[str, str]) -> StageOutcome:
-    """A stage that is left out now may have finished in an earlier start of the same pipeline."""
-    folder = _folder(stage)
-    if folder.state() == "finished":
-        return StageOutcome(stage, "finished", metrics=folder.get_json(METRICS))
-    if stage.left_out is not None:
-        return StageOutcome(stage, "left out", stage.left_out)
-    return StageOutcome(stage, "failed", failures[stage.name])
-
-
-def _write_report(
-    config: PipelineConfig,
-    run: RunFolder,
-    data: PreparedData,
-    outcomes: Sequence[StageOutcome],
-    environment: dict[str, Any],
-    started: float,
-    before: float,
-) -> dict[str, Any]:
-    """Writes metrics, figures and both reports; returns the metrics.
+def _results(
+    work: Work, failures: Mapping[str, str], config: PipelineConfig, started: StartedRun[PreparedData]
+) -> Results:
+    """Returns metrics, figures and both reports.
 
     Args:
-        before: seconds of the stages that had finished when this start began.
+        failures: why stages failed, by name.
     """
-    from fmnist.workflows.pipeline.page import STAGE_PLOTS, PipelineReport, render_pipeline, render_pipeline_markdown
+    from fmnist.report.page import Report
+    from fmnist.workflows.pipeline.page import STAGE_PLOTS, TITLE, render_pipeline, render_pipeline_markdown
     from fmnist.workflows.pipeline.plots import pipeline_plots
-    from fmnist.workflows.train.job import draw_data
 
-    finished = time.time()
-    metrics = {
-        "job": PIPELINE,
-        "run_id": run.run_id,
-        "profile": config.profile,
-        "limit": limit_of(config),
-        "seed": config.seed,
-        "started": utc(started),
-        "finished": utc(finished),
-        "seconds": {"total": finished - started + before},
-        "stages": [outcome.summary() for outcome in outcomes],
+    # A stage that is left out may have finished in an earlier start of the same pipeline.
+    folders = {stage.name: _folder(stage) for stage in work.stages}
+    stages = {
+        name: read_metrics(folder, StageMetrics) for name, folder in folders.items() if folder.state() == "finished"
     }
-    stages = {outcome.stage.name: outcome.metrics for outcome in outcomes if outcome.metrics}
-    figures = draw_data(data) | pipeline_plots(metrics, stages)
-    for name, image in figures.items():
-        run.put_bytes(f"{PLOTS}/{name}.png", image)
-    for outcome in outcomes:
-        if outcome.metrics:
-            for name in STAGE_PLOTS.get(outcome.stage.name, ()):
-                figures[f"{outcome.stage.name}/{name}"] = _folder(outcome.stage).get_bytes(f"{PLOTS}/{name}.png")
-    report = PipelineReport(run.run_id, metrics, stages, data.summary, asdict(config), environment, figures)
-    run.put_bytes(REPORT, render_pipeline(report).encode())
-    run.put_bytes(REPORT_MARKDOWN, render_pipeline_markdown(report).encode())
-    run.put_json(METRICS, metrics)
-    return metrics
+    before = [stage.name for stage in work.wanted if stage not in work.missing]
+    finished = time.time()
+    metrics = PipelineMetrics(
+        job=PIPELINE,
+        run_id=started.run.run_id,
+        started=utc(started.started),
+        finished=utc(finished),
+        seconds={"total": finished - started.started + sum(stages[name].seconds["total"] for name in before)},
+        profile=config.profile,
+        limit=limit_of(config),
+        seed=config.seed,
+        stages=tuple(_summary(stage, stages, failures) for stage in work.stages),
+    )
+    plots = started.data_figures.result() | pipeline_plots(metrics, stages)
+    stage_plots = {
+        f"{name}/{plot}": folders[name].get_bytes(f"{PLOTS}/{plot}.png")
+        for name in stages
+        for plot in STAGE_PLOTS.get(name, ())
+    }
+    report = Report(
+        title=TITLE,
+        metrics=metrics,
+        data=started.data.summary,
+        config=asdict(config),
+        environment=started.environment,
+        plots=plots | stage_plots,
+    )
+    return Results(
+        metrics=metrics,
+        environment=started.environment,
+        page=render_pipeline(report, stages),
+        plots=plots,
+        files={REPORT_MARKDOWN: render_pipeline_markdown(report, stages).encode()},
+    )
+
+
+def _summary(stage: Stage, stages: Mapping[str, StageMetrics], failures: Mapping[str, str]) -> StageSummary:
+    assert stage.config.run_id
+    identity = (stage.name, stage.job, stage.config.run_id)
+    if stage.name in stages:
+        return StageSummary(*identity, "finished", None, stages[stage.name].seconds["total"])
+    if stage.left_out is not None:
+        return StageSummary(*identity, "left out", stage.left_out, None)
+    return StageSummary(*identity, "failed", failures[stage.name], None)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
@@ -14,23 +11,18 @@ from fmnist.report.page import percent
 from fmnist.report.style import QUIET, TEST, TRAIN, VAL, new_figure, styled, to_png
 from fmnist.study import ROWS
 from fmnist.training.evaluation import CHANCE
-from fmnist.workflows.crossval.config import CROSSVAL
-from fmnist.workflows.pipeline.rows import Stages, candidate, reproduced_accuracy, sound_scores
-from fmnist.workflows.transfer.config import TRANSFER
+from fmnist.workflows.pipeline.records import PipelineMetrics, Scores, Stages
+from fmnist.workflows.pipeline.rows import reproduced_accuracy, sound_scores
 
 BAND = "#f3f5f7"
-# The study's rows lie far apart below this accuracy and close together above it, where two thirds of the width go.
+# Most accuracies are above this one: two thirds of the width are for them.
 COARSE_UNTIL = 0.85
-# Where a row's three points stand below each other.
+# Places of a row's three points, one below the other.
 STUDY_PLACE, REPRODUCED_PLACE, SOUND_PLACE = -0.26, 0.0, 0.26
 
 
-def pipeline_plots(metrics: Mapping[str, Any], stages: Stages) -> dict[str, bytes]:
+def pipeline_plots(metrics: PipelineMetrics, stages: Stages) -> dict[str, bytes]:
     """Draws the figures of a pipeline's result.
-
-    Args:
-        metrics: the content of the pipeline's ``metrics.json``.
-        stages: the content of ``metrics.json`` of every finished stage, by the stage's name.
 
     Returns:
         PNG bytes by name (the file's name in ``plots/`` without ``.png``), in the order of the report; ``cost`` only
@@ -44,7 +36,7 @@ def pipeline_plots(metrics: Mapping[str, Any], stages: Stages) -> dict[str, byte
 
 @styled
 def results(stages: Stages) -> Figure:
-    """Draws a line a row of the study: its accuracy, ours in its way, and ours done soundly with its interval."""
+    """Draws one line per row of the study: its accuracy, ours in its protocol, and ours in a sound one."""
     figure = new_figure(1.2 + 0.62 * len(ROWS))
     coarse, fine = figure.subplots(1, 2, sharey=True, width_ratios=(1, 2))
     for axes, low, high in ((coarse, 0.0, COARSE_UNTIL), (fine, COARSE_UNTIL, 1.01)):
@@ -58,7 +50,7 @@ def results(stages: Stages) -> Figure:
     # A little beyond 1, so that a point there is whole.
     fine.set_xlim(COARSE_UNTIL, 1.005)
     fine.set_xticks([0.85, 0.9, 0.95, 1])
-    # The scale changes here, which a reader has to see.
+    # Marks the change of scale.
     fine.axvline(COARSE_UNTIL, color=QUIET, linewidth=1.2)
     coarse.axvline(CHANCE, color=QUIET, linestyle=(0, (4, 3)), linewidth=1.2, zorder=0.5)
     coarse.set_yticks(range(len(ROWS)), [row.title.replace(", ", ",\n").replace(" as ", "\nas ") for row in ROWS])
@@ -70,10 +62,10 @@ def results(stages: Stages) -> Figure:
 
 
 def _draw_results(axes: Axes, stages: Stages, low: float, high: float) -> None:
-    """Draws what lies in one panel's range, from ``low`` to less than ``high``, so that no point is cut in two."""
+    """Draws the points of one panel, from ``low`` to below ``high``: no point is cut in two."""
     study: list[tuple[float, float]] = []
     reproduced: list[tuple[float, float]] = []
-    sound: list[tuple[Mapping[str, Any], float]] = []
+    sound: list[tuple[Scores, float]] = []
     for place, row in enumerate(ROWS):
         if row.val_accuracy is not None and low <= row.val_accuracy < high:
             study.append((row.val_accuracy, place + STUDY_PLACE))
@@ -81,7 +73,7 @@ def _draw_results(axes: Axes, stages: Stages, low: float, high: float) -> None:
         if accuracy is not None and low <= accuracy < high:
             reproduced.append((accuracy, place + REPRODUCED_PLACE))
         scores = sound_scores(row, stages)
-        if scores is not None and low <= scores["accuracy"] < high:
+        if scores is not None and low <= scores.accuracy < high:
             sound.append((scores, place + SOUND_PLACE))
     for place in range(0, len(ROWS), 2):
         axes.axhspan(place - 0.5, place + 0.5, color=BAND, zorder=0, linewidth=0)
@@ -91,32 +83,34 @@ def _draw_results(axes: Axes, stages: Stages, low: float, high: float) -> None:
     )  # fmt: skip
     axes.plot(
         [accuracy for accuracy, _ in reproduced], [place for _, place in reproduced], "s", color=TRAIN, markersize=5.5,
-        linestyle="", label="ours, the study's way (validation)",
+        linestyle="", label="ours, the study's protocol (validation)",
     )  # fmt: skip
     axes.errorbar(
-        [scores["accuracy"] for scores, _ in sound],
+        [scores.accuracy for scores, _ in sound],
         [place for _, place in sound],
         xerr=[
             # Intervals at the ends of the scale may not hold their own accuracy to the last digit.
-            [max(0.0, scores["accuracy"] - scores["accuracy_low"]) for scores, _ in sound],
-            [max(0.0, scores["accuracy_high"] - scores["accuracy"]) for scores, _ in sound],
+            [max(0.0, scores.accuracy - scores.accuracy_low) for scores, _ in sound],
+            [max(0.0, scores.accuracy_high - scores.accuracy) for scores, _ in sound],
         ],
         fmt="o", color=TEST, markersize=5.5, capsize=4, label="ours, sound (test, folds: held-out)",
     )  # fmt: skip
 
 
 @styled
-def cost(metrics: Mapping[str, Any], stages: Stages) -> Figure:
-    """Draws the time of every finished stage as a bar, with the accuracy that it bought beside it."""
-    order = [stage["name"] for stage in metrics["stages"] if stage["name"] in stages]
-    names = order or list(stages)
-    seconds = [float(stages[name]["seconds"]["total"]) for name in names]
-    written = [f"{duration(stages[name]['seconds']['total'])}  {_accuracy(stages[name])}" for name in names]
+def cost(metrics: PipelineMetrics, stages: Stages) -> Figure:
+    """Draws the time of every finished stage as a bar, labelled with its accuracy."""
+    names = [stage.name for stage in metrics.stages if stage.name in stages]
+    seconds = [stages[name].seconds["total"] for name in names]
+    labels = []
+    for name in names:
+        scores = stages[name].held_out or stages[name].test_scores
+        labels.append(f"{duration(stages[name].seconds['total'])}  {percent(scores.accuracy) if scores else ''}")
     figure = new_figure(0.9 + 0.36 * len(names))
     axes = figure.add_subplot()
     bars = axes.barh(range(len(names)), seconds, 0.6, color=TRAIN)
-    axes.bar_label(bars, labels=written, padding=4, fontsize=9)
-    # Room for what stands beside the longest bar.
+    axes.bar_label(bars, labels=labels, padding=4, fontsize=9)
+    # Room for the label of the longest bar.
     axes.set_xlim(0, 1.75 * max(seconds) or 1.0)
     axes.set_yticks(range(len(names)), [name.replace("$", r"\$") for name in names], fontsize=9.5)
     axes.set_ylim(len(names) - 0.5, -0.5)
@@ -124,11 +118,3 @@ def cost(metrics: Mapping[str, Any], stages: Stages) -> Figure:
     axes.set_xticks([])
     axes.spines["bottom"].set_visible(False)
     return figure
-
-
-def _accuracy(run: Mapping[str, Any]) -> str:
-    if run["job"] == CROSSVAL:
-        return percent(run["held_out"]["accuracy"])
-    if run["job"] == TRANSFER:
-        return percent(candidate(run, run["candidates"][-1]["backbone"])["test"]["accuracy"])
-    return percent(run["test"]["accuracy"])

@@ -1,4 +1,4 @@
-"""The stages of a pipeline: which run of which job, and with which settings. Imports nothing heavy."""
+"""The stages of a pipeline: the run and settings of each. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Stage:
         name: such as ``tune-extended``.
         job: that it is a run of.
         config: of that job, its run id included.
-        left_out: why it is not run, or None.
+        left_out: the setting that leaves it out, or None.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Stage:
 
 
 def plan(config: PipelineConfig, run_id: str) -> list[Stage]:
-    """Returns every stage of the study in order, those that are left out too.
+    """Returns all stages of the study in order, including those left out.
 
     Args:
         config: the pipeline's settings.
@@ -75,7 +75,7 @@ def _stage(config: PipelineConfig, run_id: str, job: str, name: str, **settings:
         "precision": config.precision,
         "xla": config.xla,
         "max_failures": config.max_failures,
-        # A stage that has finished is not run again.
+        # A finished stage is not run again.
         "skip_finished": True,
     }
     if job == CROSSVAL:
@@ -97,12 +97,12 @@ def _stage(config: PipelineConfig, run_id: str, job: str, name: str, **settings:
 
 
 def limit_of(config: PipelineConfig) -> int | None:
-    """How many training images the stages are told to take."""
+    """Returns the stages' ``limit``."""
     return config.limit or (SMOKE_LIMIT if config.profile == SMOKE else None)
 
 
 def weights_of(config: PipelineConfig) -> str:
-    """What the transfer stages are told."""
+    """Returns the transfer stages' ``weights``."""
     if config.weights != "auto":
         return config.weights
     return "none" if config.profile == SMOKE else "imagenet"

@@ -80,11 +80,12 @@ class TrainOutcome:
     failure: str | None = None
 
 
-def train(config: TrainConfig) -> RunFolder:
+def train(config: TrainConfig, resources: cluster.Resources | None = None) -> RunFolder:
     """Runs the train job.
 
     Args:
         config: the job's settings.
+        resources: of a Ray cluster that is connected already; None connects to one.
 
     Returns:
         The finished run folder.
@@ -95,7 +96,7 @@ def train(config: TrainConfig) -> RunFolder:
     """
     run = open_run(TRAIN, config)
     if not is_done(run, config):
-        run_on_ray(run, config, prepare, _train)
+        run_on_ray(run, config, prepare, _train, resources)
     return run
 
 

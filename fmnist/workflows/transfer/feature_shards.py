@@ -71,14 +71,12 @@ def compute_features(
     train: Images,
     val: Images,
     store: Store,
-    at_once: int | None,
 ) -> ComputedFeatures:
     """Computes the features that the store has not, as many shards at once as there is room for.
 
     Args:
         images: reference to the training and, behind them, the validation images.
         store: where features are kept, by what they depend on.
-        at_once: shards at a time at most; None for as many as there is room for.
 
     Raises:
         TrainingError: if a task was killed more often than the configuration bears.
@@ -96,7 +94,7 @@ def compute_features(
             (shard, run.remote(task, weights, images, shard.positions, store, shard_path(report.key, shard)))
             for shard in missing
         )
-        for shard, (features, took) in _completed(tasks, f"features of {task.backbone}", progress.note, at_once):
+        for shard, (features, took) in _completed(tasks, f"features of {task.backbone}", progress.note):
             out[shard.positions] = features
             seconds += took
             progress.advance()
@@ -116,7 +114,6 @@ def predict(
     images: ray.ObjectRef,
     count: int,
     note: Callable[[str], None],
-    at_once: int | None,
 ) -> tuple[np.ndarray, tuple[str, ...], float]:
     """Uses a saved model on raw images, as many shards at once as there is room for.
 
@@ -126,7 +123,6 @@ def predict(
         images: reference to the test images.
         count: how many there are.
         note: shows a line.
-        at_once: shards at a time at most; None for as many as there is room for.
 
     Returns:
         Probabilities float32 [count, 10], what TensorFlow computed on, and the wall time in seconds.
@@ -139,7 +135,7 @@ def predict(
         (start, run.remote(config.cpus_per_shard, name, reference, images, start, start + config.images_per_shard))
         for start in starts
     )
-    found = dict(_completed(tasks, "the test images", note, at_once))
+    found = dict(_completed(tasks, "the test images", note))
     devices = sorted({device for _, of_task in found.values() for device in of_task})
     probabilities = np.concatenate([found[start][0] for start in starts])
     return probabilities, tuple(devices), time.perf_counter() - began
@@ -180,7 +176,7 @@ def _remote(function: Callable[..., Any], config: TransferConfig) -> Any:
 
 
 def _completed(
-    tasks: Iterator[tuple[Key, ray.ObjectRef]], what: str, note: Callable[[str], None], at_once: int | None = None
+    tasks: Iterator[tuple[Key, ray.ObjectRef]], what: str, note: Callable[[str], None]
 ) -> Iterator[tuple[Key, Any]]:
     """Yields what tasks return, as they end; starts more of them only as others end.
 
@@ -192,7 +188,7 @@ def _completed(
     exhausted = False
     heard = time.monotonic()
     while not exhausted or running:
-        while not exhausted and len(running) < (at_once or MOST_WAITING):
+        while not exhausted and len(running) < MOST_WAITING:
             if (started := next(tasks, None)) is None:
                 exhausted = True
             else:

@@ -51,7 +51,6 @@ class Job:
         cpus: processors of a worker.
         train, val, both, test: references to `Images`; ``both`` are train and behind them val.
         events: where workers say how they come on.
-        at_once: tasks at a time at most; None for as many as there is room for.
         note: shows a line.
     """
 
@@ -64,7 +63,6 @@ class Job:
     both: ray.ObjectRef
     test: ray.ObjectRef
     events: Queue
-    at_once: int | None
     note: Callable[[str], None]
 
 
@@ -85,11 +83,12 @@ class Backbone:
     report: BackboneReport
 
 
-def transfer(config: TransferConfig) -> RunFolder:
+def transfer(config: TransferConfig, resources: cluster.Resources | None = None) -> RunFolder:
     """Runs the transfer job.
 
     Args:
         config: the job's settings.
+        resources: of a Ray cluster that is connected already; None connects to one.
 
     Returns:
         The finished run folder.
@@ -107,7 +106,7 @@ def transfer(config: TransferConfig) -> RunFolder:
     comparison = find_comparison(run.store, config.compare_with)
     note = partial(plain_console().print, markup=False)
     inputs = {name: (recipes[name], obtain_weights(config.weights, name, note)) for name in names}
-    run_on_ray(run, config, prepare, partial(_transfer, inputs, comparison))
+    run_on_ray(run, config, prepare, partial(_transfer, inputs, comparison), resources)
     return run
 
 
@@ -134,7 +133,7 @@ def _transfer(
     # All are looked at before the first is trained: wrong weights of the last one cost nothing.
     backbones = [_look_at(config, name, *inputs[name], data) for name in unfinished]
     started_run = session.begin(draw_data)
-    job = _job(config, run, data, cpus, resources, session.note)
+    job = _job(config, run, data, cpus, session.note)
     for backbone in backbones:
         _train(job, backbone)
     outcomes = [outcome for name in inputs for phase in phases if (outcome := read_phase(run, name, phase))]
@@ -164,15 +163,13 @@ def _job(
     run: RunFolder,
     data: PreparedData,
     cpus: float,
-    resources: cluster.Resources,
     note: Callable[[str], None],
 ) -> Job:
     both = Images(
         np.concatenate([data.train.pixels, data.val.pixels]), np.concatenate([data.train.labels, data.val.labels])
     )
     train, val, together, test = (ray.put(images) for images in (data.train, data.val, both, data.test))
-    at_once = resources.at_once(config.cpus_per_shard, config.gpus_per_shard)
-    return Job(config, run, data, cpus, train, val, together, test, open_events(), at_once, note)
+    return Job(config, run, data, cpus, train, val, together, test, open_events(), note)
 
 
 def _train(job: Job, backbone: Backbone) -> None:
@@ -191,9 +188,7 @@ def _frozen(job: Job, backbone: Backbone, title: str) -> None:
     config, data, task = job.config, job.data, backbone.task
     features, size = backbone.report.features, task.recipe.image_size
     job.note(f"{title}, frozen: {features:,} features an image of {size} pixels a side")
-    computed = compute_features(
-        task, backbone.report, backbone.weights, job.both, data.train, data.val, job.run.store, job.at_once
-    )
+    computed = compute_features(task, backbone.report, backbone.weights, job.both, data.train, data.val, job.run.store)
     references = ray.put(computed.train), ray.put(computed.val)
     seconds, shards, found = computed.seconds, computed.computed, computed.found
     # The object store has them now; this process needs its copy no longer.
@@ -248,9 +243,7 @@ def _keep(
     """Uses the test images, once, and leaves the phase in the run folder."""
     task = backbone.task
     model = f"{job.run.location}/{task.backbone}-{phase}"
-    probabilities, devices, seconds = predict(
-        job.config, model, trained.model, job.test, len(job.data.test), job.note, job.at_once
-    )
+    probabilities, devices, seconds = predict(job.config, model, trained.model, job.test, len(job.data.test), job.note)
     outcome = PhaseOutcome(
         backbone=task.backbone,
         phase=phase,

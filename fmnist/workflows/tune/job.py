@@ -44,11 +44,12 @@ from fmnist.workflows.tune.trial import OBJECTIVE, SearchTask, SearchTrial, tria
 TUNE_STATE = "search"
 
 
-def tune(config: TuneConfig) -> RunFolder:
+def tune(config: TuneConfig, resources: cluster.Resources | None = None) -> RunFolder:
     """Runs the tune job.
 
     Args:
         config: the job's settings.
+        resources: of a Ray cluster that is connected already; None connects to one.
 
     Returns:
         The finished run folder.
@@ -59,7 +60,7 @@ def tune(config: TuneConfig) -> RunFolder:
     """
     run = open_run(TUNE, config)
     if not is_done(run, config):
-        run_on_ray(run, config, prepare, _tune)
+        run_on_ray(run, config, prepare, _tune, resources)
     return run
 
 

@@ -43,16 +43,3 @@ def test_hyperparameters_of_a_model_that_has_none_are_refused() -> None:
     check_model("lenet5", None)
     with pytest.raises(UserError, match=r"^hyperparameters: found some, expected none, for lenet5 is no search space$"):
         check_model("lenet5", {"units": 3})
-
-
-def test_a_whole_cluster_is_offered_everything_and_half_of_one_what_fits() -> None:
-    cluster = Resources(cpus=13, gpus=4, nodes=4, cpus_of_largest_node=8, started_here=False)
-    half = cluster.half()
-
-    assert cluster.at_once(1, 0) is None
-    assert (half.cpus, half.gpus, half.cpus_of_largest_node) == (6, 2, 4)
-    assert half.at_once(1, 0) == 6 and half.at_once(2, 0) == 3 and half.at_once(1, 1) == 2 and half.at_once(1, 0.5) == 4
-
-
-def test_half_of_a_small_cluster_still_runs_one_task_at_a_time() -> None:
-    assert LAPTOP.half().at_once(4, 0) == 1

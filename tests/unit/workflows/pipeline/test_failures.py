@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import contextmanager
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,14 @@ from stage_metrics import STAGES
 from fmnist.config import JobConfig
 from fmnist.distributed import cluster
 from fmnist.errors import RunError, TrainingError, UserError
+from fmnist.options import parse_config
 from fmnist.runs import RunFolder
 from fmnist.runs.lifecycle import begin_run, open_run
 from fmnist.storage import FolderStore
-from fmnist.workflows.pipeline import job as workflow
+from fmnist.workflows import JOBS
 from fmnist.workflows.pipeline.config import PipelineConfig
 from fmnist.workflows.pipeline.job import pipeline
-from fmnist.workflows.pipeline.stages import Stage
+from fmnist.workflows.pipeline.stages import plan
 
 LAPTOP = cluster.Resources(cpus=2, gpus=0, nodes=1, cpus_of_largest_node=2, started_here=True)
 
@@ -29,37 +31,39 @@ class Pretence:
 
     Attributes:
         ran: the stages that were run, in order.
+        resources: what each was given of Ray.
         errors: what a stage ends with.
     """
 
     def __init__(self) -> None:
         self.ran: list[str] = []
+        self.resources: list[cluster.Resources | None] = []
         self.errors: dict[str, Exception] = {}
 
-    def job(self, stage: Stage) -> Callable[[JobConfig], RunFolder]:
-        def run(config: JobConfig) -> RunFolder:
-            folder = open_run(stage.job, config)
-            begin_run(folder, config, {})
-            self.ran.append(stage.name)
-            if stage.name in self.errors:
-                raise self.errors[stage.name]
-            for name in ("learning_curves", "confusion_matrix", "trial_curves"):
-                folder.put_bytes(f"plots/{name}.png", b"\x89PNG")
-            folder.put_json("metrics.json", STAGES[stage.name])
-            folder.finish(stage.job)
-            return folder
-
-        return run
+    def run(self, job: str, config: JobConfig, resources: cluster.Resources | None = None) -> RunFolder:
+        folder = open_run(job, config)
+        stage = folder.run_id.removeprefix("night-")
+        begin_run(folder, config, {})
+        self.ran.append(stage)
+        self.resources.append(resources)
+        if stage in self.errors:
+            raise self.errors[stage]
+        for name in ("learning_curves", "confusion_matrix", "trial_curves", "leak", "candidate_curves"):
+            folder.put_bytes(f"plots/{name}.png", b"\x89PNG")
+        folder.put_json("metrics.json", asdict(STAGES[stage]))
+        folder.finish(job)
+        return folder
 
 
 @pytest.fixture
 def jobs(monkeypatch: pytest.MonkeyPatch) -> Pretence:
     @contextmanager
-    def no_ray():  # type: ignore[no-untyped-def]
+    def no_ray(resources=None):  # type: ignore[no-untyped-def]
         yield LAPTOP
 
     pretence = Pretence()
-    monkeypatch.setattr(workflow, "_job", pretence.job)
+    for name, job in JOBS.items():
+        monkeypatch.setitem(JOBS, name, replace(job, run=partial(pretence.run, name)))
     monkeypatch.setattr(cluster, "connected", no_ray)
     return pretence
 
@@ -140,8 +144,8 @@ def test_what_finds_no_room_is_told_before_anything_is_trained(jobs: Pretence, c
 def test_finished_pipeline_reports_stages_that_have_finished_since(jobs: Pretence, config: PipelineConfig) -> None:
     before = again(config, stages="tune")
     run = pipeline(before)
-    for stage in workflow.plan(config, "night")[:2]:
-        jobs.job(stage)(stage.config)
+    for stage in plan(config, "night")[:2]:
+        jobs.run(stage.job, stage.config)
     jobs.ran.clear()
 
     pipeline(config)
@@ -149,3 +153,33 @@ def test_finished_pipeline_reports_stages_that_have_finished_since(jobs: Pretenc
     assert jobs.ran == []
     finished = {one["name"] for one in run.get_json("metrics.json")["stages"] if one["status"] == "finished"}
     assert finished == {"train-lenet5", "train-lenet5-1998", "tune-notebook", "tune-extended"}
+
+
+def test_stages_run_one_after_the_other_on_the_pipelines_ray(jobs: Pretence, config: PipelineConfig) -> None:
+    pipeline(again(config, stages="all", backbone="vgg16", weights="none"))
+
+    assert jobs.ran == [
+        *("train-lenet5", "train-lenet5-1998", "tune-notebook", "tune-extended", "crossval-lenet5"),
+        *("transfer-vgg16-notebook", "transfer-vgg16-sound"),
+    ]
+    assert jobs.resources == [LAPTOP] * 7
+
+
+def test_pipeline_of_version_0_1_0_with_side_by_side_resumes(
+    jobs: Pretence, config: PipelineConfig, tmp_path: Path
+) -> None:
+    jobs.errors["train-lenet5"] = TrainingError("killed")
+    with pytest.raises(TrainingError):
+        pipeline(config)
+    run = RunFolder(FolderStore(Path(config.artifacts)), "night")
+    settings = run.get_bytes("config.yaml") + b"side_by_side: auto\n"
+    run.put_bytes("config.yaml", settings)
+    (tmp_path / "old.yaml").write_bytes(settings)
+    jobs.errors.clear()
+
+    from_file = parse_config(PipelineConfig, "fmnist pipeline", ["--config", str(tmp_path / "old.yaml")])
+
+    assert from_file == config
+    pipeline(from_file)
+    assert jobs.ran == ["train-lenet5", "train-lenet5-1998", "train-lenet5"]
+    assert b"side_by_side" not in run.get_bytes("config.yaml")

@@ -5,56 +5,70 @@ from __future__ import annotations
 import io
 import re
 from dataclasses import replace
-from typing import Any
 
 import pytest
 from PIL import Image
-from stage_metrics import DATA, STAGES, crossval, train, transfer, tune
+from stage_metrics import DATA, STAGES, TIMES, crossval, train, transfer
 
+from fmnist.report.page import Report
 from fmnist.study import BACKBONE_ROWS, ROWS
-from fmnist.workflows.pipeline.claims import claims
+from fmnist.workflows.pipeline.findings import findings
 from fmnist.workflows.pipeline.markdown import escaped, table
 from fmnist.workflows.pipeline.page import (
     STAGE_PLOTS,
-    PipelineReport,
+    TITLE,
+    best_row,
     pipeline_headline,
     pipeline_warnings,
     render_pipeline,
     render_pipeline_markdown,
-    where,
 )
 from fmnist.workflows.pipeline.plots import cost, pipeline_plots, results
+from fmnist.workflows.pipeline.records import PipelineMetrics, StageMetrics, Stages, StageSummary, Weights
 from fmnist.workflows.pipeline.rows import STUDY_COLUMNS, study_rows
 
-NAMES = tuple(dict.fromkeys(name for row in ROWS for name in (row.reproduced, row.sound) if name))
+NAMES = tuple(dict.fromkeys(name for row in ROWS for name in (row.reproduced, row.sound)))
 
 PLOTS = ("results", "cost", "class_balance", "crossval-lenet5/leak", "train-lenet5/confusion_matrix")
 
 
-def pipeline(finished: dict[str, Any], **others: tuple[str, str | None]) -> dict[str, Any]:
-    """The metrics of a pipeline; ``others`` are state and reason by stage, ``-`` written as ``_``."""
-    states = {name.replace("_", "-"): state for name, state in others.items()}
-    return {
-        "job": "pipeline", "run_id": "night", "profile": "laptop", "seed": 0, "limit": None,
-        "started": "2026-11-25T02:00:00Z", "finished": "2026-11-25T03:00:00Z", "seconds": {"total": 3600.0},
-        "stages": [
-            {
-                "stage": name.split("-")[0], "name": name, "job": name.split("-")[0], "run_id": f"night-{name}",
-                "status": "finished" if name in finished else states.get(name, ("left out",))[0],
-                "reason": None if name in finished else states.get(name, ("", "--stages train"))[1],
-                "seconds": 141.0 if name in finished else None,
-            }
+def pipeline(finished: Stages, **others: StageSummary) -> PipelineMetrics:
+    """The metrics of a pipeline; ``others`` are stages that are not finished, by name."""
+    return PipelineMetrics(
+        **TIMES, job="pipeline", run_id="night", profile="laptop", seed=0, limit=None, seconds={"total": 3600.0},
+        stages=tuple(
+            StageSummary(name, finished[name].job, f"night-{name}", "finished", None, 141.0)
+            if name in finished
+            else others.get(name, left_out(name, "--stages train"))
             for name in NAMES
-        ],
-    }  # fmt: skip
-
-
-def report_of(names: tuple[str, ...] = NAMES, **others: tuple[str, str | None]) -> PipelineReport:
-    stages = {name: STAGES[name] for name in names}
-    return PipelineReport(
-        "night", pipeline(stages, **others), stages, DATA, {"profile": "laptop"}, {"python": "3.12"},
-        dict.fromkeys(PLOTS, b"PNG"),
+        ),
     )  # fmt: skip
+
+
+def left_out(name: str, reason: str) -> StageSummary:
+    return StageSummary(name, name.split("-")[0], f"night-{name}", "left out", reason, None)
+
+
+def failed(name: str, reason: str | None) -> StageSummary:
+    return StageSummary(name, name.split("-")[0], f"night-{name}", "failed", reason, None)
+
+
+Page = tuple[Report[PipelineMetrics], dict[str, StageMetrics]]
+
+
+def page_of(names: tuple[str, ...] = NAMES, *others: StageSummary) -> Page:
+    """What a page shows of a pipeline: its report and its finished stages."""
+    stages = {name: STAGES[name] for name in names}
+    metrics = pipeline(stages, **{one.name: one for one in others})
+    report = Report(
+        title=TITLE, metrics=metrics, data=DATA, config={"profile": "laptop"}, environment={"python": "3.12"},
+        plots={name: b"PNG" for name in PLOTS if name.split("/")[0] in stages or "/" not in name},
+    )  # fmt: skip
+    return report, stages
+
+
+def changed(page: Page, **metrics: object) -> Page:
+    return replace(page[0], metrics=replace(page[0].metrics, **metrics)), page[1]
 
 
 def text_of(html: str) -> str:
@@ -71,7 +85,7 @@ def without(name: str) -> tuple[str, ...]:
 
 
 def test_every_row_of_the_study_stands_with_its_figure_and_ours() -> None:
-    html = render_pipeline(report_of()).replace("\N{EN DASH}", "-")
+    html = render_pipeline(*page_of()).replace("\N{EN DASH}", "-")
 
     assert cells_of(html, "LeNet-5 as published")[1:4] == [
         "described, not trained",
@@ -108,11 +122,11 @@ def test_every_row_of_the_study_stands_with_its_figure_and_ours() -> None:
 
 
 def test_costs_are_time_parameters_and_epochs_of_each_way() -> None:
-    html = render_pipeline(report_of())
+    html = render_pipeline(*page_of())
 
     assert "2 min 21 s, 504,342 parameters, 16 epochs" in cells_of(html, "LeNet-5 as the notebook")[4]
     assert cells_of(html, "Hyperband")[4] == (
-        "the study's way: 2 min 21 s, 132,662 parameters, 92 + 16 epochs "
+        "the study's protocol: 2 min 21 s, 132,662 parameters, 92 + 16 epochs "
         "sound: 2 min 21 s, 132,662 parameters, 92 + 16 epochs"
     )
     assert "153 + 141 epochs (fresh + carried)" in cells_of(html, "Ten folds, the last")[4]
@@ -121,8 +135,8 @@ def test_costs_are_time_parameters_and_epochs_of_each_way() -> None:
 
 @pytest.mark.parametrize("names", [(), ("train-lenet5",), without("train-lenet5"), without("crossval-lenet5"), NAMES])
 def test_no_cell_of_any_row_is_empty(names: tuple[str, ...]) -> None:
-    report = report_of(names)
-    rows = study_rows(report.metrics, report.stages)
+    report, stages = page_of(names)
+    rows = study_rows(report.metrics, stages)
 
     assert [cells[0].text for cells in rows] == [row.title for row in ROWS]
     for cells in rows:
@@ -132,13 +146,13 @@ def test_no_cell_of_any_row_is_empty(names: tuple[str, ...]) -> None:
 
 def test_a_stage_without_results_says_why_in_place_of_a_number() -> None:
     names = tuple(name for name in NAMES if "resnet" not in name and "1998" not in name)
-    report = report_of(
+    page = page_of(
         names,
-        transfer_resnet152v2_notebook=("left out", "--backbone vgg16"),
-        transfer_resnet152v2_sound=("failed", "TrainingError: loss is not finite"),
-        train_lenet5_1998=("failed", None),
+        left_out("transfer-resnet152v2-notebook", "--backbone vgg16"),
+        failed("transfer-resnet152v2-sound", "TrainingError: loss is not finite"),
+        failed("train-lenet5-1998", None),
     )
-    html = render_pipeline(report)
+    html = render_pipeline(*page)
 
     assert cells_of(html, "ResNet152V2, frozen")[2:] == [
         "left out: --backbone vgg16",
@@ -146,44 +160,43 @@ def test_a_stage_without_results_says_why_in_place_of_a_number() -> None:
         "none: no run finished",
         "no report",
     ]
-    assert cells_of(html, "LeNet-5 as published")[2] == "failed, no reason given"
+    assert cells_of(html, "LeNet-5 as published")[2] == "failed: no reason given"
     assert "2 stages failed: train-lenet5-1998, transfer-resnet152v2-sound." in text_of(html)
-    assert "2 stages failed" in render_pipeline_markdown(report)
+    assert "2 stages failed" in render_pipeline_markdown(*page)
     assert "stages finished 8 of 11 left out 1 failed 2" in text_of(html)
 
 
 def test_a_stage_that_the_pipeline_does_not_know_is_no_error() -> None:
-    report = report_of(())
-    html = render_pipeline(replace(report, metrics=dict(report.metrics) | {"stages": []}))
+    html = render_pipeline(*changed(page_of(()), stages=()))
 
-    assert cells_of(html, "VGG16, frozen")[2] == "transfer-vgg16-notebook is no stage of this pipeline"
+    assert cells_of(html, "VGG16, frozen")[2] == "no stage of this pipeline"
 
 
 def test_folds_without_carried_weights_say_so() -> None:
-    report = report_of()
-    stages = dict(report.stages) | {"crossval-lenet5": crossval(None)}
-    html = render_pipeline(replace(report, stages=stages))
+    report, stages = page_of()
+    stages |= {"crossval-lenet5": crossval(None)}
+    html = render_pipeline(report, stages)
 
     assert cells_of(html, "Ten folds, the first")[2] == "not measured folds with carried weights were not run"
     assert "91.91 %" in cells_of(html, "Ten folds, the last")[3]
-    assert "folds" not in [claim.key for claim in claims(stages)]
+    assert "folds" not in [finding.key for finding in findings(stages)]
 
 
 def test_finished_stages_and_only_these_are_linked() -> None:
-    html = render_pipeline(report_of(without("tune-extended")))
+    html = render_pipeline(*page_of(without("tune-extended")))
     links = re.findall(r'<a href="([^"]*)">', html)
 
     for name in without("tune-extended"):
-        assert f"../{STAGES[name]['run_id']}/report.html" in links, name
+        assert f"../{STAGES[name].run_id}/report.html" in links, name
     assert not [link for link in links if "extended" in link]
     assert not re.search(r'src="(?!data:)', html)
 
 
 def test_markdown_names_runs_and_links_nowhere() -> None:
-    text = render_pipeline_markdown(report_of())
+    text = render_pipeline_markdown(*page_of())
 
     assert "](" not in text and "report.html)" not in text and "<img" not in text
-    assert all(escaped(run["run_id"]) in text for run in STAGES.values())
+    assert all(escaped(run.run_id) in text for run in STAGES.values())
 
 
 @pytest.mark.parametrize(
@@ -196,87 +209,48 @@ def test_markdown_names_runs_and_links_nowhere() -> None:
         ("validation", ("train-lenet5-1998",)),
     ],
 )
-def test_claims_are_made_with_all_of_their_stages_and_not_with_less(key: str, needed: tuple[str, ...]) -> None:
-    assert key in [claim.key for claim in claims({name: STAGES[name] for name in needed})]
+def test_findings_are_shown_with_all_of_their_stages_and_not_with_less(key: str, needed: tuple[str, ...]) -> None:
+    assert key in [finding.key for finding in findings({name: STAGES[name] for name in needed})]
     for missing in needed:
         left = {name: STAGES[name] for name in needed if name != missing}
-        assert key not in [claim.key for claim in claims(left)]
-    html = render_pipeline(report_of(needed))
-    assert f'<h3 id="{key}">' in html
+        assert key not in [finding.key for finding in findings(left)]
+    assert f'<h3 id="{key}">' in render_pipeline(*page_of(needed))
 
 
-def test_without_stages_no_claim_is_made() -> None:
-    assert claims({}) == []
-    for text in (render_pipeline(report_of(())), render_pipeline_markdown(report_of(()))):
-        assert "The stages that would show it have not finished." in text
+def test_without_stages_there_is_no_finding() -> None:
+    assert findings({}) == []
+    for text in (render_pipeline(*page_of(())), render_pipeline_markdown(*page_of(()))):
+        assert "The stages that show it are not finished." in text
 
 
-def sentences(key: str, **changed: dict[str, Any]) -> str:
-    stages = STAGES | {name.replace("_", "-"): run for name, run in changed.items()}
-    found = next(claim for claim in claims(stages) if claim.key == key)
-    return text_of(" ".join(found.sentences))
-
-
-def test_the_leak_is_claimed_only_where_carried_weights_end_above_fresh_ones() -> None:
-    assert "the first reaches 91.82 % and the last 99.43 %" in sentences("folds")
-    assert "The 7.52 points between the two are what the model remembers" in sentences("folds")
-    none = sentences("folds", crossval_lenet5=crossval([0.9182, 0.92]))
-    assert "the leak does not show here" in none and "remembers" not in none
-
-
-def test_chance_is_judged_by_the_interval_of_this_run() -> None:
-    text = sentences("chance")
-
-    assert "EfficientNetB1 reaches 10.02 %" in text and "not to be told from chance." in text
-    assert "VGG16 reaches 58.91 %" in text and "more than chance: this run does not repeat" in text
-    assert "The 10.00 % of VGG16 is not explained" in text
-    stood = sentences(
-        "chance", transfer_vgg16_notebook=transfer("vgg16", "notebook", ("frozen", 0.1, 0.1)),
-        transfer_efficientnetb1_notebook=transfer("efficientnetb1", "notebook", ("frozen", 0.3, 0.3)),
-    )  # fmt: skip
-    assert "VGG16 reaches 10.00 % (9.5\N{EN DASH}10.5 %) on the test images here, not to be told from chance" in stood
-    assert "EfficientNetB1 reaches 30.00 % (29.5\N{EN DASH}30.5 %) on the test images here, more than chance" in stood
-
-
-def test_chance_compares_frozen_backbones_and_names_their_weights() -> None:
-    random = {"source": "none", "sha256": None, "published": False}
+def test_findings_compare_frozen_backbones_and_name_their_weights() -> None:
+    random = Weights("none", None, published=False)
     stages = STAGES | {
         "transfer-vgg16-sound": transfer(
-            "vgg16", "sound", ("frozen", 0.9178, 0.9147), ("fine-tuned", 0.9347, 0.9334), sha256="other"
+            "vgg16", "sound", ("frozen", 0.9178, 0.9147), ("fine-tuned", 0.9347, 0.9334),
+            weights=Weights("imagenet", "other", published=True),
         ),
-        "transfer-resnet152v2-notebook": transfer("resnet152v2", "notebook", ("frozen", 0.7, 0.7), **random),
-        "transfer-resnet152v2-sound": transfer("resnet152v2", "sound", ("frozen", 0.8, 0.8), **random),
-    }
-    rows = {row[0].text: row for row in next(claim for claim in claims(stages) if claim.key == "chance").rows}
+        "transfer-resnet152v2-notebook": transfer("resnet152v2", "notebook", ("frozen", 0.7, 0.7), weights=random),
+        "transfer-resnet152v2-sound": transfer("resnet152v2", "sound", ("frozen", 0.8, 0.8), weights=random),
+    }  # fmt: skip
+    rows = {row[0].text: row for row in next(one for one in findings(stages) if one.key == "chance").rows}
 
-    assert rows["VGG16"][3].text.startswith("91.47")
+    assert [cell.text[:5] for cell in rows["VGG16"][1:]] == ["10.00", "58.91", "91.47"]
     assert rows["VGG16"][0].notes == ("weights differ between the two",)
     assert rows["EfficientNetB1"][0].notes == ("ImageNet's weights",)
     assert rows["ResNet152V2"][0].notes == ("random weights",)
-    assert "ResNet152V2 started from random weights" in " ".join(pipeline_warnings(pipeline(stages), stages))
+    warnings = pipeline_warnings(pipeline(stages), stages)
+    assert warnings == ["ResNet152V2 started from random weights, not from the published ImageNet weights."]
 
 
-def test_the_search_is_compared_by_test_accuracy_and_intervals() -> None:
-    assert "the search ends 0.39 points below" in sentences("search")
-    assert "95 % intervals overlap" in sentences("search")
-    assert "the space decides" in sentences("search")
-    above = sentences("search", tune_notebook=tune("notebook", 0.95, 0.95))
-    assert "3.25 points above" in above and "intervals do not overlap." in above and "decides" not in above
-
-
-def test_two_models_are_told_apart_by_their_parameters() -> None:
-    assert "504,342 parameters, 8.4 times the 60,000" in sentences("models")
-
-
-def test_validation_is_set_beside_test_for_every_run_that_has_both() -> None:
+def test_validation_is_compared_with_test_for_every_run_that_has_both() -> None:
     stages = {name: STAGES[name] for name in ("train-lenet5", "tune-extended", "crossval-lenet5")}
-    found = next(claim for claim in claims(stages) if claim.key == "validation")
+    found = next(one for one in findings(stages) if one.key == "validation")
 
     assert [[cell.text for cell in (row[0], row[3])] for row in found.rows] == [
         ["train-lenet5", "\N{MINUS SIGN}0.30"],
         ["tune-extended", "\N{MINUS SIGN}0.72"],
     ]
-    assert "They give less in 2 of 2 runs, and 0.51 points less on average." in found.sentences[1]
 
 
 def test_headline_is_the_best_by_validation_not_by_test() -> None:
@@ -285,29 +259,30 @@ def test_headline_is_the_best_by_validation_not_by_test() -> None:
         "(95 % interval 93.2\N{EN DASH}94.2 %)"
     )
     lucky = STAGES | {"train-lenet5": train("train-lenet5", 0.92, 0.99, 504_342)}
-    assert where(lucky) == "Stage tune-extended, the best of 6 by validation accuracy."
+    assert best_row(lucky).sound == "tune-extended"  # type: ignore[union-attr]
+    report, _ = page_of()
+    for text in (render_pipeline(report, lucky), render_pipeline_markdown(report, lucky)):
+        assert "Stage tune-extended, the best by validation accuracy." in text
     fine_tuned = pipeline_headline({name: STAGES[name] for name in ("train-lenet5", "transfer-vgg16-sound")})
     assert fine_tuned.startswith("VGG16 (fine-tuned) reaches 93.3")
-    assert where({"train-lenet5": STAGES["train-lenet5"]}) == "Stage train-lenet5."
     held_out_only = {"crossval-lenet5": STAGES["crossval-lenet5"]}
-    assert "No stage" in pipeline_headline(held_out_only) and where(held_out_only) == ""
+    assert "No stage" in pipeline_headline(held_out_only) and best_row(held_out_only) is None
 
 
 @pytest.mark.parametrize(("profile", "limit"), [("smoke", None), ("smoke", 2000), ("full", 5000)])
 def test_small_subsets_are_warned_of_before_any_figure(profile: str, limit: int | None) -> None:
-    report = report_of()
-    small = replace(report, metrics=dict(report.metrics) | {"profile": profile, "limit": limit})
+    small = changed(page_of(), profile=profile, limit=limit)
 
-    for text in (text_of(render_pipeline(small)), render_pipeline_markdown(small)):
+    for text in (text_of(render_pipeline(*small)), render_pipeline_markdown(*small)):
         assert text.index("no figure here says anything about the models") < text.index("LeNet-5 as published")
         assert (f"{limit:,} images" in text) if limit else ("None" not in text)
-    assert "says anything" not in render_pipeline(report)
+    assert "says anything" not in render_pipeline(*page_of())
 
 
 def test_reasons_are_text_and_never_markup() -> None:
     evil = "<script>alert('x')</script> | *now*\n| `b` | [c](d) &"
-    report = report_of(without("tune-extended"), tune_extended=("failed", evil))
-    html, text = render_pipeline(report), render_pipeline_markdown(report)
+    page = page_of(without("tune-extended"), failed("tune-extended", evil))
+    html, text = render_pipeline(*page), render_pipeline_markdown(*page)
 
     assert "<script" not in html and "&lt;script&gt;" in html
     assert "<script" not in text and "[c](d)" not in text and "&lt;script&gt;" in text
@@ -315,7 +290,7 @@ def test_reasons_are_text_and_never_markup() -> None:
 
 
 def test_every_line_of_a_markdown_table_has_as_many_cells() -> None:
-    text = render_pipeline_markdown(report_of(without("tune-extended"), tune_extended=("failed", "a | b\nc\r\nd")))
+    text = render_pipeline_markdown(*page_of(without("tune-extended"), failed("tune-extended", "a | b\nc\r\nd")))
     blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
 
     assert len(blocks) == 4
@@ -327,9 +302,9 @@ def test_every_line_of_a_markdown_table_has_as_many_cells() -> None:
         table(["a", "b"], [["c"]])
 
 
-def test_figures_stand_once_each_and_those_of_stages_in_their_claims() -> None:
-    report = report_of()
-    html = render_pipeline(replace(report, plots=dict(report.plots) | {"unheard_of": b"PNG"}))
+def test_figures_stand_once_each_and_those_of_stages_in_their_findings() -> None:
+    report, stages = page_of()
+    html = render_pipeline(replace(report, plots=dict(report.plots) | {"unheard_of": b"PNG"}), stages)
 
     for name in [*report.plots, "unheard_of"]:
         assert html.count(f'<figure id="{name}">') == 1, name
@@ -338,9 +313,9 @@ def test_figures_stand_once_each_and_those_of_stages_in_their_claims() -> None:
     assert html.index("Figures of the stages") < html.index('id="train-lenet5/confusion_matrix"')
 
 
-def test_figures_of_claims_are_among_those_that_the_pipeline_brings() -> None:
+def test_figures_of_findings_are_among_those_that_the_pipeline_brings() -> None:
     brought = {f"{stage}/{plot}" for stage, plots in STAGE_PLOTS.items() for plot in plots}
-    shown = {figure for claim in claims(STAGES) for figure in claim.figures}
+    shown = {figure for finding in findings(STAGES) for figure in finding.figures}
 
     assert shown < brought
     assert set(STAGE_PLOTS) < set(NAMES)
