@@ -95,8 +95,6 @@ def test_wrong_keys_are_refused_without_printing_them(
     # boto3's default session keeps the first keys that it saw.
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not-the-secret")
     s3.client.cache_clear()
-    with pytest.raises(
-        DataError, match=f"^s3://{s3_bucket}/data: cannot be read at .*: access denied"
-    ) as raised:
+    with pytest.raises(DataError, match=f"^s3://{s3_bucket}/data: cannot be read at .*: access denied") as raised:
         load(f"s3://{s3_bucket}/data", cache=tmp_path)
     assert "not-the-secret" not in str(raised.value)
