@@ -93,8 +93,8 @@ def _summarise(run: RunFolder) -> RunSummary | None:
         return replace(summary, status="damaged", problem=str(error).removeprefix(f"{run.location}/"))
     return replace(
         summary,
-        test_accuracy=metrics.test and metrics.test.accuracy,
+        test_accuracy=metrics.test.accuracy if metrics.test else None,
         finished=metrics.finished,
         seconds=metrics.seconds.total,
-        held_out_accuracy=metrics.held_out and metrics.held_out.accuracy,
+        held_out_accuracy=metrics.held_out.accuracy if metrics.held_out else None,
     )

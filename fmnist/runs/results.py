@@ -136,8 +136,9 @@ def finish_run(run: RunFolder, results: Results, lines: Sequence[str], note: Cal
             note(line)
         note(f"finished in {metrics.seconds['total']:.0f} s: {run.location}/{REPORT}")
         for path in results.temporary:
-            run.delete(path)
+            # In this order: a folder store cannot delete a folder as a file.
             run.store.delete_folder(f"{run.run_id}/{path}")
+            run.delete(path)
     except Exception as error:
         with suppress(OSError):
             print(f"fmnist: run {run.run_id} is finished, but: {first_line(error)}", file=sys.stderr)
