@@ -195,7 +195,6 @@ def trial_starts(trials: int = 8) -> list[float]:
     from fmnist.runs import RunFolder
     from fmnist.storage import FolderStore
     from fmnist.workflows.tune.config import TuneConfig
-    from fmnist.workflows.tune.records import Point
     from fmnist.workflows.tune.trial import SearchTask, SearchTrial
 
     images = data.load("auto", cache=data.default_cache()).train
@@ -204,11 +203,11 @@ def trial_starts(trials: int = 8) -> list[float]:
     with cluster.connected(), tempfile.TemporaryDirectory() as artifacts:
         points = draw_points("notebook", 0, trials)
         run = RunFolder(FolderStore(Path(artifacts)), "starts")
-        task = SearchTask(TuneConfig(), run, ray.put(train), ray.put(val))
+        task = SearchTask(TuneConfig(), points, run, ray.put(train), ray.put(val))
         process = None
-        for number, parameters in enumerate(points, start=1):
+        for number in range(1, trials + 1):
             info = SimpleNamespace(trial_id=f"start_{number:05d}", trial_name="start")
-            config = {"point": Point(number, parameters), TRIAL_INFO: info}
+            config = {"trial": number, TRIAL_INFO: info}
             started = time.perf_counter()
             if process is None:
                 process = tune.with_parameters(SearchTrial, task=task)(config)

@@ -37,7 +37,7 @@ from fmnist.workflows.train.job import draw_data, fit
 from fmnist.workflows.tune.config import TUNE, TuneConfig
 from fmnist.workflows.tune.hyperband import Hyperband, brackets
 from fmnist.workflows.tune.progress import SearchProgress
-from fmnist.workflows.tune.records import Point, Status, TrialRecord, best_trial, trials_table
+from fmnist.workflows.tune.records import Status, TrialRecord, best_trial, trials_table
 from fmnist.workflows.tune.trial import OBJECTIVE, SearchTask, SearchTrial, trial_state
 
 # Folder of Ray Tune's own state in the run folder, deleted after the search.
@@ -69,12 +69,11 @@ def _tune(session: Session[TuneConfig, PreparedData]) -> None:
     config, run, resources = session.config, session.run, session.resources
     cluster.check_room(resources, "trial", 1, config.cpus_per_trial, config.gpus_per_trial)
     cpus = cluster.cpus_per_worker(resources, config.workers, config.cpus_per_worker, config.gpus_per_worker)
-    values = draw_points(config.space, config.seed, _trials(config))
-    if not values[0]:
+    points = draw_points(config.space, config.seed, _trials(config))
+    if not points[0]:
         raise UserError(f"{config.space}: found no hyper-parameter, expected at least one to search")
     session.note(f"Ray: {resources}; a trial: {config.cpus_per_trial:g} CPUs, {config.gpus_per_trial:g} GPUs")
     started_run = session.begin(draw_data)
-    points = [Point(trial, parameters) for trial, parameters in enumerate(values, start=1)]
     with SearchProgress() as progress:
         records = _search(config, run, session.data, points, progress)
     searched = time.time()
@@ -105,10 +104,10 @@ def _trials(config: TuneConfig) -> int:
 
 
 def _search(
-    config: TuneConfig, run: RunFolder, data: PreparedData, points: list[Point], progress: SearchProgress
+    config: TuneConfig, run: RunFolder, data: PreparedData, points: list[dict[str, Any]], progress: SearchProgress
 ) -> list[TrialRecord]:
     """Runs a trial for each point on the cluster and returns them, in the order of their numbers."""
-    task = SearchTask(config, run, ray.put(data.train), ray.put(data.val))
+    task = SearchTask(config, points, run, ray.put(data.train), ray.put(data.val))
     trials = len(points)
     scheduler: TrialScheduler
     if config.scheduler == "hyperband":
@@ -123,20 +122,21 @@ def _search(
         )
         budget = trials * config.max_epochs
         progress.note(f"ASHA: trials of {config.max_epochs} epochs at most, {trials} in all")
-    progress.begin(trials, budget, {point.trial: trial_state(run, point).history().epochs for point in points})
-    watcher = _Watcher(config, scheduler, progress)
+    known = {trial: trial_state(run, trial, point).history().epochs for trial, point in enumerate(points, start=1)}
+    progress.begin(trials, budget, known)
+    watcher = _Watcher(config, points, scheduler, progress)
     filesystem, path = store_filesystem(run.store)
     tuner = ray_tune.Tuner(
         ray_tune.with_resources(
             ray_tune.with_parameters(SearchTrial, task=task),
             {"CPU": config.cpus_per_trial, **({"GPU": config.gpus_per_trial} if config.gpus_per_trial else {})},
         ),
-        param_space={"point": ray_tune.grid_search(points)},
+        param_space={"trial": ray_tune.grid_search(list(range(1, trials + 1)))},
         tune_config=ray_tune.TuneConfig(
             scheduler=scheduler,
             # A new process for each trial, and after each pause, would import TensorFlow every time.
             reuse_actors=True,
-            trial_dirname_creator=lambda trial: f"trial-{_point(trial).trial:04d}",
+            trial_dirname_creator=lambda trial: f"trial-{trial.config['trial']:04d}",
         ),
         run_config=ray_tune.RunConfig(
             name=TUNE_STATE,
@@ -159,16 +159,17 @@ def _search(
     return watcher.records
 
 
-def _point(trial: Trial) -> Point:
-    point: Point = trial.config["point"]
-    return point
-
-
 class _Watcher(ray_tune.Callback):
     """Records what trials report, and displays it."""
 
-    def __init__(self, config: TuneConfig, scheduler: TrialScheduler, progress: SearchProgress) -> None:
-        self.config, self.scheduler, self.progress = config, scheduler, progress
+    def __init__(
+        self,
+        config: TuneConfig,
+        points: list[dict[str, Any]],
+        scheduler: TrialScheduler,
+        progress: SearchProgress,
+    ) -> None:
+        self.config, self.points, self.scheduler, self.progress = config, points, scheduler, progress
         self.records: list[TrialRecord] = []
         self._rows: dict[int, tuple[Row, ...]] = {}
         self._ran = time.monotonic()
@@ -182,11 +183,11 @@ class _Watcher(ray_tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         # All epochs that the trial has trained; a resumed trial has more of them than it has reported.
-        self._rows[_point(trial).trial] = result["rows"]
+        self._rows[trial.config["trial"]] = result["rows"]
         self._show(trials)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._errors[_point(trial).trial] = _error_line(trial)
+        self._errors[trial.config["trial"]] = _error_line(trial)
         self._show(trials)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
@@ -204,20 +205,20 @@ class _Watcher(ray_tune.Callback):
         self._show(trials)
 
     def _show(self, trials: list[Trial]) -> None:
-        ordered = sorted(trials, key=lambda trial: _point(trial).trial)
+        ordered = sorted(trials, key=lambda trial: trial.config["trial"])
         self.records = [self._record(trial) for trial in ordered]
         self.progress.update(self.records)
 
     def _record(self, trial: Trial) -> TrialRecord:
-        point = _point(trial)
-        history = History(tuple(self._rows.get(point.trial, ())))
+        number = trial.config["trial"]
+        history = History(tuple(self._rows.get(number, ())))
         return TrialRecord(
-            trial=point.trial,
+            trial=number,
             bracket=self.scheduler.bracket_of(trial) if isinstance(self.scheduler, Hyperband) else 0,
-            parameters=point.parameters,
+            parameters=self.points[number - 1],
             status=self._status(trial, history),
             rows=history.rows,
-            error=self._errors.get(point.trial),
+            error=self._errors.get(number),
         )
 
     def _status(self, trial: Trial, history: History) -> Status:

@@ -14,19 +14,6 @@ Status = Literal["pending", "running", "paused", "finished", "stopped", "stopped
 
 
 @dataclass(frozen=True)
-class Point:
-    """The configuration of a trial, as Ray Tune passes it from the search to the trial.
-
-    Attributes:
-        trial: number of the trial, from 1.
-        parameters: the active hyper-parameters by name.
-    """
-
-    trial: int
-    parameters: dict[str, Any]
-
-
-@dataclass(frozen=True)
 class TrialRecord:
     """The state of one trial.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import os
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,6 @@ from fmnist.runs import TRIALS, RunFolder
 from fmnist.training import devices
 from fmnist.training.history import History
 from fmnist.workflows.tune.config import TuneConfig
-from fmnist.workflows.tune.records import Point
 
 if TYPE_CHECKING:
     from fmnist.training.engine import EpochResult
@@ -41,18 +40,20 @@ class SearchTask:
 
     Attributes:
         config: the job's settings.
+        points: the active hyper-parameters of each trial by name.
         run: where trials keep their state.
         train_images, val_images: references to `Images`, which a process maps and does not copy.
     """
 
     config: TuneConfig
+    points: Sequence[dict[str, Any]]
     run: RunFolder
     train_images: ray.ObjectRef
     val_images: ray.ObjectRef
 
 
 class SearchTrial(tune.Trainable):
-    """Ray Tune's interface to a trial. Its config is ``{"point": Point}``."""
+    """Ray Tune's interface to a trial. Its config is ``{"trial": number}``, from 1."""
 
     def setup(self, config: dict[str, Any], task: SearchTask) -> None:
         self.task = task
@@ -64,9 +65,9 @@ class SearchTrial(tune.Trainable):
         # Nothing here may fail: Tune does not restart a trial that fails before its first step.
         # Tune changes to a folder of the trial; a builder may open files relative to where the job was started.
         os.chdir(os.environ.get("TUNE_ORIG_WORKING_DIR", "."))
-        point: Point = new_config["point"]
-        self.parameters = point.parameters
-        self.state = trial_state(self.task.run, point)
+        trial = new_config["trial"]
+        self.parameters = self.task.points[trial - 1]
+        self.state = trial_state(self.task.run, trial, self.parameters)
         self.known: History | None = None
         self._epochs: Iterator[EpochResult] | None = None
         return True
@@ -146,10 +147,10 @@ class SearchTrial(tune.Trainable):
         )
 
 
-def trial_state(run: RunFolder, point: Point) -> TrainingState:
+def trial_state(run: RunFolder, trial: int, parameters: dict[str, Any]) -> TrainingState:
     """Returns a trial's state in the run folder: ``trials/NUMBER/state.json`` and the weights of its last epoch.
 
     The state has the trial's parameters. One of other parameters, such as those that an earlier version drew for the
     same number, is not used.
     """
-    return TrainingState(run, f"{TRIALS}/{point.trial:04d}", point.parameters)
+    return TrainingState(run, f"{TRIALS}/{trial:04d}", parameters)

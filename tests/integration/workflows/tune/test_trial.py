@@ -17,7 +17,6 @@ from fmnist.distributed import cluster
 from fmnist.runs import RunFolder
 from fmnist.storage import FolderStore
 from fmnist.workflows.tune.config import TuneConfig
-from fmnist.workflows.tune.records import Point
 from fmnist.workflows.tune.trial import SearchTask, SearchTrial, trial_state
 
 EPOCHS = 4
@@ -51,16 +50,16 @@ def images(small_data: Path, ray_cluster: str, tmp_path_factory: pytest.TempPath
 class Process:
     """The actor of a trial, and Tune's part of it."""
 
-    def __init__(self, folder: Path, images: tuple[Images, Images]) -> None:
+    def __init__(self, folder: Path, images: tuple[Images, Images], *points: dict[str, Any]) -> None:
         self.run = RunFolder(FolderStore(folder), "search")
         config = TuneConfig(space="extended", max_epochs=EPOCHS, patience=0)
-        trainable = tune.with_parameters(SearchTrial, task=SearchTask(config, self.run, *images))
+        trainable = tune.with_parameters(SearchTrial, task=SearchTask(config, points, self.run, *images))
         self._make = ray.remote(num_cpus=1)(trainable).remote
         self._actor: Any = None
 
-    def begin(self, number: int, values: dict[str, Any]) -> None:
+    def begin(self, number: int) -> None:
         info = SimpleNamespace(trial_id=f"test_{number - 1:05d}", trial_name="test")
-        config = {"point": Point(number, values), TRIAL_INFO: info}
+        config = {"trial": number, TRIAL_INFO: info}
         if self._actor is None:
             self._actor = self._make(config)
         else:
@@ -82,8 +81,8 @@ def numbers(results: list[dict[str, Any]]) -> list[dict[str, float]]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, images: Any) -> list[dict[str, float]]:
-    process = Process(tmp_path_factory.mktemp("undisturbed"), images)
-    process.begin(1, VALUES)
+    process = Process(tmp_path_factory.mktemp("undisturbed"), images, VALUES)
+    process.begin(1)
     results = process.train(EPOCHS)
     process.kill()
     assert [result["done"] for result in results] == [False] * (EPOCHS - 1) + [True]
@@ -93,13 +92,13 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, images: Any) -> list[d
 def test_process_that_trains_another_trial_in_between_changes_nothing(
     tmp_path: Path, images: Any, undisturbed: list[dict[str, float]]
 ) -> None:
-    process = Process(tmp_path, images)
-    process.begin(1, VALUES)
+    process = Process(tmp_path, images, VALUES, OTHERS)
+    process.begin(1)
     process.train(2)
-    process.begin(2, OTHERS)
+    process.begin(2)
     process.train(1)
 
-    process.begin(1, VALUES)
+    process.begin(1)
     results = process.train(EPOCHS)
     process.kill()
 
@@ -110,12 +109,12 @@ def test_process_that_trains_another_trial_in_between_changes_nothing(
 def test_killed_process_costs_no_finished_epoch(
     tmp_path: Path, images: Any, undisturbed: list[dict[str, float]]
 ) -> None:
-    process = Process(tmp_path, images)
-    process.begin(1, VALUES)
+    process = Process(tmp_path, images, VALUES, OTHERS)
+    process.begin(1)
     before = process.train(3)[-1]["rows"]
     process.kill()
 
-    process.begin(1, VALUES)
+    process.begin(1)
     results = process.train(EPOCHS)
     process.kill()
 
@@ -124,15 +123,18 @@ def test_killed_process_costs_no_finished_epoch(
 
 
 def test_state_of_other_hyperparameters_is_not_used(tmp_path: Path, images: Any) -> None:
-    process = Process(tmp_path, images)
-    process.begin(1, VALUES)
+    process = Process(tmp_path, images, VALUES, OTHERS)
+    process.begin(1)
     process.train(1)
 
-    process.begin(1, OTHERS)
+    process.kill()
+
+    process = Process(tmp_path, images, OTHERS)
+    process.begin(1)
     rows = process.train(1)[0]["rows"]
     process.kill()
 
     assert len(rows) == 1
-    assert trial_state(process.run, Point(1, VALUES)).history().epochs == 0
-    assert trial_state(process.run, Point(1, OTHERS)).history().epochs == 1
+    assert trial_state(process.run, 1, VALUES).history().epochs == 0
+    assert trial_state(process.run, 1, OTHERS).history().epochs == 1
     assert len(list(tmp_path.glob("search/trials/0001/epoch-*"))) == 1
