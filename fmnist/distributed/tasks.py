@@ -1,0 +1,116 @@
+"""A pool of Ray tasks: folds, shards of features, predictions."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import ray
+
+from fmnist.console import duration
+from fmnist.distributed import cluster
+from fmnist.errors import FmnistError, TrainingError, first_line
+
+Key = TypeVar("Key")
+Value = TypeVar("Value")
+
+# Submitted tasks that have not ended. Ray schedules no faster with more, and a cluster that can grow sees these.
+MOST_SUBMITTED = 256
+
+
+@dataclass(frozen=True)
+class TaskPool:
+    """What each task of a pool takes, how many run at once, and how often a task is retried.
+
+    Attributes:
+        kind: what one task does, for messages, such as ``fold``.
+        cpus: processors of a task, above 0.
+        gpus: GPUs of a task, 0 to 1.
+        retries: how often a task is started again whose process was killed.
+        note: shows a line.
+        limit: tasks submitted at once, running or waiting for room, 1 or more.
+        has_begun: whether any task is known to have begun. Until then, lines say that there is no room; without it,
+            that no task has ended.
+    """
+
+    kind: str
+    cpus: float
+    gpus: float
+    retries: int
+    note: Callable[[str], None]
+    limit: int = MOST_SUBMITTED
+    has_begun: Callable[[], bool] | None = None
+
+    def run(
+        self,
+        function: Callable[..., Value],
+        calls: Iterable[tuple[Key, tuple[Any, ...]]],
+        name: Callable[[Key], str],
+        on_lost: Callable[[str], None] | None = None,
+    ) -> Iterator[tuple[Key, Value]]:
+        """Runs a function in Ray tasks and yields what they return, in the order in which they end.
+
+        Args:
+            function: runs on the cluster.
+            calls: a key for each task, and the function's arguments; taken one by one as tasks are submitted.
+            name: what messages call the task of a key.
+            on_lost: gets the task's name and the reason in one line when a task is lost: its process was killed once
+                more than ``retries`` allows, or its node is gone. The other tasks continue. None raises an error.
+
+        Yields:
+            Key and value of each task that has ended.
+
+        Raises:
+            TrainingError: if a task ends with an `FmnistError`, which is then the cause, or is lost.
+        """
+        remote = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries)(function)
+        waiting = iter(calls)
+        running: dict[ray.ObjectRef, Key] = {}
+        began = noted = time.monotonic()
+        any_left = True
+        while any_left or running:
+            while any_left and len(running) < self.limit:
+                if (call := next(waiting, None)) is None:
+                    any_left = False
+                else:
+                    running[remote.remote(*call[1])] = call[0]
+            ended = ray.wait(list(running), timeout=1)[0] if running else []
+            now = time.monotonic()
+            if ended:
+                began = noted = now
+            elif now - noted >= cluster.WAIT_SECONDS:
+                noted = now
+                self._note_waiting(now - began)
+            for reference in ended:
+                key = running.pop(reference)
+                try:
+                    value = ray.get(reference)
+                except ray.exceptions.RayTaskError as error:
+                    if isinstance(error.cause, FmnistError):
+                        raise TrainingError(f"{name(key)}: {error.cause}") from error.cause
+                    raise
+                except ray.exceptions.RayError as error:
+                    lost = f"{name(key)}: {first_line(error)}"
+                    if on_lost is None:
+                        raise TrainingError(
+                            f"{lost}; what other tasks computed is kept, and the same command with this --run-id "
+                            "computes the rest"
+                        ) from error
+                    on_lost(lost)
+                else:
+                    yield key, value
+                # The object is released before the next wait.
+                del reference
+
+    def _note_waiting(self, seconds: float) -> None:
+        if self.has_begun is None:
+            self.note(
+                f"no {self.kind} has ended for {duration(seconds)}; `ray status` shows what the cluster waits for"
+            )
+        elif not self.has_begun():
+            self.note(
+                f"still waiting after {duration(seconds)}: no room yet for a {self.kind} of {self.cpus:g} CPUs and "
+                f"{self.gpus:g} GPUs on this cluster"
+            )
