@@ -8,12 +8,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from fmnist.workflows.transfer.diagnosis import diagnose
 
 from fmnist.data import Images
 from fmnist.models import changing_variables, sparse_cross_entropy
 from fmnist.training.inference import load_model
 from fmnist.workflows.transfer.config import TransferConfig
-from fmnist.workflows.transfer.diagnosis import diagnose
 from fmnist.workflows.transfer.network import (
     BACKBONE,
     STANDARDISATION,
