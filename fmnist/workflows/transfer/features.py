@@ -1,4 +1,4 @@
-"""What a frozen backbone makes of images: computed once, kept under a name that says what it depends on."""
+"""The features that a frozen backbone computes of images, and the shards in which the artifact store keeps them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from fmnist.workflows.transfer.recipes import Recipe
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features of labelled images, as what a head is trained on.
+    """Features of labelled images: the training data of a head.
 
     Attributes:
-        inputs: float32 [n, features], or float16 where they were computed in bfloat16, which holds no more digits.
+        inputs: float32 [n, features], or float16 if they were computed in bfloat16, which has fewer digits.
         labels: uint8 [n], 0 to 9.
     """
 
@@ -35,12 +35,12 @@ class Features:
 
 
 @dataclass(frozen=True, eq=False)
-class Shard:
-    """Some of the images whose features are computed by one task.
+class FeatureShard:
+    """The images whose features one task computes.
 
     Attributes:
-        positions: int [n], of its images among all.
-        digest: sha256 of its images, in their order.
+        positions: int [n], of the images among all.
+        digest: sha256 of the images, in their order.
     """
 
     positions: NDArray[np.intp]
@@ -48,10 +48,10 @@ class Shard:
 
 
 def feature_key(backbone: str, weights: str, recipe: Recipe, precision: str) -> str:
-    """Returns a name of all that features depend on but the images.
+    """Returns a name for everything that features depend on except the images.
 
     Args:
-        weights: sha256 of their file, or how fresh ones were drawn.
+        weights: sha256 of their file, or the seed of random ones.
         precision: of the products, float32 or bfloat16.
     """
     parts = {
@@ -68,30 +68,27 @@ def feature_key(backbone: str, weights: str, recipe: Recipe, precision: str) -> 
 
 
 def feature_dtype(precision: str) -> type[np.float32] | type[np.float16]:
-    """What features are kept in."""
+    """Returns the dtype of stored features."""
     return np.float16 if precision == "bfloat16" else np.float32
 
 
-def shards(images: Sequence[Images], images_per_shard: int) -> list[Shard]:
-    """Deals images to shards by what they show, so that the order that a seed gave them does not matter.
+def feature_shards(images: Sequence[Images], images_per_shard: int) -> list[FeatureShard]:
+    """Assigns images to shards by their pixels, so that shards do not depend on the order that a seed gave the images.
 
     Args:
-        images: sets of images, whose positions are counted through.
-        images_per_shard: at most, 1 or more.
+        images: sets of images; positions count through all of them.
+        images_per_shard: maximum number of images of a shard, 1 or more.
     """
     digests = np.array(
         [hashlib.sha256(image.tobytes()).digest() for part in images for image in part.pixels], dtype=object
     )
     order = np.argsort(digests, kind="stable")
-    dealt = []
-    for start in range(0, len(order), images_per_shard):
-        positions = order[start : start + images_per_shard]
-        dealt.append(Shard(positions, hashlib.sha256(b"".join(digests[positions])).hexdigest()))
-    return dealt
+    parts = [order[start : start + images_per_shard] for start in range(0, len(order), images_per_shard)]
+    return [FeatureShard(part, hashlib.sha256(b"".join(digests[part])).hexdigest()) for part in parts]
 
 
-def shard_path(key: str, shard: Shard) -> str:
-    """Where in an artifact store a shard's features are."""
+def shard_path(key: str, shard: FeatureShard) -> str:
+    """Returns the path of a shard's features in an artifact store."""
     return f"{FEATURES}/{key}/{shard.digest}.npy"
 
 
@@ -104,7 +101,7 @@ def read_shard(store: Store, path: str) -> NDArray[np.floating]:
     """Reads a shard's features: [n, features].
 
     Raises:
-        IntegrityError: if it is not what was written.
+        IntegrityError: if the file is damaged.
     """
     try:
         return np.load(io.BytesIO(store.get_bytes(path)), allow_pickle=False)
@@ -115,7 +112,7 @@ def read_shard(store: Store, path: str) -> NDArray[np.floating]:
 
 
 def write_shard(store: Store, path: str, features: NDArray[np.floating]) -> None:
-    """Stores a shard's features; readers see all of it or nothing."""
+    """Stores a shard's features; readers see the complete file or none."""
     content = io.BytesIO()
     np.save(content, features, allow_pickle=False)
     store.put_bytes(path, content.getvalue())

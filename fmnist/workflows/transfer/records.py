@@ -1,80 +1,47 @@
-"""The candidates of a transfer job, frozen and fine-tuned backbones, as records, and what they amount to as tables."""
+"""The records of a transfer job: weights, diagnoses, and the candidates, which are backbones trained in one phase."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-import pandas as pd
-
+from fmnist.runs import MODEL, PHASES, RunFolder
+from fmnist.runs.outcomes import Probabilities, read_outcome, write_outcome
+from fmnist.training.evaluation import Evaluation
 from fmnist.training.history import Row
 
-# A head on a frozen backbone, or the same with the backbone's last stages trained on.
+# A new head on a frozen backbone; then the same model with the backbone's last stages trained too.
 Phase = Literal["frozen", "fine-tuned"]
 
 
 @dataclass(frozen=True)
-class CandidateRecord:
-    """One backbone's training in one phase, and what it reached.
+class WeightsRecord:
+    """The pretrained weights of a backbone.
 
     Attributes:
-        backbone: its name, such as ``vgg16``.
-        phase: ``frozen`` or ``fine-tuned``.
-        recipe: ``sound`` or ``notebook``.
-        image_size: pixels along each side of what the backbone saw.
-        feature_layer: the backbone's layer whose output were the features.
-        features: numbers an image, behind the pooling.
-        parameters: of the whole model.
-        trained_parameters: of these, how many this phase trained.
-        rows: one an epoch, as in ``history.csv``.
-        best_epoch: whose weights were kept: the one of the highest validation accuracy.
-        feature_seconds: processor time that went into the frozen features of training and validation images; 0 for a
-            fine-tuned backbone, which has none, and less than it took at first where some were in the store already.
-        shards_computed, shards_found: of the features, how many were computed and how many the store had already.
-        dead_units: share of each hidden layer's units that are 0 for all validation images after training, by layer.
-        test: the scores on the test images, as in ``metrics.json`` under ``test``.
+        source: ``imagenet``, ``none``, or the file's path or address as the user gave it.
+        sha256: of the file; None without a file.
+        published: whether the file is byte for byte the one that Keras publishes.
     """
 
-    backbone: str
-    phase: Phase
-    recipe: str
-    image_size: int
-    feature_layer: str
-    features: int
-    parameters: int
-    trained_parameters: int
-    rows: tuple[Row, ...]
-    best_epoch: int
-    feature_seconds: float
-    shards_computed: int
-    shards_found: int
-    dead_units: tuple[float, ...]
-    test: dict[str, Any]
-
-    @property
-    def best(self) -> Row:
-        """The epoch that was kept."""
-        return next(row for row in self.rows if row["epoch"] == self.best_epoch)
-
-    @property
-    def seconds(self) -> float:
-        """Wall time in training and validation."""
-        return sum(row["seconds"] for row in self.rows)
+    source: str
+    sha256: str | None
+    published: bool
 
 
 @dataclass(frozen=True)
 class InputDiagnosis:
-    """What a backbone makes of images that are fed to it in one recipe's way.
+    """A backbone's response to images that are prepared as in one recipe.
 
     Attributes:
         backbone: its name.
         recipe: ``sound`` or ``notebook``.
-        low, high: least and greatest number that the backbone is fed with.
-        spread: how much a feature differs between images: its standard deviation over its mean size, averaged over the
-            features that are not always 0. About 0 when all images look the same to the backbone.
-        silent_features: share of the features that are 0 for every image.
-        separability: share of held-out images whose class has the nearest mean of features, 0 to 1; chance is 0.1.
+        low, high: minimum and maximum of the backbone's input.
+        spread: standard deviation of a feature over its mean absolute value, averaged over the features that are not
+            always 0. About 0 if the features are the same for all images.
+        silent_features: share of the features that are 0 for every image, 0 to 1.
+        separability: accuracy of a nearest-mean classifier on held-out images, 0 to 1; chance is 0.1.
     """
 
     backbone: str
@@ -86,43 +53,108 @@ class InputDiagnosis:
     separability: float
 
 
-def winner(records: Sequence[CandidateRecord]) -> CandidateRecord:
-    """The candidate of the highest validation accuracy; of equals the later."""
-    return max(reversed(records), key=lambda record: record.best["val_accuracy"])
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A backbone trained in one phase.
+
+    Attributes:
+        backbone: its name, such as ``vgg16``.
+        phase: ``frozen`` or ``fine-tuned``.
+        recipe: ``sound`` or ``notebook``.
+        image_size: pixels along each side of the backbone's input.
+        feature_layer: the backbone's layer whose output is the features.
+        features: number of features of an image, after pooling.
+        parameters: of the whole model.
+        trained_parameters: number of parameters that this phase trained.
+        best_epoch: the epoch, from 1, whose weights were kept: the one of the highest validation accuracy.
+        feature_seconds: processor time of computing the features of training and validation images; 0 for a fine-tuned
+            backbone, which has none.
+        shards_computed, shards_found: number of shards of features that were computed, and that the store already had.
+        dead_units: share of the units of each hidden layer that are 0 for all validation images, by layer.
+    """
+
+    backbone: str
+    phase: Phase
+    recipe: str
+    image_size: int
+    feature_layer: str
+    features: int
+    parameters: int
+    trained_parameters: int
+    best_epoch: int
+    feature_seconds: float
+    shards_computed: int
+    shards_found: int
+    dead_units: tuple[float, ...]
 
 
-def candidates_table(records: Sequence[CandidateRecord]) -> pd.DataFrame:
-    """The content of ``candidates.csv``: a row a candidate; loss and accuracy are those of the epoch that was kept."""
-    return pd.DataFrame([_table_row(record) for record in records])
+@dataclass(frozen=True, kw_only=True)
+class CandidateMetrics(Candidate):
+    """A candidate as ``metrics.json`` has it.
+
+    Attributes:
+        epochs: number of epochs trained.
+        loss, accuracy, val_loss, val_accuracy: of the best epoch.
+        training_seconds: wall time of training and validation.
+        test: scores on the test images.
+    """
+
+    epochs: int
+    loss: float
+    accuracy: float
+    val_loss: float
+    val_accuracy: float
+    training_seconds: float
+    test: Evaluation
 
 
-def history_table(records: Sequence[CandidateRecord]) -> pd.DataFrame:
-    """The content of ``history.csv``: a row an epoch of a candidate."""
-    return pd.DataFrame(
-        [{"backbone": record.backbone, "phase": record.phase, **row} for record in records for row in record.rows]
-    )
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PhaseOutcome(Candidate):
+    """A candidate as the run folder has it, next to its model, from the end of the phase to the end of the run.
+
+    Attributes:
+        weights: of the backbone.
+        diagnoses: of the backbone's input.
+        rows: one an epoch, as in ``history.csv``.
+        precision: of the products, ``float32`` or ``bfloat16``.
+        devices: that TensorFlow used for the test images.
+        evaluation_seconds: wall time of predicting the test images.
+        restarts: how often workers were started again.
+        probabilities: float32 [test images, 10].
+    """
+
+    weights: WeightsRecord
+    diagnoses: tuple[InputDiagnosis, ...]
+    rows: tuple[Row, ...]
+    precision: str
+    devices: tuple[str, ...]
+    evaluation_seconds: float
+    restarts: int
+    probabilities: Probabilities
 
 
-def _table_row(record: CandidateRecord) -> dict[str, Any]:
-    return {
-        "backbone": record.backbone,
-        "phase": record.phase,
-        "recipe": record.recipe,
-        "image_size": record.image_size,
-        "feature_layer": record.feature_layer,
-        "features": record.features,
-        "parameters": record.parameters,
-        "trained_parameters": record.trained_parameters,
-        "epochs": len(record.rows),
-        "best_epoch": record.best_epoch,
-        "loss": record.best["loss"],
-        "accuracy": record.best["accuracy"],
-        "val_loss": record.best["val_loss"],
-        "val_accuracy": record.best["val_accuracy"],
-        "test_loss": record.test["loss"],
-        "test_accuracy": record.test["accuracy"],
-        "test_accuracy_low": record.test["accuracy_low"],
-        "test_accuracy_high": record.test["accuracy_high"],
-        "feature_seconds": record.feature_seconds,
-        "training_seconds": record.seconds,
-    }
+def phase_folder(backbone: str, phase: Phase) -> str:
+    """Returns the folder of a phase's outcome, relative to the run folder."""
+    return f"{PHASES}/{backbone}-{phase}"
+
+
+def write_phase(run: RunFolder, outcome: PhaseOutcome, model: bytes) -> None:
+    """Writes a phase's model and outcome; the phase counts as ended when the last file is written."""
+    folder = phase_folder(outcome.backbone, outcome.phase)
+    run.put_bytes(f"{folder}/{MODEL}", model)
+    write_outcome(run, folder, outcome)
+
+
+def read_phase(run: RunFolder, backbone: str, phase: Phase) -> PhaseOutcome | None:
+    """Returns a phase's outcome, or None if the phase has not ended."""
+    return read_outcome(run, phase_folder(backbone, phase), PhaseOutcome)
+
+
+def phase_model(run: RunFolder, backbone: str, phase: Phase) -> bytes:
+    """Returns the content of the ``model.keras`` of a phase that has ended."""
+    return run.get_bytes(f"{phase_folder(backbone, phase)}/{MODEL}")
+
+
+def winner(candidates: Sequence[CandidateMetrics]) -> CandidateMetrics:
+    """Returns the candidate of the highest validation accuracy; of equals the later."""
+    return max(reversed(candidates), key=lambda candidate: candidate.val_accuracy)

@@ -1,148 +1,179 @@
-"""From the phases' outcomes to the files of a finished transfer run."""
+"""From the outcomes of the phases to the files of a finished transfer run."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+
+import pandas as pd
 
 from fmnist.data.preparation import PreparedData
-from fmnist.distributed.session import StartedRun, finish_run
-from fmnist.runs import (
-    CANDIDATES,
-    CANDIDATES_TABLE,
-    CHECKPOINTS,
-    ENVIRONMENT,
-    HISTORY,
-    METRICS,
-    MODEL,
-    PHASES,
-    PLOTS,
-    PREDICTIONS,
-    REPORT,
-    utc,
-)
-from fmnist.training.evaluation import evaluate, predictions_table
+from fmnist.distributed.session import StartedRun
+from fmnist.report.page import Report
+from fmnist.runs import CANDIDATES, CANDIDATES_TABLE, CHECKPOINTS, HISTORY, MODEL, PHASES, PREDICTIONS, utc
+from fmnist.runs.results import ModelMetrics, Results, SetScores, finish_run, write_results
+from fmnist.training.evaluation import Evaluation, evaluate, predictions_table
 from fmnist.workflows.transfer.config import TRANSFER, TransferConfig
-from fmnist.workflows.transfer.page import TransferReport, render_transfer
-from fmnist.workflows.transfer.phases import PhaseOutcome, phase_model
+from fmnist.workflows.transfer.page import render_transfer
 from fmnist.workflows.transfer.plots import transfer_plots
-from fmnist.workflows.transfer.records import CandidateRecord, candidates_table, history_table, winner
+from fmnist.workflows.transfer.records import (
+    Candidate,
+    CandidateMetrics,
+    InputDiagnosis,
+    PhaseOutcome,
+    WeightsRecord,
+    phase_model,
+    winner,
+)
+
+CANDIDATE_COLUMNS = [
+    *("backbone", "phase", "recipe", "image_size", "feature_layer", "features", "parameters", "trained_parameters"),
+    *("epochs", "best_epoch", "loss", "accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy"),
+    *("test_accuracy_low", "test_accuracy_high", "feature_seconds", "training_seconds"),
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferMetrics(ModelMetrics):
+    """The content of a transfer run's ``metrics.json``; the scores are those of the winner.
+
+    Attributes:
+        phase, trained_parameters: of the winner.
+        recipe: ``sound`` or ``notebook``.
+        weights: pretrained weights by backbone.
+        candidates: all of them, in the order of training.
+        diagnoses: of every backbone's input in each recipe.
+    """
+
+    phase: str
+    recipe: str
+    trained_parameters: int
+    weights: dict[str, WeightsRecord]
+    candidates: tuple[CandidateMetrics, ...]
+    diagnoses: tuple[InputDiagnosis, ...]
 
 
 def write_transfer_results(
-    started_run: StartedRun[PreparedData],
+    started: StartedRun[PreparedData],
     config: TransferConfig,
     outcomes: Sequence[PhaseOutcome],
-    comparison: Mapping[str, Any] | None,
+    comparison: ModelMetrics | None,
 ) -> None:
-    """Measures the candidates, writes every file of the run, the manifest last, and says where they are.
+    """Evaluates the candidates, writes every file of the run, the manifest last, and says where they are.
 
-    The run's model is the candidate of the highest validation accuracy; the others are in a folder each.
+    The run's model is the candidate of the highest validation accuracy; each other candidate has a folder.
 
     Args:
         outcomes: of all phases.
-        comparison: ``metrics.json`` of a train run to show beside them.
+        comparison: metrics of the train run that the report shows next to the candidates.
     """
     reporting = time.time()
-    run, data = started_run.run, started_run.data
+    run, data = started.run, started.data
     labels = data.test.labels
-    records = [outcome.record(labels) for outcome in outcomes]
-    best = winner(records)
-    kept = outcomes[records.index(best)]
-    evaluation = evaluate(labels, kept.probabilities)
-    devices = sorted({device for outcome in outcomes for device in outcome.devices})
-    precision = ", ".join(sorted({outcome.precision for outcome in outcomes}))
-    environment = {**started_run.environment, "devices": devices, "precision": precision}
+    candidates = tuple(candidate_metrics(outcome, evaluate(labels, outcome.probabilities)) for outcome in outcomes)
+    best = winner(candidates)
+    kept = outcomes[candidates.index(best)]
+    history = history_table(outcomes)
     # Waited for before this thread draws: Matplotlib is not thread-safe.
-    of_data = started_run.data_figures.result()
-    plots = transfer_plots(records, comparison, evaluation, data.test, kept.probabilities) | of_data
-
+    data_figures = started.data_figures.result()
+    plots = transfer_plots(candidates, history, comparison, data.test, kept.probabilities) | data_figures
+    tables = {CANDIDATES_TABLE: candidates_table(candidates), HISTORY: history}
     for outcome in outcomes:
         folder = "" if outcome is kept else f"{CANDIDATES}/{outcome.backbone}-{outcome.phase}/"
+        tables[f"{folder}{PREDICTIONS}"] = predictions_table(labels, outcome.probabilities)
+        # One at a time: together they may not fit into memory.
         run.put_bytes(f"{folder}{MODEL}", phase_model(run, outcome.backbone, outcome.phase))
-        table = predictions_table(labels, outcome.probabilities)
-        run.put_csv(f"{folder}{PREDICTIONS}", table, float_format="%.6g")
-    run.put_csv(CANDIDATES_TABLE, candidates_table(records))
-    run.put_csv(HISTORY, history_table(records))
-    run.put_json(ENVIRONMENT, environment)
-    for name, image in plots.items():
-        run.put_bytes(f"{PLOTS}/{name}.png", image)
-    metrics = _metrics(config, run.run_id, data, outcomes, records, best, started_run.started, reporting)
-    metrics |= {"precision": precision, "test": evaluation.as_dict()}
-    page = render_transfer(
-        TransferReport(
-            run_id=run.run_id,
-            metrics=metrics,
-            data=data.summary,
-            config=asdict(config),
-            environment=environment,
-            records=records,
-            diagnoses=_diagnoses(outcomes),
-            comparison=comparison,
-            plots=plots,
-        )
+    metrics = _metrics(started, config, outcomes, candidates, reporting)
+    devices = sorted({device for outcome in outcomes for device in outcome.devices})
+    report = Report(
+        title="Transfer learning on Fashion-MNIST",
+        metrics=metrics,
+        data=data.summary,
+        config=asdict(config),
+        environment={**started.environment, "devices": devices, "precision": metrics.precision},
+        plots=plots,
     )
-    run.put_bytes(REPORT, page.encode())
-    run.put_json(METRICS, metrics)
-    lines = [
-        f"best by validation: {best.backbone}, {best.phase}: test accuracy {evaluation.accuracy:.4f} (95 % interval "
-        f"{evaluation.accuracy_low:.4f}-{evaluation.accuracy_high:.4f})",
-        f"finished in {metrics['seconds']['total']:.0f} s: {run.location}/{REPORT}",
-    ]
-    # Checkpoints have gone into the models; the phases are what a run resumes from.
-    finish_run(run, TRANSFER, lines, started_run.note, folders=[CHECKPOINTS, PHASES])
+    results = Results(
+        metrics=metrics,
+        environment=report.environment,
+        page=render_transfer(report, history, comparison),
+        plots=plots,
+        tables=tables,
+        # The models are made of the checkpoints; a run resumes from the phases.
+        temporary=(CHECKPOINTS, PHASES),
+    )
+    write_results(run, results)
+    test = best.test
+    line = (
+        f"best by validation: {best.backbone}, {best.phase}: test accuracy {test.accuracy:.4f} (95 % interval "
+        f"{test.accuracy_low:.4f}-{test.accuracy_high:.4f})"
+    )
+    finish_run(run, results, [line], started.note)
+
+
+def candidate_metrics(outcome: PhaseOutcome, test: Evaluation) -> CandidateMetrics:
+    """Returns a phase's outcome as ``metrics.json`` has it."""
+    best = next(row for row in outcome.rows if row["epoch"] == outcome.best_epoch)
+    return CandidateMetrics(
+        **{one.name: getattr(outcome, one.name) for one in fields(Candidate)},
+        loss=best["loss"],
+        accuracy=best["accuracy"],
+        val_loss=best["val_loss"],
+        val_accuracy=best["val_accuracy"],
+        epochs=len(outcome.rows),
+        training_seconds=sum(row["seconds"] for row in outcome.rows),
+        test=test,
+    )
+
+
+def candidates_table(candidates: Sequence[CandidateMetrics]) -> pd.DataFrame:
+    """Returns the content of ``candidates.csv``: a row a candidate; loss and accuracy are of the best epoch."""
+    return pd.json_normalize([asdict(candidate) for candidate in candidates], sep="_")[CANDIDATE_COLUMNS]
+
+
+def history_table(outcomes: Sequence[PhaseOutcome]) -> pd.DataFrame:
+    """Returns the content of ``history.csv``: a row an epoch of a candidate."""
+    return pd.DataFrame(
+        [{"backbone": outcome.backbone, "phase": outcome.phase, **row} for outcome in outcomes for row in outcome.rows]
+    )
 
 
 def _metrics(
+    started: StartedRun[PreparedData],
     config: TransferConfig,
-    run_id: str,
-    data: PreparedData,
     outcomes: Sequence[PhaseOutcome],
-    records: Sequence[CandidateRecord],
-    best: CandidateRecord,
-    started: float,
+    candidates: tuple[CandidateMetrics, ...],
     reporting: float,
-) -> dict[str, Any]:
+) -> TransferMetrics:
+    best = winner(candidates)
     finished = time.time()
-    row = best.best
-    return {
-        "job": TRANSFER,
-        "run_id": run_id,
-        "model": best.backbone,
-        "phase": best.phase,
-        "recipe": config.recipe,
-        "parameters": best.parameters,
-        "trained_parameters": best.trained_parameters,
-        "seed": config.seed,
-        "started": utc(started),
-        "finished": utc(finished),
-        "epochs": len(best.rows),
-        "best_epoch": best.best_epoch,
-        "train": {"loss": row["loss"], "accuracy": row["accuracy"], "images": len(data.train)},
-        "val": {"loss": row["val_loss"], "accuracy": row["val_accuracy"], "images": len(data.val)},
-        "weights": {outcome.backbone: asdict(outcome.weights) for outcome in outcomes},
-        "candidates": [_candidate(record) for record in records],
-        "diagnoses": [asdict(diagnosis) for diagnosis in _diagnoses(outcomes)],
-        "seconds": {
-            "total": finished - started,
-            "features": sum(record.feature_seconds for record in records),
-            "training": sum(record.seconds for record in records),
+    return TransferMetrics(
+        job=TRANSFER,
+        run_id=started.run.run_id,
+        started=utc(started.started),
+        finished=utc(finished),
+        seconds={
+            "total": finished - started.started,
+            "features": sum(candidate.feature_seconds for candidate in candidates),
+            "training": sum(candidate.training_seconds for candidate in candidates),
             "evaluation": sum(outcome.evaluation_seconds for outcome in outcomes),
             "report": finished - reporting,
         },
-        "restarts": sum(outcome.restarts for outcome in outcomes),
-    }
-
-
-def _candidate(record: CandidateRecord) -> dict[str, Any]:
-    """A candidate as ``metrics.json`` has it: its epochs are in ``history.csv``, and what the test says in brief."""
-    values = asdict(record)
-    rows, test = values.pop("rows"), values.pop("test")
-    short = {name: test[name] for name in ("loss", "accuracy", "accuracy_low", "accuracy_high", "images")}
-    return {**values, "epochs": len(rows), "val_accuracy": record.best["val_accuracy"], "test": short}
-
-
-def _diagnoses(outcomes: Sequence[PhaseOutcome]) -> list[Any]:
-    return [diagnosis for outcome in outcomes if outcome.phase == "frozen" for diagnosis in outcome.diagnoses]
+        model=best.backbone,
+        phase=best.phase,
+        recipe=config.recipe,
+        parameters=best.parameters,
+        trained_parameters=best.trained_parameters,
+        seed=config.seed,
+        precision=", ".join(sorted({outcome.precision for outcome in outcomes})),
+        epochs=best.epochs,
+        best_epoch=best.best_epoch,
+        train=SetScores(best.loss, best.accuracy, len(started.data.train)),
+        val=SetScores(best.val_loss, best.val_accuracy, len(started.data.val)),
+        test=best.test,
+        weights={outcome.backbone: outcome.weights for outcome in outcomes},
+        candidates=candidates,
+        diagnoses=tuple(one for outcome in outcomes if outcome.phase == "frozen" for one in outcome.diagnoses),
+        restarts=sum(outcome.restarts for outcome in outcomes),
+    )

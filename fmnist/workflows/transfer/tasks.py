@@ -1,87 +1,106 @@
-"""What the Ray tasks of a transfer job do: look at a backbone, compute features, use a saved model.
+"""The Ray tasks of a transfer job: inspect a backbone, compute features, predict with a saved model.
 
-A process keeps what it has built: the next task that needs the same finds it. No task waits for Ray, for it would lend
-its processor to the next one, and then both compute.
+The first half runs in the tasks, the second half in the driver. A process keeps the last network that it built, so that
+its next task need not build it again. No task waits for another one: Ray would lend its processors to a third task, and
+then both compute on them.
 """
 
 from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import ray
 
+from fmnist.console import plain_console
 from fmnist.data import Images
-from fmnist.errors import UserError
+from fmnist.distributed.tasks import TaskPool
+from fmnist.errors import IntegrityError, TrainingError, UserError
 from fmnist.storage import Store
 from fmnist.training import devices
+from fmnist.training.progress import Progress
 from fmnist.workflows.transfer.config import TransferConfig
-from fmnist.workflows.transfer.features import feature_dtype, feature_key, write_shard
+from fmnist.workflows.transfer.features import (
+    Features,
+    FeatureShard,
+    feature_dtype,
+    feature_key,
+    feature_shards,
+    read_shard,
+    shard_path,
+    stored_shards,
+    write_shard,
+)
 from fmnist.workflows.transfer.recipes import FACTS, Recipe
-from fmnist.workflows.transfer.records import InputDiagnosis
+from fmnist.workflows.transfer.records import InputDiagnosis, WeightsRecord
 
 if TYPE_CHECKING:
     import keras
 
+Note = Callable[[str], None]
+
 BATCH_SIZE = 100
+# Enough images to measure the spread of a feature within seconds.
+SAMPLE_IMAGES = 1000
 
 
 @dataclass(frozen=True)
 class BackboneTask:
-    """Which backbone, with which weights, fed how. The weights themselves travel beside it.
+    """A backbone with its weights and its recipe. The content of the weights' file is passed separately.
 
     Attributes:
         config: of the job.
         backbone: its name.
-        recipe: how it is fed.
-        weights: sha256 of the weights' file; how fresh ones are drawn, without a file.
-        source: of the weights, as the user named it.
-        file_name: of the weights; its ending says the format.
-        published: whether they are those that Keras publishes.
+        recipe: of input, features and head.
+        weights: where they come from.
+        file_name: of the weights, whose suffix says the format; empty without a file.
     """
 
     config: TransferConfig
     backbone: str
     recipe: Recipe
-    weights: str
-    source: str = "none"
+    weights: WeightsRecord
     file_name: str = ""
-    published: bool = False
+
+    def feature_key(self, precision: str) -> str:
+        """Returns the name of the features in the artifact store."""
+        weights = self.weights.sha256 or f"none, seed {self.config.seed}"
+        return feature_key(self.backbone, weights, self.recipe, precision)
 
 
 @dataclass(frozen=True)
 class BackboneReport:
-    """What a look at a backbone brings back.
+    """The result of inspecting a backbone.
 
     Attributes:
         precision: of the products, float32 or bfloat16.
-        key: of its features.
-        features: numbers an image.
-        diagnoses: what it makes of images, fed as in each recipe.
+        features: number of features of an image.
+        diagnoses: of its input in each recipe.
     """
 
     precision: str
-    key: str
     features: int
     diagnoses: tuple[InputDiagnosis, ...]
 
 
 def inspect_backbone(task: BackboneTask, weights: np.ndarray | None, sample: Images) -> BackboneReport:
-    """Builds a backbone, so that wrong weights are found before anything else, and measures what it makes of images.
+    """Builds a backbone, so that wrong weights are found before anything is trained, and diagnoses its input.
 
     Args:
-        weights: uint8 [bytes], the file's content; None for fresh weights.
+        weights: uint8 [bytes], the file's content; None for random weights.
         sample: some training images.
 
     Raises:
         UserError: if the weights are another network's.
     """
     precision = _start(task)
-    from fmnist.workflows.transfer.diagnosis import diagnose
-    from fmnist.workflows.transfer.network import feature_extractor
+    from fmnist.workflows.transfer.network import diagnose, feature_extractor
 
     own = _extractor(task, weights, precision)
     diagnoses = []
@@ -92,8 +111,7 @@ def inspect_backbone(task: BackboneTask, weights: np.ndarray | None, sample: Ima
             recipe = getattr(FACTS[task.backbone], name)
             extractor = feature_extractor(load_task_backbone(task, weights, recipe, "float32"), recipe)
         diagnoses.append(diagnose(task.backbone, name, recipe, extractor, sample))
-    key = feature_key(task.backbone, task.weights, task.recipe, precision)
-    return BackboneReport(precision, key, own.output_shape[-1], tuple(diagnoses))
+    return BackboneReport(precision, own.output_shape[-1], tuple(diagnoses))
 
 
 def compute_shard(
@@ -104,11 +122,11 @@ def compute_shard(
     store: Store,
     path: str,
 ) -> tuple[np.ndarray, float]:
-    """Computes the features of some images and leaves them in the artifact store.
+    """Computes the features of a shard and writes them to the artifact store.
 
     Args:
         images: all; as an argument of a Ray task, mapped from the object store.
-        positions: of the shard's.
+        positions: of the shard's images.
         path: in the store.
 
     Returns:
@@ -128,16 +146,16 @@ def compute_shard(
 def predict_shard(
     cpus: float, name: str, model: np.ndarray, images: Images, start: int, stop: int
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Uses a saved model on some of the raw images.
+    """Predicts some of the raw images with a saved model.
 
     Args:
         cpus: processors of the task.
-        name: of the model, by which a process knows the one that it has loaded.
+        name: of the model, unique; a process does not load the model again that it has.
         model: uint8 [bytes], the content of ``model.keras``.
-        images: all; those from ``start`` on and before ``stop`` are meant.
+        images: all; the task takes those from ``start`` on and before ``stop``.
 
     Returns:
-        Probabilities float32 [n, 10], and what TensorFlow computed on.
+        Probabilities float32 [n, 10], and the devices that TensorFlow used.
     """
     devices.configure_tensorflow(cpus, chain=True)
 
@@ -163,10 +181,10 @@ def load_task_backbone(task: BackboneTask, weights: np.ndarray | None, recipe: R
             path = Path(folder, task.file_name)
             path.write_bytes(weights.tobytes())
         try:
-            return load_backbone(task.backbone, recipe, path, published=task.published, seed=task.config.seed)
+            return load_backbone(task.backbone, recipe, path, published=task.weights.published, seed=task.config.seed)
         except UserError as error:
-            # The person knows the file by another name than this process does.
-            raise UserError(str(error).replace(str(path), task.source)) from error
+            # Messages name the file as the user did, not this copy.
+            raise UserError(str(error).replace(str(path), task.weights.source)) from error
 
 
 def _start(task: BackboneTask) -> str:
@@ -174,7 +192,7 @@ def _start(task: BackboneTask) -> str:
     return devices.resolve_precision(task.config.precision)
 
 
-# What this process has built last. One thing at a time: the job is done with a backbone when it comes to the next.
+# The network that this process built last. One at a time: the job trains one backbone after the other.
 _built: dict[str, Any] = {}
 
 
@@ -182,10 +200,139 @@ def _extractor(task: BackboneTask, weights: np.ndarray | None, precision: str) -
     from fmnist.models import precision_policy
     from fmnist.workflows.transfer.network import feature_extractor
 
-    key = feature_key(task.backbone, task.weights, task.recipe, precision)
+    key = task.feature_key(precision)
     if key not in _built:
         _built.clear()
         backbone = load_task_backbone(task, weights, task.recipe, precision)
         with precision_policy(precision):
             _built[key] = feature_extractor(backbone, task.recipe)
     return _built[key]
+
+
+@dataclass(frozen=True)
+class FeatureCost:
+    """What features cost; nothing where a phase has none.
+
+    Attributes:
+        seconds: of computing, summed over the tasks.
+        computed, found: number of shards that were computed, and that the store already had.
+    """
+
+    seconds: float = 0.0
+    computed: int = 0
+    found: int = 0
+
+
+def inspect(task: BackboneTask, weights: ray.ObjectRef | None, train: Images) -> BackboneReport:
+    """Runs `inspect_backbone` in a Ray task.
+
+    Raises:
+        UserError: if the weights are another network's.
+    """
+    sample = train.select(np.arange(min(SAMPLE_IMAGES, len(train))))
+    pool = _pool(task.config, "inspection", plain_console().print)
+    try:
+        [(_, report)] = pool.run(inspect_backbone, [(task.backbone, (task, weights, sample))], str)
+    except TrainingError as error:
+        raise error.__cause__ if isinstance(error.__cause__, UserError) else error from None
+    return report
+
+
+def compute_features(
+    task: BackboneTask,
+    report: BackboneReport,
+    weights: ray.ObjectRef | None,
+    images: tuple[ray.ObjectRef, Images, Images],
+    store: Store,
+) -> tuple[Features, Features, FeatureCost]:
+    """Computes the features that the store does not have, a task a shard.
+
+    Args:
+        images: reference to the training images followed by the validation images, and these two sets.
+        store: keeps features by what they depend on.
+
+    Returns:
+        Features of the training and of the validation images, and their cost.
+
+    Raises:
+        TrainingError: if a task was killed more often than the configuration allows.
+    """
+    reference, train, val = images
+    key, what = task.feature_key(report.precision), f"features of {task.backbone}"
+    out = np.empty((len(train) + len(val), report.features), feature_dtype(report.precision))
+    shards = feature_shards([train, val], task.config.images_per_shard)
+    with Progress(what, len(shards), "shards", images=task.config.images_per_shard) as progress:
+        missing = _read_stored(store, key, shards, out, progress)
+        if found := len(shards) - len(missing):
+            progress.note(f"{what}: {found} of {len(shards)} shards found in {store.location}")
+        seconds = 0.0
+        calls = (
+            (shard, (task, weights, reference, shard.positions, store, shard_path(key, shard))) for shard in missing
+        )
+        pool = _pool(task.config, "shard of features", progress.note)
+        for shard, (features, took) in pool.run(compute_shard, calls, lambda _: what):
+            out[shard.positions] = features
+            seconds += took
+            progress.advance()
+    return (
+        Features(out[: len(train)], train.labels),
+        Features(out[len(train) :], val.labels),
+        FeatureCost(seconds, len(missing), found),
+    )
+
+
+def predict(
+    config: TransferConfig, name: str, model: bytes, images: tuple[ray.ObjectRef, int], note: Note
+) -> tuple[np.ndarray, tuple[str, ...], float]:
+    """Predicts raw images with a saved model, a task a shard.
+
+    Args:
+        name: of the model, unique.
+        model: the content of its ``model.keras``.
+        images: reference to the test images, and their number.
+        note: shows a line.
+
+    Returns:
+        Probabilities float32 [n, 10], the devices that TensorFlow used, and the wall time in seconds.
+    """
+    began = time.perf_counter()
+    test, count = images
+    content, step = ray.put(np.frombuffer(model, np.uint8)), config.images_per_shard
+    starts = range(0, count, step)
+    calls = ((start, (config.cpus_per_shard, name, content, test, start, start + step)) for start in starts)
+    pool = _pool(config, "shard of the test images", note)
+    found = dict(pool.run(predict_shard, calls, lambda _: f"predictions of {name}"))
+    used = sorted({device for _, of_task in found.values() for device in of_task})
+    probabilities = np.concatenate([found[start][0] for start in starts])
+    return probabilities, tuple(used), time.perf_counter() - began
+
+
+def _pool(config: TransferConfig, kind: str, note: Note) -> TaskPool:
+    return TaskPool(kind, config.cpus_per_shard, config.gpus_per_shard, config.max_failures, note)
+
+
+def _read_stored(
+    store: Store, key: str, shards: Sequence[FeatureShard], out: np.ndarray, progress: Progress
+) -> list[FeatureShard]:
+    """Copies the shards that the store has into ``out``; returns the others."""
+    known = stored_shards(store, key)
+
+    def read(shard: FeatureShard) -> bool:
+        path = shard_path(key, shard)
+        if path not in known:
+            return False
+        try:
+            out[shard.positions] = read_shard(store, path)
+        except IntegrityError as error:
+            progress.note(f"{error}; computed again")
+            return False
+        return True
+
+    missing = []
+    with ThreadPoolExecutor(4) as pool:
+        for shard, was_read in zip(shards, pool.map(read, shards), strict=True):
+            if was_read:
+                progress.advance()
+            else:
+                missing.append(shard)
+    return missing
