@@ -29,6 +29,7 @@ from fmnist.runs import CHECKPOINTS, METRICS, RunFolder, list_runs
 from fmnist.runs.lifecycle import goes_on, is_done, open_run
 from fmnist.runs.results import ModelMetrics, read_metrics
 from fmnist.storage import Store
+from fmnist.training.progress import Progress
 from fmnist.workflows.transfer.config import BACKBONES, TRANSFER, TransferConfig
 from fmnist.workflows.transfer.heads import FineTuneTask, HeadTask, TrainedModel, fine_tune, train_head
 from fmnist.workflows.transfer.recipes import FACTS, Recipe, recipe_of
