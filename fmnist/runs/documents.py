@@ -63,7 +63,10 @@ def to_record(value: Any, record: type[Record], where: str) -> Record:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        reason = f"{place}: {first['msg'].lower()}" if place else first["msg"].lower()
+        # pydantic's own text names the class of the record.
+        named = first["type"] in {"dataclass_type", "dict_type"}
+        found = "expected names with values" if named else first["msg"].lower()
+        reason = f"{place}: {found}" if place else found
         raise IntegrityError(f"{where}: damaged, {printable(reason)[:300]}") from error
 
 

@@ -145,7 +145,7 @@ def test_any_settings_are_at_most_one_line(
     ("content", "message"),
     [
         (b"{", "not JSON"),
-        (b"[]", "valid dictionary"),
+        (b"[]", "expected names with values"),
         (b"\xff", "not JSON"),
         (b'{"a": NaN}', "found NaN, expected a finite number"),
         (b'{"a": 1e999}', "found 1e999, expected a finite number"),
@@ -166,7 +166,7 @@ def test_bad_json_is_named_with_its_reason(content: bytes, message: str) -> None
     [
         (b"a: [", "not YAML"),
         (b"\xff", "not YAML"),
-        (b"", "valid dictionary"),
+        (b"", "expected names with values"),
         (b"a: 2026-11-24", "a: input was not a valid json value"),
         (b"[" * 100_000, f"nested more than {DEEPEST} deep"),
         (b"a: !!set {b}", "a: input was not a valid json value"),
