@@ -145,9 +145,7 @@ def predict(
     return probabilities, tuple(devices), time.perf_counter() - began
 
 
-def _read_stored(
-    store: Store, key: str, dealt: Sequence[Shard], out: np.ndarray, progress: Progress
-) -> list[Shard]:
+def _read_stored(store: Store, key: str, dealt: Sequence[Shard], out: np.ndarray, progress: Progress) -> list[Shard]:
     """Puts the shards that the store has where they belong; returns the others."""
     known = stored_shards(store, key)
 
