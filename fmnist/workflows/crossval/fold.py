@@ -104,7 +104,9 @@ def _folder(weights: Weights, fold: int) -> str:
 def _train_fold(
     task: FoldTask, images: Images, fold: Fold, weights: Weights, state: TrainingState, before: TrainingState | None
 ) -> FoldOutcome:
-    config = task.config
+    config, history = task.config, state.history()
+    # Before TensorFlow is imported, which takes seconds.
+    post(task.events, FoldEvent(weights, fold.number, history.epochs), wait=False)
     lanes = devices.configure_tensorflow(config.cpus_per_fold)
     import keras
     import tensorflow as tf
@@ -124,12 +126,10 @@ def _train_fold(
     # The study stopped by the same images that it measured on.
     train, val = (fold.train, fold.val) if weights == "fresh" else (_not_held_out(fold), fold.held_out)
 
-    history = state.history()
     if history.epochs:
         state.restore(history.epochs, built.model, built.optimizer)
     elif before is not None:
         before.restore(before.history().epochs, built.model)
-    post(task.events, FoldEvent(weights, fold.number, history.epochs), wait=False)
     if not history.should_stop(config.patience):
         epochs = engine.train(
             built.model,

@@ -65,7 +65,9 @@ def divide(number: int) -> float:
     return 1 / number
 
 
-def wait_for(file: Path) -> int:
+def wait_for(file: Path, begun: Path | None = None) -> int:
+    if begun:
+        begun.touch()
     while not file.exists():
         time.sleep(0.05)
     return 1
@@ -132,8 +134,10 @@ def test_tasks_without_room_are_told_again_and_again_with_the_time(
 ) -> None:
     monkeypatch.setattr(cluster, "WAIT_SECONDS", 1)
     notes: list[str] = []
-    room = tmp_path / "room"
-    all_cpus = ray.remote(num_cpus=2)(wait_for).remote(room)
+    room, taken = tmp_path / "room", tmp_path / "taken"
+    all_cpus = ray.remote(num_cpus=2)(wait_for).remote(room, taken)
+    while not taken.exists():
+        time.sleep(0.05)
     timer = threading.Thread(target=_touch_when, args=(notes, room))
     timer.start()
     waiting = pool(notes, kind="fold", cpus=1, has_begun=lambda: False)
@@ -171,7 +175,8 @@ def test_slow_tasks_are_told_where_nobody_knows_whether_they_run(
 
 
 def _touch_when(notes: list[str], file: Path) -> None:
-    """Makes the file when there are two notes."""
-    while len(notes) < 2:
+    """Makes the file when there are two notes, or after two minutes."""
+    deadline = time.monotonic() + 120
+    while len(notes) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     file.touch()
