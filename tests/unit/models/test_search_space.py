@@ -52,10 +52,9 @@ def test_notebook_model_is_of_the_values_it_is_given():
 
 def test_extended_model_never_has_more_parameters_than_the_studys():
     space = discover(extended)
-    largest = {
-        hp["config"]["name"]: hp["config"]["max_value"] for hp in space["space"] if hp["class_name"] == "Int"
-    } | {"convolutions": 2, "batch_normalization": True}
-    values = dict(hyperparameters(space, space["values"]).values) | largest
+    largest = {hp.name: hp.max_value for hp in space.space if type(hp).__name__ == "Int"}
+    largest |= {"convolutions": 2, "batch_normalization": True}
+    values = dict(hyperparameters(space, space.values).values) | largest
 
     count = build("extended", values, learning_rate=0.0, seed=0, precision="float32").model.count_params()
 

@@ -47,7 +47,7 @@ def test_per_class_scores_equal_scikit_learns_report(digits):
 
 
 def test_confusion_matrix_has_true_classes_as_rows_and_predictions_as_columns():
-    matrix = evaluate(np.array([9, 9, 2]), one_hot(7, 9, 2)).confusion_matrix
+    matrix = np.array(evaluate(np.array([9, 9, 2]), one_hot(7, 9, 2)).confusion_matrix)
     assert matrix.shape == (10, 10)
     assert matrix[9, 7] == matrix[9, 9] == matrix[2, 2] == 1
     assert matrix.sum() == 3
@@ -127,5 +127,5 @@ def test_numbers_of_one_evaluation_agree_with_each_other(seed, images):
     result = evaluate(labels, probabilities)
     assert 0 <= result.accuracy_low <= result.accuracy <= result.accuracy_high <= 1
     assert np.trace(result.confusion_matrix) == round(result.accuracy * images)
-    assert [score.support for score in result.per_class] == result.confusion_matrix.sum(axis=1).tolist()
+    assert [score.support for score in result.per_class] == np.asarray(result.confusion_matrix).sum(axis=1).tolist()
     assert len(worst_mistakes(labels, probabilities, images)) == images - np.trace(result.confusion_matrix)
