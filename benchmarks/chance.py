@@ -52,9 +52,8 @@ def main() -> None:
 
 def experiment(name: str, fed: str, recipe: Any, options: argparse.Namespace, train: Any, val: Any) -> None:
     """Measures a frozen backbone's features, trains the study's head on them, and prints both."""
-    from fmnist.workflows.transfer.diagnosis import diagnose
     from fmnist.workflows.transfer.features import Features
-    from fmnist.workflows.transfer.network import feature_extractor, load_backbone
+    from fmnist.workflows.transfer.network import diagnose, feature_extractor, load_backbone
 
     backbone = load_backbone(name, recipe, options.weights if name == "vgg16" else None, seed=0)
     if name == "efficientnetb1":

@@ -25,7 +25,8 @@ def fetch_weights(backbone: str, source: str, destination: str) -> int:
         raise UserError(f"weights fetch: --backbone: found all, expected the one whose weights {source} holds")
     for name in FACTS if backbone == "all" else [backbone]:
         weights, place = stage_weights(name, source, destination, aside.print)
-        print(f"{weights.name}: {weights.path.stat().st_size:,} bytes, sha256 {weights.sha256}, now {place}")
+        path, sha256 = weights.path, weights.record.sha256
+        print(f"{path.name}: {path.stat().st_size:,} bytes, sha256 {sha256}, now {place}")
     return 0
 
 

@@ -14,6 +14,7 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from fmnist.data import CLASS_NAMES, CLASSES, SIDE, Images
+from fmnist.data.preparation import PreparedData
 from fmnist.report.style import DIVERGING, TEST, TRAIN, UNDEFINED, VAL, new_figure, styled, to_png, without_frame
 
 PIXELS = SIDE * SIDE
@@ -40,6 +41,11 @@ def data_plots(splits: Mapping[str, Images]) -> dict[str, bytes]:
         "pixel_correlation": to_png(pixel_correlation(matrix)),
         "label_correlation": to_png(label_correlation(matrix)),
     }
+
+
+def draw_data(data: PreparedData) -> dict[str, bytes]:
+    """Draws the figures of the training, validation and test images, as `data_plots` returns them."""
+    return data_plots({"train": data.train, "val": data.val, "test": data.test})
 
 
 def correlations(images: Images) -> npt.NDArray[np.float32]:

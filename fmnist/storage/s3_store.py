@@ -132,6 +132,14 @@ class S3Store:
         with self._failing("cannot be deleted", prefix):
             self._abort_uploads(s3.client(), prefix)
 
+    def versions(self) -> dict[str, str]:
+        """Returns the names of the files directly in the store, each with a text that changes with its content.
+
+        A wrong address is an error at once, not after a minute of retries.
+        """
+        with self._failing("cannot be read"):
+            return s3.versions(self.bucket, self._folder(""))
+
     def _delete(self, prefix: str, names: list[str]) -> None:
         with self._failing("cannot be deleted", prefix):
             answer = s3.client().delete_objects(

@@ -1,4 +1,4 @@
-"""Transfer learning as its users start it: with real weights, killed on the way, and with all that can go wrong."""
+"""Transfer learning as its users start it: with real weights, killed while it runs, and with wrong settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import pytest
 from hed_weights import write_vgg16_weights
 
 from fmnist.runs import RunFolder
+from fmnist.runs.results import read_metrics
 from fmnist.storage import FolderStore, S3Store
+from fmnist.workflows.transfer.results import TransferMetrics
 from jobs import OWN_RAY, Job, command, fmnist
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -38,7 +40,7 @@ def history(run: RunFolder) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """VGG16's convolutions as trained on ImageNet and then tuned to edges: real ones, if not the published ones."""
+    """VGG16's convolutions, pretrained on ImageNet and fine-tuned to detect edges: real, but not the published ones."""
     return write_vgg16_weights(tmp_path_factory.mktemp("weights") / "vgg16.weights.h5")
 
 
@@ -54,12 +56,15 @@ def trained(
     return RunFolder(FolderStore(artifacts), "vgg"), job.lines
 
 
-def test_run_folder_is_complete_and_says_which_weights_it_used(trained: tuple[RunFolder, list[str]]) -> None:
+def test_run_folder_is_complete_and_says_which_weights_it_used(
+    trained: tuple[RunFolder, list[str]], weights: Path
+) -> None:
     run, _ = trained
     metrics = run.get_json("metrics.json")
 
     assert run.verify() == []
     assert {path.split("/")[0] for path in run.files()} == FILES
+    assert read_metrics(run, TransferMetrics).weights["vgg16"].source == str(weights)
     assert metrics["job"] == "transfer" and metrics["model"] == "vgg16" and metrics["recipe"] == "sound"
     assert metrics["weights"]["vgg16"]["published"] is False
     assert len(metrics["weights"]["vgg16"]["sha256"]) == 64
@@ -106,7 +111,7 @@ def test_killed_driver_and_cluster_cost_no_shard_and_at_most_one_epoch(
 ) -> None:
     staged = command("weights", "fetch", "--backbone", "vgg16", "--from", str(weights), "--to", f"s3://{s3_bucket}/w")
     assert staged.returncode == 0, staged.stderr
-    # Of few images an epoch would be over before it is killed; of many small steps it is not.
+    # Many small steps, so that an epoch does not end before it is killed.
     more = ["--weights", f"s3://{s3_bucket}/w", "--batch-size", "1", "--images-per-shard", "100"]
     arguments = settings(tiny_data, f"s3://{s3_bucket}/runs", *more)
     run = RunFolder(S3Store(s3_bucket, "runs"), "vgg")
@@ -119,7 +124,7 @@ def test_killed_driver_and_cluster_cost_no_shard_and_at_most_one_epoch(
         assert job.wait() == 0, job.output
 
     assert any("4 of 4 shards found" in line for line in job.lines), job.output
-    # The machine died within the second epoch's report, or behind it.
+    # The machine died during the second epoch's report, or after it.
     assert any(re.match(r"resumed after epoch [123]", line) for line in job.lines), job.output
     assert run.verify() == [] and {path.split("/")[0] for path in run.files()} == FILES
     assert history(run)["epoch"].tolist() == [1, 2, 3, 4]
@@ -129,7 +134,7 @@ def test_killed_driver_and_cluster_cost_no_shard_and_at_most_one_epoch(
 def test_all_backbones_leave_a_model_each(tiny_data: Path, tmp_path: Path) -> None:
     arguments = [
         *("--data", str(tiny_data), "--artifacts", str(tmp_path), "--run-id", "all", "--weights", "none"),
-        # At their own sizes, 224 and 240, two of them would take most of the test to look at a few images.
+        # At their default sizes the inspection would take most of the test.
         *("--limit", "100", "--epochs", "1", "--image-size", "32"),
     ]
     with fmnist("transfer", *arguments) as job:
@@ -179,6 +184,6 @@ def test_weights_of_another_network_are_one_line_that_names_the_layer(
 
     assert ended.returncode == 2, ended.stderr
     (line,) = ended.stderr.strip().splitlines()
-    # The name by which it was given, not that of a copy somewhere on the cluster.
-    assert line.startswith(f"fmnist: {weights}: not weights of efficientnetb1: layer normalization")
+    # The name that the user gave, not that of a copy on the cluster.
+    assert line.startswith(f"fmnist: {weights}: not weights of efficientnetb1: <Normalization name=normalization")
     assert not (tmp_path / "vgg").exists()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fmnist.report.page import interval, percent, plural, with_interval
+from fmnist.report.page import model_title as title
 from fmnist.study import (
     BACKBONE_ROWS,
     HYPERBAND,
@@ -28,7 +29,6 @@ from fmnist.training.evaluation import CHANCE, overlap
 from fmnist.workflows.crossval.config import CROSSVAL
 from fmnist.workflows.pipeline.rows import Cell, Stages, candidate, recipe_note, weights_note
 from fmnist.workflows.transfer.config import TRANSFER
-from fmnist.workflows.transfer.page import title
 
 
 @dataclass(frozen=True)

@@ -306,9 +306,9 @@ def _write_report(
     Args:
         before: seconds of the stages that had finished when this start began.
     """
+    from fmnist.report.data_plots import draw_data
     from fmnist.workflows.pipeline.page import STAGE_PLOTS, PipelineReport, render_pipeline, render_pipeline_markdown
     from fmnist.workflows.pipeline.plots import pipeline_plots
-    from fmnist.workflows.train.job import draw_data
 
     finished = time.time()
     metrics = {

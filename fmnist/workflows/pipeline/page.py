@@ -23,6 +23,7 @@ from fmnist.workflows.pipeline.rows import (
     study_rows,
 )
 from fmnist.workflows.transfer.page import weight_warnings
+from fmnist.workflows.transfer.records import WeightsRecord
 
 TITLE = "The study, row by row"
 
@@ -154,7 +155,11 @@ def pipeline_warnings(metrics: Mapping[str, Any], stages: Stages) -> list[str]:
     if failed:
         found.append(f"{plural(len(failed), 'stage')} failed: {', '.join(failed)}.")
     # Both recipes of a backbone have the same weights, so that one sentence does for both.
-    weights = (weight_warnings(run["weights"]) for run in stages.values() if "weights" in run)
+    weights = (
+        weight_warnings({name: WeightsRecord(**one) for name, one in run["weights"].items()})
+        for run in stages.values()
+        if "weights" in run
+    )
     return [*found, *dict.fromkeys(sentence for sentences in weights for sentence in sentences)]
 
 

@@ -21,7 +21,7 @@ from fmnist.data import Images
 from fmnist.data.preparation import PreparedData, prepare
 from fmnist.distributed import cluster
 from fmnist.distributed.events import open_events
-from fmnist.distributed.session import Figures, Session, run_on_ray
+from fmnist.distributed.session import Session, run_on_ray
 from fmnist.distributed.spaces import check_model
 from fmnist.distributed.workers import Schedule, join, restore_best, run_workers, train_epochs
 from fmnist.errors import TrainingError
@@ -78,20 +78,15 @@ def _train(session: Session[TrainConfig, PreparedData]) -> None:
     cpus = cluster.cpus_per_worker(resources, config.workers, config.cpus_per_worker, config.gpus_per_worker)
     session.note(f"Ray: {resources}; workers: {config.workers} of {cpus:g} CPUs, {config.gpus_per_worker:g} GPUs")
     check_model(config.model, config.hyperparameters)
+    # Imported here: Matplotlib takes a second, and settings are checked before.
+    from fmnist.report.data_plots import draw_data
+
     started_run = session.begin(draw_data)
     outcome = fit(config, session.run, session.data, cpus)
 
     from fmnist.workflows.train.results import write_train_results
 
     write_train_results(started_run, config, outcome)
-
-
-def draw_data(data: PreparedData) -> Figures:
-    """Draws the data's figures, and imports what results are written with, while the workers start."""
-    import fmnist.workflows.train.results  # noqa: F401
-    from fmnist.report.data_plots import data_plots
-
-    return data_plots({"train": data.train, "val": data.val, "test": data.test})
 
 
 def fit(config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float) -> TrainOutcome:

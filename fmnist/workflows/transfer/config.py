@@ -19,42 +19,42 @@ BACKBONES = ("resnet152v2", "efficientnetb1", "vgg16")
 RECIPES = ("notebook", "sound")
 
 DropoutRate = number_type("DropoutRate", float, [(">=", 0), ("<", 1)], "a number of 0 or more and below 1")
-# Below 32 pixels a backbone's last stage would see nothing.
+# Below 32 pixels the output of a backbone's last stage is empty.
 ImageSize = number_type("ImageSize", int, (">=", 32), "a whole number of 32 or more")
 
 
 @dataclass(frozen=True)
 class TransferConfig(JobConfig):
-    """Trains a new head on a network that was trained on ImageNet, then its last stages if wanted.
+    """Trains a new head on a network pretrained on ImageNet, then its last stages if configured.
 
     Attributes:
         backbone: The pretrained network, or all three one after the other.
-        recipe: sound feeds the network what it was trained on, at a size that it can use; notebook repeats the study's
-            model to the letter.
+        recipe: sound prepares images as in pretraining, at a sufficient size; notebook repeats the study's model to the
+            letter.
         weights: imagenet for those that Keras publishes; a file (.h5 or .weights.h5) or its s3:// address; a folder or
             s3:// prefix of files named after the backbones, as `fmnist weights fetch` stages them; or none.
-        image_size: Pixels along each side that images are resized to; auto is the recipe's.
-        feature_layer: Layer of the backbone whose output is the features; auto is the recipe's.
-        pooling: How a map of features becomes a vector; auto is the recipe's.
-        head_units: Sizes of the head's hidden layers; auto is the recipe's.
-        dropout: Share of the features and of each hidden layer that is dropped in training; auto is the recipe's.
-        epochs: Passes over the training images' features at most.
-        batch_size: Images a step, over all workers together.
-        learning_rate: Step size of the Adam optimizer while the backbone is frozen; in the sound recipe the highest one
-            of a cosine with a warm-up.
+        image_size: Pixels along each side to which images are resized; auto takes the recipe's.
+        feature_layer: Layer of the backbone whose output is the features; auto takes the recipe's.
+        pooling: Reduction of a map of features to a vector; auto takes the recipe's.
+        head_units: Sizes of the head's hidden layers; auto takes the recipe's.
+        dropout: Dropout rate of the features and of each hidden layer; auto takes the recipe's.
+        epochs: Maximum number of passes over the features of the training images.
+        batch_size: Images in a step, over all workers together.
+        learning_rate: Step size of the Adam optimizer while the backbone is frozen; in the sound recipe the peak of a
+            cosine schedule with a warm-up.
         patience: Stop after this many epochs without a lower validation loss; 0 never stops early.
         fine_tune_epochs: Passes over the training images that also train the backbone's last stages; 0 for none.
-        fine_tune_stages: How many of the stages before the features are trained then.
-        fine_tune_learning_rate: Highest step size then, of a cosine with a warm-up.
-        compare_with: A finished train run of the same store that the report shows beside the backbones; the newest one
-            of lenet5 if not given.
-        images_per_shard: Images whose features one task computes, and that a killed task costs.
-        cpus_per_shard: Processors of such a task; as many run at once as the cluster has room for.
+        fine_tune_stages: Number of stages before the features that are fine-tuned.
+        fine_tune_learning_rate: Peak step size of fine-tuning, of a cosine schedule with a warm-up.
+        compare_with: A finished train run of the same store, for comparison in the report; by default the newest one of
+            lenet5.
+        images_per_shard: Images whose features one task computes; a killed task loses as many.
+        cpus_per_shard: Processors of such a task; as many tasks run at once as the cluster has room for.
         gpus_per_shard: GPUs of such a task, 0 to 1; a fraction shares one.
         workers: Data-parallel processes of the training.
-        cpus_per_worker: Processors of such a worker; auto shares out what the cluster has.
-        gpus_per_worker: GPUs of such a worker, 0 to 1; a fraction shares one.
-        max_failures: How often a killed task is run again, and failed workers are started again, before the run fails.
+        cpus_per_worker: Processors of a worker; auto divides those of the cluster.
+        gpus_per_worker: GPUs of a worker, 0 to 1; a fraction shares one.
+        max_failures: Retries of a killed task, and restarts of failed workers, before the run fails.
     """
 
     backbone: Literal["resnet152v2", "efficientnetb1", "vgg16", "all"] = "all"

@@ -1,4 +1,4 @@
-"""What the workers of a transfer job do: train a head on features, or a backbone's last stages on images."""
+"""The workers of a transfer job: train a head on features, or a backbone's last stages on images."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from fmnist.workflows.transfer.tasks import BackboneTask, load_task_backbone
 
 @dataclass(frozen=True)
 class HeadTask:
-    """What every worker that trains a head is told; the data are references into the object store.
+    """The arguments of `train_head`; data are references into the object store.
 
     Attributes:
-        backbone: whose features they are.
+        backbone: that computed the features.
         cpus: processors of this worker.
-        weights: reference to the backbone's weights, uint8 [bytes]; None for fresh ones.
+        weights: reference to the backbone's weights, uint8 [bytes]; None for random ones.
         train, val: references to `Features`.
-        events: where rank 0 says how it comes on.
+        events: rank 0 posts epochs to it.
     """
 
     backbone: BackboneTask
@@ -43,14 +43,14 @@ class HeadTask:
 
 @dataclass(frozen=True)
 class FineTuneTask:
-    """What every worker that trains a backbone's last stages is told.
+    """The arguments of `fine_tune`; data are references into the object store.
 
     Attributes:
-        backbone: which one.
+        backbone: of the model.
         cpus: processors of this worker.
-        model: reference to the content of the ``model.keras`` to begin with, uint8 [bytes].
+        model: reference to the content of the ``model.keras`` to start from, uint8 [bytes].
         train, val: references to `Images`.
-        events: where rank 0 says how it comes on.
+        events: rank 0 posts epochs to it.
     """
 
     backbone: BackboneTask
@@ -63,16 +63,16 @@ class FineTuneTask:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """What training brings back.
+    """The result of training.
 
     Attributes:
         history: every epoch.
         precision: of the products.
         model: the content of ``model.keras``: raw images to probabilities, with the best epoch's weights.
-        parameters: of that model.
-        trained_parameters: of these, how many were trained.
-        dead_units: share of each hidden layer's units that are 0 for all validation images.
-        failure: why training could not go on; what is above, but for `history`, is missing then.
+        parameters: of the model.
+        trained_parameters: number of parameters that were trained.
+        dead_units: share of the units of each hidden layer that are 0 for all validation images.
+        failure: why training stopped, if it failed; then only `history` and `precision` are set.
     """
 
     history: History
@@ -85,7 +85,7 @@ class TrainedModel:
 
 
 def train_head(settings: dict[str, Any]) -> TrainedModel | None:
-    """What each worker runs while the backbone is frozen; rank 0 returns the model."""
+    """Trains a head while the backbone is frozen; runs on each worker, and rank 0 returns the model."""
     task: HeadTask = settings["task"]
     config, recipe = task.backbone.config, task.backbone.recipe
     shard = join(task.cpus)
@@ -112,7 +112,7 @@ def train_head(settings: dict[str, Any]) -> TrainedModel | None:
         return None
     if failure:
         return TrainedModel(history, precision, failure=failure)
-    # Served in float32 whatever it was trained in, as every model here.
+    # Served in float32 whatever the precision of training, as every model.
     served = build_head(recipe, features, seed=config.seed)
     standardise(served, train.inputs)
     restore_best(served)
@@ -122,7 +122,7 @@ def train_head(settings: dict[str, Any]) -> TrainedModel | None:
 
 
 def fine_tune(settings: dict[str, Any]) -> TrainedModel | None:
-    """What each worker runs while the last stages are trained on; rank 0 returns the model."""
+    """Trains the backbone's last stages and the head; runs on each worker, and rank 0 returns the model."""
     task: FineTuneTask = settings["task"]
     config = task.backbone.config
     shard = join(task.cpus)
@@ -134,23 +134,23 @@ def fine_tune(settings: dict[str, Any]) -> TrainedModel | None:
     precision = devices.resolve_precision(config.precision)
     train: Images = ray.get(task.train)
     val: Images = ray.get(task.val)
-    # Large steps at first would undo what the backbone has learnt.
+    # Large first steps would destroy the pretrained weights.
     optimizer = FusedAdam(CosineWithWarmup(config.fine_tune_learning_rate, warmup=0.1))
     spread_over(optimizer, math.ceil(len(train) / config.batch_size) * config.fine_tune_epochs)
-    built = Trainable(_begun(task, precision), sparse_cross_entropy, optimizer)
+    built = Trainable(_starting_model(task, precision), sparse_cross_entropy, optimizer)
     schedule = _schedule(config, config.fine_tune_epochs)
     history, failure = train_epochs(built, train, val, schedule, shard, task.events)
     if shard.rank != 0:
         return None
     if failure:
         return TrainedModel(history, precision, failure=failure)
-    served = _begun(task, "float32")
+    served = _starting_model(task, "float32")
     restore_best(served)
     return _trained(history, precision, served, ())
 
 
-def _begun(task: FineTuneTask, precision: str) -> Any:
-    """The model to begin with, for products in ``precision``, with its last stages trainable."""
+def _starting_model(task: FineTuneTask, precision: str) -> Any:
+    """Returns the model to start from, for products in ``precision``, with its last stages trainable."""
     from fmnist.models import precision_policy
     from fmnist.training.inference import load_model
     from fmnist.workflows.transfer.network import copy_weights, unfreeze, whole_model

@@ -1,4 +1,4 @@
-"""A pretrained network with a new head: how both are built, joined and taken apart."""
+"""A pretrained network with a new head: building, joining, unfreezing and diagnosing them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import keras
 import numpy as np
 from keras import layers
 
+from fmnist.data import Images
 from fmnist.models import LOGITS
 from fmnist.workflows.transfer.recipes import FACTS, Recipe
+from fmnist.workflows.transfer.records import InputDiagnosis
 
 _APPLICATIONS: dict[str, Callable[..., keras.Model]] = {
     "resnet152v2": keras.applications.ResNet152V2,
@@ -20,10 +22,11 @@ _APPLICATIONS: dict[str, Callable[..., keras.Model]] = {
 }
 BACKBONE, HEAD, STANDARDISATION = "backbone", "head", "standardisation"
 STANDARDISATION_EPSILON = 1e-6
+BATCH_SIZE = 100
 
 
 def build_backbone(name: str, image_size: int, *, seed: int) -> keras.Model:
-    """Builds the whole of a backbone, with fresh weights.
+    """Builds a whole backbone with random weights.
 
     Args:
         name: a key of `fmnist.workflows.transfer.recipes.FACTS`.
@@ -31,7 +34,7 @@ def build_backbone(name: str, image_size: int, *, seed: int) -> keras.Model:
         seed: of the weights.
 
     Returns:
-        float [n, image_size, image_size, 3] to a map of features.
+        A model of float [n, image_size, image_size, 3] to a map of features.
     """
     keras.utils.set_random_seed(seed)
     return _APPLICATIONS[name](include_top=False, weights=None, input_shape=(image_size, image_size, 3))
@@ -40,10 +43,10 @@ def build_backbone(name: str, image_size: int, *, seed: int) -> keras.Model:
 def load_backbone(
     name: str, recipe: Recipe, weights: Path | None, *, published: bool = False, seed: int = 0
 ) -> keras.Model:
-    """Builds a backbone up to the layer that gives the features, with pretrained weights, not trainable.
+    """Builds a backbone up to the feature layer, with pretrained weights, not trainable.
 
     Args:
-        weights: a file of the whole backbone's; fresh weights by the seed if None.
+        weights: a file of the whole backbone; random weights by the seed if None.
         published: whether the file is the one that Keras publishes.
 
     Raises:
@@ -60,29 +63,29 @@ def load_backbone(
 
 
 def feature_extractor(backbone: keras.Model, recipe: Recipe) -> keras.Model:
-    """Returns what turns raw images into features: uint8 [n, 28, 28] to float32 [n, features]."""
+    """Returns a model of raw images to features: uint8 [n, 28, 28] to float32 [n, features]."""
     images = keras.Input((28, 28), dtype="uint8", name="images")
     return keras.Model(images, _features(backbone, recipe, images), name="features")
 
 
 def backbone_input(recipe: Recipe) -> keras.Model:
-    """Returns what turns raw images into a backbone's input: uint8 [n, 28, 28] to float32 [n, size, size, 3]."""
+    """Returns a model of raw images to a backbone's input: uint8 [n, 28, 28] to float32 [n, size, size, 3]."""
     images = keras.Input((28, 28), dtype="uint8", name="images")
     return keras.Model(images, _prepared(recipe, images), name="input")
 
 
 def build_head(recipe: Recipe, features: int, *, seed: int) -> keras.Model:
-    """Builds a head with fresh weights: float [n, features] to probabilities [n, 10]."""
+    """Builds a head with random weights: float [n, features] to probabilities [n, 10]."""
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((features,), name="inputs")
     return keras.Model(inputs, _head(recipe, inputs), name=HEAD)
 
 
 def standardise(head: keras.Model, features: np.ndarray) -> None:
-    """Tells a head's standardisation, if it has one, the mean and variance of the training images' features.
+    """Sets the mean and variance of a head's standardisation, if it has one, to those of the training features.
 
-    A feature that varies less than they do on average is taken for varying as much: most are 0 for most images, and
-    divided by their own little deviation the few images that have them would shout.
+    Variances below their mean are raised to it. Most features are 0 for most images: divided by their own small
+    deviation, the few other values would dominate.
     """
     for layer in head.layers:
         if layer.name == STANDARDISATION:
@@ -93,10 +96,10 @@ def standardise(head: keras.Model, features: np.ndarray) -> None:
 
 
 def whole_model(backbone: keras.Model, recipe: Recipe, head: keras.Model | None = None) -> keras.Model:
-    """Joins a backbone and a head into the model that is served: uint8 [n, 28, 28] to probabilities [n, 10].
+    """Joins a backbone and a head into the served model: uint8 [n, 28, 28] to probabilities [n, 10].
 
     Args:
-        head: whose weights the model gets; its own are fresh if None.
+        head: its weights are copied; None for random ones.
     """
     images = keras.Input((28, 28), dtype="uint8", name="images")
     model = keras.Model(images, _head(recipe, _features(backbone, recipe, images)), name="transfer")
@@ -108,20 +111,20 @@ def whole_model(backbone: keras.Model, recipe: Recipe, head: keras.Model | None 
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
-    """Gives a model the weights of another one of the same architecture."""
+    """Copies the weights of a model to another one of the same architecture."""
     target.set_weights(source.get_weights())
     for layer in target._flatten_layers():
-        # EfficientNet has one. It computes with a copy of its weights that only loading from a file brings up to date.
+        # EfficientNet has one. It computes with a copy of its weights, which only loading a file updates.
         if isinstance(layer, layers.Normalization):
             layer.finalize_state()
 
 
 def unfreeze(model: keras.Model, backbone: str, recipe: Recipe, stages: int) -> None:
-    """Makes the last stages before the features trainable, besides the head.
+    """Makes the last stages before the features trainable, in addition to the head.
 
-    Batch normalisation stays as it is, because the statistics of 64 small grey images would be worse than those that it
-    came with. Calling the backbone with ``training=False`` would not ensure it: Keras 3 replaces the argument by the
-    outer model's. A layer that is not trainable keeps its statistics however it is called.
+    Batch normalisation stays frozen, because the statistics of 64 small grey images are worse than the pretrained ones.
+    Calling the backbone with ``training=False`` does not freeze it: Keras 3 replaces the argument by the outer model's.
+    A layer that is not trainable keeps its statistics however it is called.
 
     Args:
         backbone: its name.
@@ -147,6 +150,42 @@ def dead_units(head: keras.Model, features: np.ndarray) -> tuple[float, ...]:
     return tuple(float((output.max(axis=0) <= 0).mean()) for output in outputs)
 
 
+def diagnose(name: str, recipe_name: str, recipe: Recipe, extractor: keras.Model, images: Images) -> InputDiagnosis:
+    """Measures how well the features of some images separate their classes, without training.
+
+    Args:
+        name: of the backbone.
+        recipe_name: ``sound`` or ``notebook``, for the record.
+        recipe: how images are prepared.
+        extractor: raw images to the backbone's features, prepared in this way.
+        images: two or more of each class; every second one is held out.
+    """
+    inputs = backbone_input(recipe).predict(images.pixels, batch_size=BATCH_SIZE, verbose=0)
+    features = extractor.predict(images.pixels, batch_size=BATCH_SIZE, verbose=0)
+    size = np.abs(features).mean(axis=0)
+    silent = size == 0
+    spread = features.std(axis=0)[~silent] / size[~silent]
+    return InputDiagnosis(
+        backbone=name,
+        recipe=recipe_name,
+        low=float(inputs.min()),
+        high=float(inputs.max()),
+        spread=float(spread.mean()) if len(spread) else 0.0,
+        silent_features=float(silent.mean()),
+        separability=_separability(features.astype(np.float64), images.labels),
+    )
+
+
+def _separability(features: np.ndarray, labels: np.ndarray) -> float:
+    """Returns the accuracy of a nearest-mean classifier on every second image, fitted to the others."""
+    fitted, held_out = features[::2], features[1::2]
+    classes = np.unique(labels[::2])
+    means = np.stack([fitted[labels[::2] == label].mean(axis=0) for label in classes])
+    # |x - m|^2 without |x|^2, which is the same for every mean.
+    distances = (means**2).sum(axis=1) - 2 * held_out @ means.T
+    return float((classes[distances.argmin(axis=1)] == labels[1::2]).mean())
+
+
 def _prepared(recipe: Recipe, images: keras.KerasTensor) -> keras.KerasTensor:
     # In float32 whatever the backbone computes in: grey levels of 0-255 do not fit into bfloat16's eight bits.
     x = layers.Reshape((28, 28, 1))(images)
@@ -162,7 +201,7 @@ def _features(backbone: keras.Model, recipe: Recipe, images: keras.KerasTensor) 
     x = backbone(_prepared(recipe, images))
     pooled: keras.KerasTensor
     if recipe.pooling == "flatten":
-        # The size is known, so that a head can be built before any image was seen.
+        # Reshape, not Flatten: the size is known when the head is built.
         pooled = layers.Reshape((math.prod(x.shape[1:]),), dtype="float32", name="pooled")(x)
     else:
         pool = layers.GlobalAveragePooling2D if recipe.pooling == "avg" else layers.GlobalMaxPooling2D

@@ -1,7 +1,7 @@
-"""What each backbone is fed with and what stands on it: the study's way and a sound one. Imports nothing heavy.
+"""The recipes of each backbone's input, features and head: the study's and a sound one. Imports nothing heavy.
 
-A *backbone* is a network trained on ImageNet, without its classifier. Its *features* are the output of one of its
-layers, pooled into a vector; a *head* is the small network that turns them into ten probabilities.
+A *backbone* is a network pretrained on ImageNet, without its classifier. Its *features* are the output of one of its
+layers, pooled into a vector. A *head* is a small network from features to ten probabilities.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ Pooling = Literal["avg", "max", "flatten"]
 
 @dataclass(frozen=True)
 class Recipe:
-    """From an image of 28x28 grey levels to ten probabilities, but for the backbone itself.
+    """Everything between an image of 28x28 grey levels and ten probabilities, except the backbone.
 
     Attributes:
-        image_size: pixels along each side that the backbone sees.
-        resize: whether images are scaled to that size, bilinearly; else they are framed with background.
-        scale, offset: grey level (0-255) * scale + offset, one offset a channel, is what the backbone is fed with.
+        image_size: pixels along each side of the backbone's input.
+        resize: whether images are resized to that size, bilinearly; otherwise they are padded with background.
+        scale, offset: the backbone's input is grey level (0-255) * scale + offset, with an offset for each channel.
         feature_layer: name of the layer whose output is the features.
-        pooling: how its map becomes a vector: the average or the maximum over all places, or all places one by one.
-        standardise: whether features are brought to zero mean and at most unit variance over the training images.
+        pooling: of the layer's output: average or maximum over all positions, or flattened.
+        standardise: whether features are standardised to zero mean and at most unit variance over the training images.
         head_units: sizes of the hidden layers.
-        feature_dropout: share of the features that is dropped in training.
-        dropouts: share of each hidden layer that is dropped in training, one a layer.
+        feature_dropout: dropout rate of the features.
+        dropouts: dropout rate of each hidden layer.
     """
 
     image_size: int
@@ -45,14 +45,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class BackboneFacts:
-    """What has to be known of a backbone without building it.
+    """Facts about a backbone that are known without building it.
 
     Attributes:
-        title: what people call it.
-        stages: name of each stage's last layer, in order; the last one's output is the whole backbone's.
+        title: its name in text.
+        stages: name of the last layer of each stage, in order.
         keras_file: name of the published ImageNet weights without the classifier, as Keras caches them.
-        keras_url: where Keras downloads them.
-        keras_md5: of that file, as Keras checks it.
+        keras_url: address of the folder that Keras downloads it from.
+        keras_md5: checksum of that file, as in Keras.
         sound, notebook: the recipes.
     """
 
@@ -72,7 +72,7 @@ _IMAGENET_MEAN = (103.939, 116.779, 123.68)
 
 
 def _notebook(feature_layer: str, pooling: Pooling, units: tuple[int, ...], dropouts: tuple[float, ...]) -> Recipe:
-    """The study's: framed to 32x32, 0-1 for every backbone."""
+    """Returns the study's recipe: images padded to 32x32, 0 to 1 for every backbone."""
     return Recipe(32, False, 1 / 255, _NO_OFFSET, feature_layer, pooling, False, units, 0.0, dropouts)
 
 
@@ -106,7 +106,7 @@ FACTS: dict[str, BackboneFacts] = {
         keras_file="efficientnetb1_notop.h5",
         keras_url=f"{_KERAS}keras-applications/",
         keras_md5="74c4e6b3e1f6a1eea24c589628592432",
-        # It scales its input itself.
+        # The network scales its input itself.
         sound=_sound(64, 1.0, _NO_OFFSET, "top_activation", "avg"),
         notebook=_notebook("top_activation", "flatten", (512, 128), (0.4, 0.0)),
     ),
@@ -124,10 +124,10 @@ FACTS: dict[str, BackboneFacts] = {
 
 
 def recipe_of(config: TransferConfig, backbone: str) -> Recipe:
-    """Returns what a job's configuration says for one of its backbones.
+    """Returns the recipe of a job's configuration for one of its backbones.
 
     Raises:
-        UserError: if a setting does not go with the recipe.
+        UserError: if a setting contradicts the recipe.
     """
     facts = FACTS[backbone]
     settings = ("image_size", "feature_layer", "pooling", "head_units", "dropout")

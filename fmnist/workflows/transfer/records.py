@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -159,3 +160,8 @@ def read_phase(run: RunFolder, backbone: str, phase: Phase) -> PhaseOutcome | No
 def phase_model(run: RunFolder, backbone: str, phase: Phase) -> bytes:
     """Returns the content of the ``model.keras`` of a phase that has ended."""
     return run.get_bytes(f"{phase_folder(backbone, phase)}/{MODEL}")
+
+
+def winner(candidates: Sequence[CandidateMetrics]) -> CandidateMetrics:
+    """Returns the candidate of the highest validation accuracy; of equals the later."""
+    return max(reversed(candidates), key=lambda candidate: candidate.val_accuracy)

@@ -24,6 +24,7 @@ from fmnist.workflows.transfer.records import (
     PhaseOutcome,
     WeightsRecord,
     phase_model,
+    winner,
 )
 
 CANDIDATE_COLUMNS = [
@@ -116,16 +117,14 @@ def candidate_metrics(outcome: PhaseOutcome, test: Evaluation) -> CandidateMetri
     best = next(row for row in outcome.rows if row["epoch"] == outcome.best_epoch)
     return CandidateMetrics(
         **{one.name: getattr(outcome, one.name) for one in fields(Candidate)},
-        **{name: best[name] for name in ("loss", "accuracy", "val_loss", "val_accuracy")},
+        loss=best["loss"],
+        accuracy=best["accuracy"],
+        val_loss=best["val_loss"],
+        val_accuracy=best["val_accuracy"],
         epochs=len(outcome.rows),
         training_seconds=sum(row["seconds"] for row in outcome.rows),
         test=test,
     )
-
-
-def winner(candidates: Sequence[CandidateMetrics]) -> CandidateMetrics:
-    """Returns the candidate of the highest validation accuracy; of equals the later."""
-    return max(reversed(candidates), key=lambda candidate: candidate.val_accuracy)
 
 
 def candidates_table(candidates: Sequence[CandidateMetrics]) -> pd.DataFrame:

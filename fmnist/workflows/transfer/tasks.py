@@ -209,21 +209,18 @@ def _extractor(task: BackboneTask, weights: np.ndarray | None, precision: str) -
     return _built[key]
 
 
-@dataclass(frozen=True, eq=False)
-class ComputedFeatures:
-    """Features of the training and the validation images.
+@dataclass(frozen=True)
+class FeatureCost:
+    """What features cost; nothing where a phase has none.
 
     Attributes:
-        train, val: in the order of the images.
         seconds: of computing, summed over the tasks.
         computed, found: number of shards that were computed, and that the store already had.
     """
 
-    train: Features
-    val: Features
-    seconds: float
-    computed: int
-    found: int
+    seconds: float = 0.0
+    computed: int = 0
+    found: int = 0
 
 
 def inspect(task: BackboneTask, weights: ray.ObjectRef | None, train: Images) -> BackboneReport:
@@ -247,12 +244,15 @@ def compute_features(
     weights: ray.ObjectRef | None,
     images: tuple[ray.ObjectRef, Images, Images],
     store: Store,
-) -> ComputedFeatures:
+) -> tuple[Features, Features, FeatureCost]:
     """Computes the features that the store does not have, a task a shard.
 
     Args:
         images: reference to the training images followed by the validation images, and these two sets.
         store: keeps features by what they depend on.
+
+    Returns:
+        Features of the training and of the validation images, and their cost.
 
     Raises:
         TrainingError: if a task was killed more often than the configuration allows.
@@ -274,12 +274,10 @@ def compute_features(
             out[shard.positions] = features
             seconds += took
             progress.piece()
-    return ComputedFeatures(
+    return (
         Features(out[: len(train)], train.labels),
         Features(out[len(train) :], val.labels),
-        seconds,
-        computed=len(missing),
-        found=found,
+        FeatureCost(seconds, len(missing), found),
     )
 
 

@@ -35,7 +35,7 @@ from fmnist.runs.lifecycle import is_done, open_run
 from fmnist.storage.arrow import store_filesystem
 from fmnist.training.history import History, Row
 from fmnist.workflows.train.config import TrainConfig
-from fmnist.workflows.train.job import draw_data, fit
+from fmnist.workflows.train.job import fit
 from fmnist.workflows.tune.config import TUNE, TuneConfig
 from fmnist.workflows.tune.hyperband import Hyperband, brackets
 from fmnist.workflows.tune.progress import SearchProgress
@@ -74,6 +74,8 @@ def _tune(session: Session[TuneConfig, PreparedData]) -> None:
     if not space["space"]:
         raise UserError(f"{config.space}: found no hyper-parameter, expected at least one to search")
     session.note(f"Ray: {resources}; a trial: {config.cpus_per_trial:g} CPUs, {config.gpus_per_trial:g} GPUs")
+    from fmnist.report.data_plots import draw_data
+
     started_run = session.begin(draw_data)
     with SearchProgress() as progress:
         records = _search(config, run, session.data, space, progress)

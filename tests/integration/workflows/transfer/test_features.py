@@ -14,13 +14,13 @@ from fmnist.data import Images, clean, default_cache, load, split, take
 from fmnist.runs import RunFolder
 from fmnist.storage import FolderStore
 from fmnist.workflows.transfer.config import TransferConfig
-from fmnist.workflows.transfer.features import read_shard, shard_path, shards, stored_shards
+from fmnist.workflows.transfer.features import feature_shards, read_shard, shard_path, stored_shards
 from fmnist.workflows.transfer.job import transfer
 from fmnist.workflows.transfer.recipes import recipe_of
 
 
 def settings(data: Path, artifacts: Path, **more: object) -> TransferConfig:
-    """Two small stages of a VGG16 that nobody trained: the ways are those of the whole, and quick."""
+    """Two small stages of a VGG16 with random weights: the same code, faster."""
     defaults: dict[str, object] = {"run_id": "small", "limit": 360, "epochs": 3, "batch_size": 32}
     defaults |= {"backbone": "vgg16", "weights": "none", "image_size": 32, "feature_layer": "block2_pool"}
     defaults |= {"pooling": "avg", "head_units": [16], "dropout": 0.0, "images_per_shard": 60}
@@ -28,7 +28,7 @@ def settings(data: Path, artifacts: Path, **more: object) -> TransferConfig:
 
 
 def history(run: RunFolder, phase: str = "frozen") -> pd.DataFrame:
-    """What the epochs have found, without what they took."""
+    """The scores of the epochs, without their times."""
     table = pd.read_csv(io.BytesIO(run.get_bytes("history.csv")))
     return table[table["phase"] == phase].drop(columns=["seconds", "images_per_second"])
 
@@ -57,10 +57,10 @@ def test_features_in_the_store_are_the_backbones(undisturbed: RunFolder, tiny_da
     recipe = recipe_of(settings(tiny_data, Path("unused")), "vgg16")
     extractor = feature_extractor(load_backbone("vgg16", recipe, None, seed=0), recipe)
 
-    dealt = shards([train, val], 60)
-    assert {shard_path(folder, shard) for shard in dealt} == stored_shards(undisturbed.store, folder)
+    shards = feature_shards([train, val], 60)
+    assert {shard_path(folder, shard) for shard in shards} == stored_shards(undisturbed.store, folder)
     pixels = np.concatenate([train.pixels, val.pixels])
-    for shard in dealt[:2]:
+    for shard in shards[:2]:
         stored = read_shard(undisturbed.store, shard_path(folder, shard))
         assert stored.dtype == np.float32
         expected = extractor.predict(pixels[shard.positions], verbose=0)
@@ -101,11 +101,11 @@ def test_another_head_finds_the_features_and_a_damaged_shard_is_computed_again(
 def test_killed_feature_tasks_cost_their_shard_and_change_nothing(
     undisturbed: RunFolder, tiny_data: Path, tmp_path: Path
 ) -> None:
-    # What an unfinished run of other settings has left, which is about to be overwritten, counts for nothing.
+    # An unfinished run of other settings, which is overwritten: its phases do not count.
     left = RunFolder(FolderStore(tmp_path), "small")
     left.put_bytes("config.yaml", b"epochs: 99")
     left.put_json("phases/vgg16-frozen/outcome.json", {})
-    # Each time that another shard is there.
+    # Whenever another shard has been written.
     features = tmp_path / "features"
     with Killer("compute_shard", 2, lambda killed: len(list(features.glob("*/*.npy"))) > killed) as killer:
         run = transfer(settings(tiny_data, tmp_path, overwrite=True))

@@ -14,7 +14,14 @@ from fmnist.data import Images
 from fmnist.errors import IntegrityError, RunError
 from fmnist.runs import check_run_id
 from fmnist.storage import FolderStore
-from fmnist.workflows.transfer.features import feature_key, read_shard, shard_path, shards, stored_shards, write_shard
+from fmnist.workflows.transfer.features import (
+    feature_key,
+    feature_shards,
+    read_shard,
+    shard_path,
+    stored_shards,
+    write_shard,
+)
 from fmnist.workflows.transfer.recipes import FACTS
 
 SOUND = FACTS["vgg16"].sound
@@ -33,12 +40,12 @@ def test_every_image_is_in_one_shard_whatever_the_order_and_the_split(
     order = np.random.default_rng(seed).permutation(len(images))
     parts = [images.select(order[:first]), images.select(order[first:])]
 
-    dealt = shards(parts, size)
+    shards = feature_shards(parts, size)
 
-    assert sorted(np.concatenate([shard.positions for shard in dealt])) == list(range(len(images)))
-    assert max(len(shard.positions) for shard in dealt) <= size
-    assert [shard.digest for shard in dealt] == [shard.digest for shard in shards([images], size)]
-    for shard, same in zip(dealt, shards([images], size), strict=True):
+    assert sorted(np.concatenate([shard.positions for shard in shards])) == list(range(len(images)))
+    assert max(len(shard.positions) for shard in shards) <= size
+    assert [shard.digest for shard in shards] == [shard.digest for shard in feature_shards([images], size)]
+    for shard, same in zip(shards, feature_shards([images], size), strict=True):
         assert np.array_equal(order[shard.positions], same.positions)
 
 
@@ -47,13 +54,16 @@ def test_a_changed_pixel_changes_a_digest() -> None:
     changed = Images(images.pixels.copy(), images.labels)
     changed.pixels[3, 5, 5] ^= 1
 
-    assert shards([images], 10)[0].digest != shards([changed], 10)[0].digest
+    assert feature_shards([images], 10)[0].digest != feature_shards([changed], 10)[0].digest
 
 
 def test_labels_do_not_matter() -> None:
     images = _images(10)
 
-    assert shards([images], 4)[0].digest == shards([Images(images.pixels, images.labels[::-1].copy())], 4)[0].digest
+    assert (
+        feature_shards([images], 4)[0].digest
+        == feature_shards([Images(images.pixels, images.labels[::-1].copy())], 4)[0].digest
+    )
 
 
 def test_the_key_depends_on_all_that_features_depend_on_and_on_nothing_else() -> None:
@@ -80,7 +90,7 @@ def test_the_key_depends_on_all_that_features_depend_on_and_on_nothing_else() ->
 
 def test_what_is_stored_is_read(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
-    [shard] = shards([_images(5)], 5)
+    [shard] = feature_shards([_images(5)], 5)
     path = shard_path("vgg16-0", shard)
     features = np.arange(10, dtype=np.float16).reshape(5, 2)
 

@@ -13,7 +13,6 @@ from fmnist.data import Images
 from fmnist.models import changing_variables, sparse_cross_entropy
 from fmnist.training.inference import load_model
 from fmnist.workflows.transfer.config import TransferConfig
-from fmnist.workflows.transfer.diagnosis import diagnose
 from fmnist.workflows.transfer.network import (
     BACKBONE,
     STANDARDISATION,
@@ -21,6 +20,7 @@ from fmnist.workflows.transfer.network import (
     build_head,
     copy_weights,
     dead_units,
+    diagnose,
     feature_extractor,
     load_backbone,
     standardise,
@@ -29,7 +29,7 @@ from fmnist.workflows.transfer.network import (
 )
 from fmnist.workflows.transfer.recipes import FACTS, Recipe, recipe_of
 
-# Two small stages of VGG16: the ways are those of the whole, and quick.
+# Two small stages of VGG16: the same code, faster.
 SMALL = replace(FACTS["vgg16"].sound, image_size=32, feature_layer="block2_pool", pooling="avg", head_units=(8,))
 
 

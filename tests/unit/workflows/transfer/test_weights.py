@@ -5,8 +5,12 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -15,12 +19,12 @@ from fmnist.errors import UserError
 from fmnist.workflows.transfer.recipes import FACTS
 from fmnist.workflows.transfer.weights import obtain_weights, stage_weights
 
-CONTENT = b"any bytes: what is in the file is for who loads it"
+CONTENT = b"any bytes: the content is checked when it is loaded"
 KERAS_FILE = FACTS["vgg16"].keras_file
 
 
 def silent(line: str) -> None:
-    raise AssertionError(f"nothing takes time here: {line}")
+    raise AssertionError(f"nothing is downloaded here: {line}")
 
 
 @pytest.fixture
@@ -37,9 +41,9 @@ def test_folder_is_looked_through_for_the_backbones_names(tmp_path: Path, name: 
     for location in (tmp_path, tmp_path / name):
         weights = obtain_weights(str(location), "vgg16", silent)
         assert weights is not None
-        assert (weights.source, weights.name, weights.path) == (str(location), name, tmp_path / name)
-        assert weights.sha256 == hashlib.sha256(CONTENT).hexdigest()
-        assert not weights.published
+        assert (weights.record.source, weights.path) == (str(location), tmp_path / name)
+        assert weights.record.sha256 == hashlib.sha256(CONTENT).hexdigest()
+        assert not weights.record.published
 
 
 def test_none_is_no_weights() -> None:
@@ -53,7 +57,7 @@ def test_imagenet_is_taken_from_keras_own_folder(
     (tmp_path / "models").mkdir()
     (tmp_path / "models" / KERAS_FILE).write_bytes(CONTENT)
     weights = obtain_weights("imagenet", "vgg16", silent)
-    assert weights is not None and weights.published
+    assert weights is not None and weights.record.published
     assert weights.path == tmp_path / "models" / KERAS_FILE
 
 
@@ -77,16 +81,38 @@ def test_imagenet_without_network_mocked_by_a_closed_port_says_what_to_do(
     assert capsys.readouterr().out == ""
 
 
-def test_imagenet_is_downloaded_into_keras_own_folder_mocked_by_a_file_address(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: None
-) -> None:
-    (tmp_path / "server").mkdir()
-    (tmp_path / "server" / KERAS_FILE).write_bytes(CONTENT)
-    monkeypatch.setitem(FACTS, "vgg16", replace(FACTS["vgg16"], keras_url=f"file://{tmp_path}/server/"))
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, published: None) -> Iterator[Path]:
+    """A folder that a server on this machine publishes as Keras' one does."""
+    folder = tmp_path / "server"
+    folder.mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as serving:
+        address = f"http://127.0.0.1:{serving.server_port}/"
+        monkeypatch.setitem(FACTS, "vgg16", replace(FACTS["vgg16"], keras_url=address))
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+        Thread(target=serving.serve_forever, daemon=True).start()
+        yield folder
+        serving.shutdown()
+
+
+def test_download_of_other_bytes_is_refused_and_not_kept(tmp_path: Path, server: Path) -> None:
+    (server / KERAS_FILE).write_bytes(b"<html>login</html>")
+    with pytest.raises(UserError, match=r"nor to be downloaded \(MD5") as raised:
+        obtain_weights("imagenet", "vgg16", lambda _: None)
+    assert "--weights none" in str(raised.value)
+    assert not list((tmp_path / "home" / "models").iterdir())
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_imagenet_is_downloaded_into_keras_own_folder(tmp_path: Path, server: Path, damaged: bool) -> None:
+    (server / KERAS_FILE).write_bytes(CONTENT)
+    if damaged:
+        (tmp_path / "home" / "models").mkdir(parents=True)
+        (tmp_path / "home" / "models" / KERAS_FILE).write_bytes(b"half")
     notes: list[str] = []
     weights = obtain_weights("imagenet", "vgg16", notes.append)
-    assert weights is not None and weights.published
+    assert weights is not None and weights.record.published
     assert weights.path == tmp_path / "home" / "models" / KERAS_FILE
     assert len(notes) == 1
     assert obtain_weights("imagenet", "vgg16", silent) == weights, "the second time it is there"
@@ -129,7 +155,7 @@ def test_staged_file_has_the_backbones_name_and_the_same_bytes(
     assert place == str(tmp_path / "to" / staged)
     assert Path(place).read_bytes() == CONTENT
     found = obtain_weights(str(tmp_path / "to"), "vgg16", silent)
-    assert found is not None and found.published and found.sha256 == weights.sha256
+    assert found is not None and found.record.published and found.record.sha256 == weights.record.sha256
 
 
 def test_fetch_of_all_prints_a_line_for_each_and_imports_no_keras(tmp_path: Path) -> None:
@@ -137,7 +163,7 @@ def test_fetch_of_all_prints_a_line_for_each_and_imports_no_keras(tmp_path: Path
         (tmp_path / facts.keras_file).write_bytes(CONTENT + backbone.encode())
     code = (
         "import sys; from fmnist.cli import main; code = main(sys.argv[1:]);"
-        "print(sorted({'keras', 'tensorflow', 'h5py', 'boto3'} & set(sys.modules))); sys.exit(code)"
+        "print(sorted({'keras', 'tensorflow', 'h5py', 'boto3', 'pooch'} & set(sys.modules))); sys.exit(code)"
     )
     arguments = ["weights", "fetch", "--backbone", "all", "--from", str(tmp_path), "--to", str(tmp_path / "to")]
     ended = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
