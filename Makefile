@@ -5,28 +5,22 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
+# A file of jobs/ is a job: `make train`, and any flag through ARGS=, as in make transfer ARGS="--backbone vgg16".
+JOBS := $(basename $(notdir $(wildcard jobs/*.py)))
+
 .DEFAULT_GOAL := help
-.PHONY: help install train tune crossval transfer pipeline test fuzz e2e lint format docs pictures lock bench image clean
+.PHONY: help install $(JOBS) test fuzz e2e lint format docs pictures lock bench image clean
 
 help:  ## list the targets
+	@for job in $(JOBS); do printf 'make %-8s run fmnist %s; any flag through ARGS=\n' $$job $$job; done
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.runtime  ## create .venv with the locked dependencies and the command fmnist
 
-train: $(VENV)/.runtime  ## train LeNet-5 on the real data set; EPOCHS=2 for the impatient, any flag through ARGS=
-	$(BIN)/fmnist train $(if $(EPOCHS),--epochs $(EPOCHS)) $(ARGS)
+$(JOBS): $(VENV)/.runtime
+	$(BIN)/fmnist $@ $(ARGS)
 
-tune: $(VENV)/.runtime  ## search the study's hyper-parameters and train the best; any flag through ARGS=
-	$(BIN)/fmnist tune $(ARGS)
-
-crossval: $(VENV)/.runtime  ## cross-validate LeNet-5 in ten folds, several at once; any flag through ARGS=
-	$(BIN)/fmnist crossval $(ARGS)
-
-transfer: $(VENV)/.runtime  ## train new heads on ImageNet networks; --weights and any flag through ARGS=
-	$(BIN)/fmnist transfer $(ARGS)
-
-pipeline: $(VENV)/.runtime  ## run the whole study and write one report; ARGS="--profile smoke" in five minutes, any flag through ARGS=
-	$(BIN)/fmnist pipeline $(ARGS)
+train: ARGS += $(if $(EPOCHS),--epochs $(EPOCHS))
 
 test: $(VENV)/.dev  ## run all tests, files side by side; some of them, or one after the other (-n 0), through ARGS=
 	$(BIN)/python -m pytest -m "not kubernetes" $(SIDE_BY_SIDE) $(ARGS)
