@@ -91,9 +91,8 @@ def _fill(cache: Path, folder: Path) -> None:
             with complete_file(cache / f"{name}.gz") as part:
                 shutil.copyfile(folder / f"{name}.gz", part)
     except OSError as error:
-        raise DataError(
-            f"{cache}: cannot be written ({error.strerror}): expected a cache folder, set FMNIST_CACHE to one"
-        ) from error
+        expected = "expected a cache folder, set FMNIST_CACHE to one"
+        raise DataError(f"{cache}: cannot be written ({error.strerror}): {expected}") from error
 
 
 def _find_debian(_work: Path, _progress: Progress) -> Path:

@@ -84,10 +84,8 @@ def folds(images: Images, count: int, *, val_fraction: float, seed: int) -> list
         raise DataError(f"folds: found {count}, expected at least 2")
     for label, found in enumerate(images.class_counts()):
         if 0 < found < count:
-            raise DataError(
-                f"{count} folds of {len(images):,} images: found {found} of label {label}, expected at least "
-                f"{count}, one for every fold"
-            )
+            expected = f"expected at least {count}, one for every fold"
+            raise DataError(f"{count} folds of {len(images):,} images: found {found} of label {label}, {expected}")
     if len(images) < count:
         raise DataError(f"{count} folds: found {len(images)} images, expected at least {count}")
     parts = StratifiedKFold(count, shuffle=True, random_state=seed).split(np.zeros(len(images)), images.labels)
@@ -109,17 +107,12 @@ def _split(
         raise DataError(f"val_fraction: found {val_fraction}, expected above 0 and below 1")
     counts = np.bincount(labels[positions], minlength=1).tolist()
     classes = sum(count > 0 for count in counts)
+    what = f"split of {len(positions):,} images"
     if 1 in counts:
-        raise DataError(
-            f"split of {len(positions):,} images: found 1 image of label {counts.index(1)}, expected at least 2 of each"
-        )
-    val = int(np.ceil(val_fraction * len(positions)))
-    if not len(positions) or not classes <= val <= len(positions) - classes:
-        raise DataError(
-            f"split of {len(positions):,} images: found {len(positions) - val} for train and {val} for val, "
-            f"expected at least {classes} in each, one for every class"
-        )
-    train_positions, val_positions = train_test_split(
-        positions, test_size=val_fraction, stratify=labels[positions], random_state=seed
-    )
-    return train_positions, val_positions
+        raise DataError(f"{what}: found 1 image of label {counts.index(1)}, expected at least 2 of each")
+    count = int(np.ceil(val_fraction * len(positions)))
+    if not len(positions) or not classes <= count <= len(positions) - classes:
+        found = f"found {len(positions) - count} for train and {count} for val"
+        raise DataError(f"{what}: {found}, expected at least {classes} in each, one for every class")
+    train, val = train_test_split(positions, test_size=val_fraction, stratify=labels[positions], random_state=seed)
+    return train, val

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fmnist.runs.documents import Names
-from fmnist.runs.folder import CONFIG, METRICS, RunFolder
+from fmnist.runs.files import CONFIG, METRICS
+from fmnist.runs.folder import RunFolder
 from fmnist.storage.store import Store
-from fmnist.training.evaluation import overlap
 
 Number = int | float
 
@@ -64,10 +64,7 @@ class RunComparison:
     def test_accuracy_intervals_overlap(self) -> bool | None:
         """Whether the 95 % intervals of the test accuracies have a value in common; None if a run has none."""
         low, high = (self.metrics.shared.get(name) for name in TEST_ACCURACY_INTERVAL)
-        if not (low and high):
-            return None
-        a, b = ({"accuracy_low": low[run], "accuracy_high": high[run]} for run in (0, 1))
-        return overlap(a, b)
+        return low[0] <= high[1] and low[1] <= high[0] if low and high else None
 
 
 def compare_runs(store: Store, a: str, b: str) -> RunComparison:
@@ -81,29 +78,15 @@ def compare_runs(store: Store, a: str, b: str) -> RunComparison:
     runs = [RunFolder(store, run_id) for run_id in (a, b)]
     jobs = [run.manifest().job for run in runs]
     metrics = [run.get_record(METRICS, Names) for run in runs]
-    facts = {name: (_fact(metrics[0], name), _fact(metrics[1], name)) for name in ("model", "precision", "finished")}
-    return RunComparison(
-        a=a,
-        b=b,
-        facts={"job": (jobs[0], jobs[1]), **facts},
-        settings=_pair_settings(*(_settings(run) for run in runs)),
-        metrics=Pairs.of(*(dict(_numbers(each)) for each in metrics)),
-    )
-
-
-def _fact(metrics: Names, name: str) -> str | None:
-    value = metrics.get(name)
-    return value if isinstance(value, str) else None
-
-
-def _settings(run: RunFolder) -> Names:
-    return {name: value for name, value in run.get_yaml(CONFIG, Names).items() if name != "run_id"}
-
-
-def _pair_settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> Pairs:
-    whole = Pairs.of(a, b)
-    pairs = (pair for name, (of_a, of_b) in whole.shared.items() for pair in _setting_pairs(name, of_a, of_b))
-    return Pairs({name: (of_a, of_b) for name, of_a, of_b in pairs}, whole.only_a, whole.only_b)
+    facts: dict[str, Any] = {"job": tuple(jobs)}
+    for name in ("model", "precision", "finished"):
+        values = [each.get(name) for each in metrics]
+        facts[name] = tuple(value if isinstance(value, str) else None for value in values)
+    configs = [run.get_yaml(CONFIG, Names) for run in runs]
+    whole = Pairs.of(*({name: value for name, value in config.items() if name != "run_id"} for config in configs))
+    shared = (inner for name, pair in whole.shared.items() for inner in _setting_pairs(name, *pair))
+    settings = Pairs({name: (of_a, of_b) for name, of_a, of_b in shared}, whole.only_a, whole.only_b)
+    return RunComparison(a, b, facts, settings, Pairs.of(*(dict(_numbers(each)) for each in metrics)))
 
 
 def _setting_pairs(name: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fmnist.errors import first_line
-from fmnist.runs.folder import ENVIRONMENT, METRICS, PLOTS, PREDICTIONS, REPORT, RunFolder
+from fmnist.runs.files import ENVIRONMENT, METRICS, PLOTS, PREDICTIONS, REPORT
+from fmnist.runs.folder import RunFolder
 from fmnist.training.evaluation import Evaluation
 
 if TYPE_CHECKING:
@@ -98,11 +99,7 @@ class Results:
 
 
 def write_results(run: RunFolder, results: Results) -> None:
-    """Writes all files but the manifest.
-
-    Raises:
-        StoreError: if the store cannot be written.
-    """
+    """Writes all files but the manifest."""
     for path, content in results.files.items():
         run.put_bytes(path, content)
     for path, table in results.tables.items():
@@ -126,7 +123,6 @@ def finish_run(run: RunFolder, results: Results, lines: Sequence[str], note: Cal
         note: shows a line.
 
     Raises:
-        StoreError: if the manifest cannot be written.
         IntegrityError: if a file that was written is gone or has another size.
     """
     metrics = results.metrics
@@ -145,10 +141,5 @@ def finish_run(run: RunFolder, results: Results, lines: Sequence[str], note: Cal
 
 
 def read_metrics(run: RunFolder, record: type[AnyMetrics]) -> AnyMetrics:
-    """Returns the metrics of a finished run.
-
-    Raises:
-        MissingKeyError: if there are none.
-        IntegrityError: if they are not such a record.
-    """
+    """Returns the metrics of a finished run; errors as in `RunFolder.get_record`."""
     return run.get_record(METRICS, record)

@@ -10,7 +10,6 @@ import contextlib
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileSystemHandler, FileType, LocalFileSystem, PyFileSystem
@@ -156,16 +155,8 @@ class _Upload:
         self._store = store
         self._key = key
         self._file = tempfile.NamedTemporaryFile()  # noqa: SIM115  (closed by close)
+        self.write, self.tell, self.flush = self._file.write, self._file.tell, self._file.flush
         self.closed = False
-
-    def write(self, data: Any) -> int:
-        return self._file.write(data)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def flush(self) -> None:
-        self._file.flush()
 
     def close(self) -> None:
         if not self.closed:

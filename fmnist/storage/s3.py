@@ -88,24 +88,6 @@ def client(attempts: int = PATIENT_ATTEMPTS) -> S3Client:
     return created
 
 
-def versions(bucket: str, prefix: str) -> dict[str, str]:
-    """Returns the names directly under a prefix, each with a text that changes with its content.
-
-    A wrong address is an error at once, not after a minute of retries.
-
-    Raises:
-        BotoCoreError, ClientError: if S3 cannot be reached or refuses.
-    """
-    pages = (
-        client(QUICK_ATTEMPTS).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
-    )
-    return {
-        entry["Key"].removeprefix(prefix): f"{entry['ETag']} {entry['Size']}"
-        for page in pages
-        for entry in page.get("Contents", [])
-    }
-
-
 def _is_transient(response: tuple[Any, dict[str, Any]] | None, exception: Exception | None) -> bool:
     from botocore.exceptions import ConnectionError as BotoConnectionError
     from botocore.exceptions import HTTPClientError, ProxyConnectionError, SSLError

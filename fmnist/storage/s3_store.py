@@ -19,7 +19,6 @@ from fmnist.storage.store import PART_SUFFIX, Entry, MissingKeyError, check_key
 
 if TYPE_CHECKING:
     from boto3.s3.transfer import TransferConfig
-    from mypy_boto3_s3 import S3Client
 
 # Readable causes; every other code is shown as the server sent it.
 _CAUSES = {
@@ -54,11 +53,7 @@ class S3Store:
 
     @classmethod
     def at(cls, url: str) -> S3Store:
-        """Returns the store at ``s3://bucket/prefix``.
-
-        Raises:
-            StoreError: if that is no such address, or it carries credentials.
-        """
+        """Returns the store at ``s3://bucket/prefix``; errors as in `open_store`."""
         bucket, prefix = s3.split_url(url)
         return cls(bucket, check_key(prefix) if prefix else "")
 
@@ -126,36 +121,32 @@ class S3Store:
     def delete_folder(self, prefix: str) -> None:
         check_key(prefix)
         for page in self._pages(prefix):
-            names = [item["Key"] for item in page.get("Contents", [])]
-            if names:
-                self._delete(prefix, names)
-        with self._failing("cannot be deleted", prefix):
-            self._abort_uploads(s3.client(), prefix)
+            objects: list[Any] = [{"Key": item["Key"]} for item in page.get("Contents", [])]
+            if not objects:
+                continue
+            with self._failing("cannot be deleted", prefix):
+                answer = s3.client().delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
+            for error in answer.get("Errors", []):
+                code = error.get("Code", "")
+                raise StoreError(f"s3://{self.bucket}/{error.get('Key')}: cannot be deleted: {_CAUSES.get(code, code)}")
+        client = s3.client()
+        # Uploaded parts of a killed process are not listed, but are paid for.
+        pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=self._folder(prefix))
+        with self._failing("cannot be deleted", prefix), contextlib.suppress(client.exceptions.ClientError):
+            for upload in (upload for page in pages for upload in page.get("Uploads", [])):
+                client.abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
 
     def versions(self) -> dict[str, str]:
         """Returns the names of the files directly in the store, each with a text that changes with its content.
 
         A wrong address is an error at once, not after a minute of retries.
         """
+        folder = self._folder("")
         with self._failing("cannot be read"):
-            return s3.versions(self.bucket, self._folder(""))
-
-    def _delete(self, prefix: str, names: list[str]) -> None:
-        with self._failing("cannot be deleted", prefix):
-            answer = s3.client().delete_objects(
-                Bucket=self.bucket, Delete={"Objects": [{"Key": name} for name in names], "Quiet": True}
-            )
-        for error in answer.get("Errors", []):
-            code = error.get("Code", "")
-            raise StoreError(f"s3://{self.bucket}/{error.get('Key')}: cannot be deleted: {_CAUSES.get(code, code)}")
-
-    def _abort_uploads(self, client: S3Client, prefix: str) -> None:
-        # Uploaded parts of a killed process are not listed, but are paid for.
-        pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=self._folder(prefix))
-        with contextlib.suppress(client.exceptions.ClientError):
-            for page in pages:
-                for upload in page.get("Uploads", []):
-                    client.abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+            paginator = s3.client(s3.QUICK_ATTEMPTS).get_paginator("list_objects_v2")
+            pages = paginator.paginate(Bucket=self.bucket, Prefix=folder, Delimiter="/")
+            items = [item for page in pages for item in page.get("Contents", [])]
+        return {item["Key"].removeprefix(folder): f"{item['ETag']} {item['Size']}" for item in items}
 
     def _object(self, key: str) -> str:
         return self._folder("") + check_key(key)
