@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist.runs import RunFolder
-from fmnist.runs.documents import parse_json
 from fmnist.storage import MissingKeyError
 from fmnist.training.history import History, Row
 
@@ -54,9 +53,8 @@ class TrainingState:
         Raises:
             IntegrityError: if the state is damaged.
         """
-        path = f"{self.folder}/{STATE}"
         try:
-            state = parse_json(self.run.get_bytes(path), _State, f"{self.run.location}/{path}")
+            state = self.run.get_record(f"{self.folder}/{STATE}", _State)
         except MissingKeyError:
             return History()
         return History(state.rows) if state.parameters == self.parameters else History()

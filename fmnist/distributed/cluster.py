@@ -85,7 +85,9 @@ def connected(resources: Resources | None = None) -> Iterator[Resources]:
     if address == "local":
         # A cluster that lives as long as one job reports no usage. Its processes must know its address: without it they
         # guess, and take another cluster on the machine for theirs, or wait for one that is gone.
-        port = _free_port()
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = listener.getsockname()[1]
         settings |= {
             "RAY_USAGE_STATS_ENABLED": "0",
             # Nobody preempts or scrapes it, and either costs a process.
@@ -163,13 +165,6 @@ def _environment(settings: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def _resources(started_here: bool) -> Resources:
     alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
     return Resources(
@@ -189,19 +184,16 @@ def shared_folder(resources: Resources, store: str) -> str | None:
 
 
 def cpus_per_worker(resources: Resources, workers: int, wanted: float | Literal["auto"], gpus: float) -> float:
-    """Returns the number of processors of each worker.
+    """Returns the number of processors of each worker, above 0.
 
     Args:
         resources: of the cluster.
         workers: how many run at once, 1 or more.
-        wanted: the setting; ``"auto"`` divides the cluster's processors evenly.
+        wanted: the setting; ``"auto"`` divides the cluster's processors evenly, into whole numbers.
         gpus: GPUs a worker, 0-1.
 
-    Returns:
-        Processors, above 0; a whole number with ``"auto"``.
-
     Raises:
-        UserError: if a cluster that cannot grow has less.
+        UserError: as `check_room`.
     """
     if wanted == "auto":
         share = min(resources.cpus / workers, resources.cpus_of_largest_node, MOST_CPUS_PER_WORKER)
@@ -231,10 +223,10 @@ def check_room(
     if not resources.started_here:
         return
     of_several, times = ("workers x ", f"{count} x ") if kind == "worker" else ("", "")
-    for unit, each, there in (("cpus", cpus, resources.cpus), ("gpus", gpus, resources.gpus)):
+    for unit, name, each, there in (
+        ("cpus", "processors", cpus, resources.cpus),
+        ("gpus", "GPUs", gpus, resources.gpus),
+    ):
         if each * count > there:
-            name = "processors" if unit == "cpus" else "GPUs"
-            raise UserError(
-                f"{of_several}{unit}_per_{kind}: found {times}{each:g}, expected at most the {there:g} {name} of this "
-                "machine"
-            )
+            setting, expected = f"{of_several}{unit}_per_{kind}", f"at most the {there:g} {name} of this machine"
+            raise UserError(f"{setting}: found {times}{each:g}, expected {expected}")

@@ -128,13 +128,9 @@ def run_workers(
 
 
 def join(cpus: float) -> Shard:
-    """Connects this process with the other workers. Call it before anything else uses TensorFlow.
+    """Connects a worker of ``cpus`` processors with the others, before anything else uses TensorFlow.
 
-    Args:
-        cpus: processors of this worker.
-
-    Returns:
-        This worker's shard of each step.
+    Returns its shard of each step.
     """
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
@@ -239,8 +235,7 @@ def _show(events: Queue, progress: Progress) -> Iterator[list[History]]:
 
 def known_cause(error: ray.train.TrainingFailedError) -> FmnistError | None:
     """Returns the `FmnistError` that a worker or Ray Train's controller ended with; None for any other error."""
-    failures = [*getattr(error, "worker_failures", {}).values(), getattr(error, "controller_failure", None)]
-    for failure in failures:
+    for failure in (*getattr(error, "worker_failures", {}).values(), getattr(error, "controller_failure", None)):
         while failure is not None and not isinstance(failure, FmnistError):
             # Of Ray's own errors around it: one of a task, and one that a worker's thread ended with.
             failure = getattr(failure, "cause", None) or getattr(failure, "_base_exc", None)

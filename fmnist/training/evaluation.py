@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,34 +41,22 @@ class Evaluation:
     """The scores of a model on a set of images.
 
     Attributes:
-        images: how many images.
         loss: mean negative log likelihood of the true class, in nats.
         accuracy: share of images whose most probable class is the true one, 0 to 1.
         accuracy_low: lower end of the accuracy's 95 % Wilson interval.
         accuracy_high: upper end of it.
+        images: how many images.
         per_class: one score a class, by label.
         confusion_matrix: [10, 10], number of images by true class (row) and predicted class (column).
     """
 
-    images: int
     loss: float
     accuracy: float
     accuracy_low: float
     accuracy_high: float
+    images: int
     per_class: tuple[ClassScore, ...]
     confusion_matrix: tuple[tuple[int, ...], ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns the value of ``test`` in ``metrics.json``, in plain Python types."""
-        return {
-            "loss": self.loss,
-            "accuracy": self.accuracy,
-            "accuracy_low": self.accuracy_low,
-            "accuracy_high": self.accuracy_high,
-            "images": self.images,
-            "per_class": [asdict(score) for score in self.per_class],
-            "confusion_matrix": [list(row) for row in self.confusion_matrix],
-        }
 
 
 def evaluate(labels: Labels, probabilities: Probabilities) -> Evaluation:
@@ -151,9 +138,3 @@ def _check(labels: Labels, probabilities: Probabilities) -> None:
             f"the model's probabilities are not finite for {unusable} of {len(labels)} images: "
             "its weights are damaged or it diverged in training"
         )
-
-
-def overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether the intervals of two accuracies, ``accuracy_low`` to ``accuracy_high``, have a value in common."""
-    low, high = "accuracy_low", "accuracy_high"
-    return bool(one[low] <= other[high] and other[low] <= one[high])
