@@ -13,10 +13,7 @@ from fmnist.storage import S3Store
 
 
 def find(url: str) -> tuple[S3Store, Choice, dict[str, str]]:
-    """Finds a data set in a bucket.
-
-    Args:
-        url: ``s3://bucket/prefix`` of a folder, or ``s3://bucket/…/x_train.csv`` with its test file beside it.
+    """Finds a data set at ``s3://bucket/prefix``, or ``s3://bucket/…/x_train.csv`` with its test file in that folder.
 
     Returns:
         The folder that has the files, which of them to read, and their versions as `S3Store.versions` gives them.
@@ -37,12 +34,9 @@ def download(url: str, cache: Path, progress: Callable[[str], None]) -> tuple[Ch
     """Downloads the files of a data set, unless the cache has them in the versions that the bucket has.
 
     Args:
-        url: as `find` takes it.
+        url: as `find` takes it; errors are as there, or that the cache cannot be written.
         cache: files go to a sub-folder of it.
         progress: called with a line of text for each file downloaded.
-
-    Raises:
-        DataError: as `find`, or if the cache cannot be written.
     """
     store, choice, versions = find(url)
     names = [name for _, name in choice.files]

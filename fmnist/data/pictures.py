@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter, ImageOps
 
-from fmnist.errors import UserError
+from fmnist.errors import UserError, first_line
 
 Background = Literal["auto", "light", "dark"]
 
@@ -84,7 +84,7 @@ def _open_picture(path: Path) -> Image.Image:
         except Image.UnidentifiedImageError:
             raise UserError(f"{path}: not a picture, expected a PNG, JPEG or .npy file") from None
         except Exception as error:  # Pillow documents none, and which one it is depends on where the damage is
-            raise UserError(f"{path}: damaged picture ({_one_line(error)})") from None
+            raise UserError(f"{path}: damaged picture ({first_line(error)})") from None
     return image
 
 
@@ -93,7 +93,7 @@ def _open_array(path: Path) -> list[Image.Image]:
         try:
             array = np.load(file, allow_pickle=False)
         except Exception as error:  # a damaged header even gives tokenize.TokenError
-            raise UserError(f"{path}: not a NumPy array of numbers ({_one_line(error)})") from None
+            raise UserError(f"{path}: not a NumPy array of numbers ({first_line(error)})") from None
     if not isinstance(array, np.ndarray):
         raise UserError(f"{path}: an archive of arrays, expected one array as written by numpy.save")
     expected = "expected [height, width], [height, width, 1, 3 or 4] or [n, 28, 28]"
@@ -125,7 +125,11 @@ def _to_bytes(path: Path, array: npt.NDArray[Any]) -> Pixels:
 def _prepare(name: str, image: Image.Image, background: Background) -> PreparedPicture:
     image = _to_eight_bit_colour(image)
     grey = np.asarray(image.convert("L"))
-    edge = float(np.median(_border(grey)))
+    # The outermost ring, one 28th of the picture wide: one pixel of the data set's images.
+    width = max(1, min(grey.shape) // SIZE)
+    is_border = np.ones(grey.shape, bool)
+    is_border[width:-width, width:-width] = False
+    edge = float(np.median(grey[is_border]))
     assumed: Literal["light", "dark"] = background if background != "auto" else "light" if edge > WHITE / 2 else "dark"
     if image.size == (SIZE, SIZE):
         return PreparedPicture(name, grey.copy() if assumed == "dark" else WHITE - grey, assumed)
@@ -157,14 +161,6 @@ def _to_eight_bit_colour(image: Image.Image) -> Image.Image:
     return on_white.convert("RGB")
 
 
-def _border(grey: Pixels) -> Pixels:
-    """Returns the values of the outermost ring, one 28th of the picture wide: one pixel of the data set's images."""
-    width = max(1, min(grey.shape) // SIZE)
-    inside = np.zeros(grey.shape, bool)
-    inside[width:-width, width:-width] = True
-    return grey[~inside]
-
-
 def _box_of_object(colour: Pixels) -> tuple[int, int, int, int]:
     """Returns (left, top, right, bottom) of what differs from the corners, or of all of the picture if nothing does."""
     corners = colour[[0, 0, -1, -1], [0, -1, 0, -1]]
@@ -173,7 +169,3 @@ def _box_of_object(colour: Pixels) -> tuple[int, int, int, int]:
     if len(rows) == 0:
         return 0, 0, colour.shape[1], colour.shape[0]
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

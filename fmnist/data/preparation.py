@@ -13,14 +13,7 @@ from fmnist.data import CleaningCounts, DataSource, Images
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Cleaned and split images.
-
-    Attributes:
-        train: for training.
-        val: split from the training images, to choose the best epoch or model.
-        test: the source's test images, unchanged, for the final evaluation.
-        summary: content of ``data.json``.
-    """
+    """Cleaned and split images, the source's test images unchanged, and the content of ``data.json``."""
 
     train: Images
     val: Images

@@ -34,8 +34,7 @@ class Resources:
     """What a Ray cluster has.
 
     Attributes:
-        cpus: logical processors of all nodes.
-        gpus: GPUs of all nodes.
+        cpus, gpus: logical processors and GPUs of all nodes.
         nodes: how many nodes are alive.
         cpus_of_largest_node: upper limit of one worker's processors.
         started_here: whether this process started the cluster, which then ends with it and cannot grow.
@@ -153,16 +152,14 @@ def _clear_frames(error: BaseException) -> None:
 @contextmanager
 def _environment(settings: dict[str, str]) -> Iterator[None]:
     """Sets variables for the block, except those of Ray Train and Ray Tune that the user has set."""
-    before = {name: os.environ.get(name) for name in settings}
+    before = {name: os.environ[name] for name in settings if name in os.environ}
     os.environ.update({name: value for name, value in settings.items() if name not in os.environ or name in OURS})
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
+        for name in settings:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def _resources(started_here: bool) -> Resources:
@@ -174,13 +171,6 @@ def _resources(started_here: bool) -> Resources:
         cpus_of_largest_node=max(node.get("CPU", 0) for node in alive),
         started_here=started_here,
     )
-
-
-def shared_folder(resources: Resources, store: str) -> str | None:
-    """Returns a warning if artifacts are in a folder and the cluster has several nodes; else None."""
-    if resources.nodes == 1 or store.startswith("s3://"):
-        return None
-    return f"{store}: all nodes must see this folder; if they do not, use s3://"
 
 
 def cpus_per_worker(resources: Resources, workers: int, wanted: float | Literal["auto"], gpus: float) -> float:

@@ -109,6 +109,6 @@ def run_on_ray(
     # Left from the right to the left: the thread has ended before Ray is left, however the work ends.
     with cluster.connected(resources) as resources, beside:
         data = preparing.result()
-        if shared := cluster.shared_folder(resources, run.store.location):
-            note(shared)
+        if resources.nodes > 1 and not run.store.location.startswith("s3://"):
+            note(f"{run.store.location}: all nodes must see this folder; if they do not, use s3://")
         work(Session(config, run, data, resources, started, note, beside))

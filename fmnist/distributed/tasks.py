@@ -51,7 +51,7 @@ class TaskPool:
         name: Callable[[Key], str],
         on_lost: Callable[[Key, str], None] | None = None,
     ) -> Iterator[tuple[Key, Value]]:
-        """Runs a function in Ray tasks and yields what they return, in the order in which they end.
+        """Runs a function in Ray tasks and yields the key and value of each, in the order in which they end.
 
         Args:
             function: runs on the cluster.
@@ -59,9 +59,6 @@ class TaskPool:
             name: what messages call the task of a key.
             on_lost: gets the key of a lost task and the reason in one line: its process was killed once more than
                 ``retries`` allows, or its node is gone. The other tasks continue. None raises an error.
-
-        Yields:
-            Key and value of each task that has ended.
 
         Raises:
             TrainingError: if a task ends with an `FmnistError`, which is then the cause, or is lost.

@@ -82,8 +82,7 @@ def run_workers(
         task: argument of every worker; plain data and references into the object store.
         scale: how many workers, their GPUs, and how often they may fail.
         cpus: processors of a worker.
-        run: whose folder keeps the checkpoints.
-        checkpoints: their folder in the run folder; training resumes from the last one in it.
+        run, checkpoints: a folder of the run that keeps the checkpoints; training resumes from the last one in it.
         events: where rank 0 posts its history at each start, and each epoch.
         progress: shows these events.
 

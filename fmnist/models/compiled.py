@@ -23,13 +23,7 @@ MEANS = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
 
 @dataclass(frozen=True)
 class Trainable:
-    """The model, loss and optimizer that `fmnist.training.engine.train` takes.
-
-    Attributes:
-        model: uint8 [n, 28, 28] to float32 probabilities [n, 10], with a layer "logits" before the softmax.
-        loss: int labels [n] and logits [n, 10] to one loss per image [n].
-        optimizer: not built yet.
-    """
+    """The model, loss and optimizer that `fmnist.training.engine.train` takes; the optimizer is not built yet."""
 
     model: keras.Model
     loss: Loss
@@ -108,17 +102,14 @@ def _loss(model: keras.Model) -> tuple[Loss, bool]:
         raise _error(model, f"found loss with reduction {settings['reduction']!r}, expected a mean")
     if settings.get("ignore_class") is not None:
         raise _error(model, f"found loss with ignore_class {settings['ignore_class']}, expected none")
-    smoothing = settings.get("label_smoothing", 0)
-    return (_smoothed_cross_entropy(smoothing) if smoothing else sparse_cross_entropy), found.from_logits
+    if not (smoothing := settings.get("label_smoothing", 0)):
+        return sparse_cross_entropy, found.from_logits
 
+    def smoothed(labels: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
+        labels = keras.ops.one_hot(labels, CLASSES)
+        return keras.losses.categorical_crossentropy(labels, logits, from_logits=True, label_smoothing=smoothing)
 
-def _smoothed_cross_entropy(smoothing: float) -> Loss:
-    def loss(labels: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
-        return keras.losses.categorical_crossentropy(
-            keras.ops.one_hot(labels, CLASSES), logits, from_logits=True, label_smoothing=smoothing
-        )
-
-    return loss
+    return smoothed, found.from_logits
 
 
 def _is_ready(model: keras.Model) -> bool:

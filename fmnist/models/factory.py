@@ -21,8 +21,7 @@ def load_builder(name: str) -> Builder:
     """Returns the function that builds a search space's models.
 
     Args:
-        name: ``notebook``, ``extended``, or ``module:function``, where the module is importable, for example from the
-            current directory.
+        name: ``notebook``, ``extended``, or ``module:function`` of a module that can be imported here.
 
     Raises:
         UserError: if there is no such module or function.

@@ -32,9 +32,6 @@ def discover(build: Callable[[HyperParameters], Any]) -> HyperParameters:
     each hyper-parameter, and with the largest value of each Int. These calls may fail: trials of the same values fail
     too.
 
-    Args:
-        build: function of a ``HyperParameters``. Its return value is not used.
-
     Raises:
         UserError: if a conditional scope cannot become active, or a step is not above 0.
         Exception: what ``build`` raises for the defaults or for the values that activate a scope.
@@ -88,8 +85,7 @@ def draw(space: HyperParameters, seed: int, trial: int) -> dict[str, Any]:
 
     Args:
         space: from `discover`.
-        seed: of the search, 0 or more.
-        trial: number of the trial, 0 or more. Seed and number alone decide the point.
+        seed, trial: number of the search and of the trial, 0 or more; they alone decide the point.
     """
     random = np.random.default_rng([seed, trial])
 

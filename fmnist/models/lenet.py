@@ -186,11 +186,7 @@ def class_codes(classes: int = 10) -> np.ndarray:
     indices is a square modulo the prime 83. Its first row, all ones, is left out, because a unit that is at 1 for no
     class but one would only count.
 
-    Args:
-        classes: how many, 1-83.
-
-    Returns:
-        int8 [classes, 84].
+    Returns int8 [classes, 84] for 1 to 83 classes.
     """
     prime = F6_UNITS - 1
     squares = {i * i % prime for i in range(1, prime)}

@@ -19,13 +19,7 @@ TEST_ACCURACY_INTERVAL = ("test.accuracy_low", "test.accuracy_high")
 
 @dataclass(frozen=True)
 class Pairs:
-    """Values of two runs by name, in the order of the first run.
-
-    Attributes:
-        shared: what both have: the value of A and the value of B.
-        only_a: what only A has.
-        only_b: what only B has.
-    """
+    """Values of runs A and B by name, in the order of A: pairs of what both have, and what only one has."""
 
     shared: Mapping[str, tuple[Any, Any]]
     only_a: Mapping[str, Any]
@@ -46,8 +40,7 @@ class RunComparison:
     """The values of two runs, by name.
 
     Attributes:
-        a: id of the first run.
-        b: id of the second.
+        a, b: ids of the runs.
         facts: job, model, precision and finishing time by name; None where a run has none.
         settings: of ``config.yaml``, those within others with dots, such as ``hyperparameters.units``; the run's id is
             left out. Within a setting that both runs have, what one lacks is None.
@@ -73,7 +66,6 @@ def compare_runs(store: Store, a: str, b: str) -> RunComparison:
     Raises:
         RunError: if one of them does not exist, or is unfinished.
         IntegrityError: if a file of one is damaged.
-        StoreError: if the store cannot be read.
     """
     runs = [RunFolder(store, run_id) for run_id in (a, b)]
     jobs = [run.manifest().job for run in runs]
@@ -85,8 +77,9 @@ def compare_runs(store: Store, a: str, b: str) -> RunComparison:
     configs = [run.get_yaml(CONFIG, Names) for run in runs]
     whole = Pairs.of(*({name: value for name, value in config.items() if name != "run_id"} for config in configs))
     shared = (inner for name, pair in whole.shared.items() for inner in _setting_pairs(name, *pair))
+    numbers = ({name: value for name, value in leaves(each) if _is_number(value)} for each in metrics)
     settings = Pairs({name: (of_a, of_b) for name, of_a, of_b in shared}, whole.only_a, whole.only_b)
-    return RunComparison(a, b, facts, settings, Pairs.of(*(dict(_numbers(each)) for each in metrics)))
+    return RunComparison(a, b, facts, settings, Pairs.of(*numbers))
 
 
 def _setting_pairs(name: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
@@ -108,8 +101,6 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{name}", value
 
 
-def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, Number]]:
-    for name, value in leaves(values):
-        # True is an int for Python, and a difference of two of them says nothing.
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            yield name, value
+def _is_number(value: Any) -> bool:
+    # True is an int for Python, and a difference of two of them says nothing.
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

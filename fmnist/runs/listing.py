@@ -59,11 +59,7 @@ class _Metrics:
 
 
 def list_runs(store: Store) -> list[RunSummary]:
-    """Returns the runs in a store, sorted by id. Reads the manifest and the metrics of each, and no other file.
-
-    Raises:
-        StoreError: if the store cannot be read.
-    """
+    """Returns the runs in a store, sorted by id. Reads the manifest and the metrics of each, and no other file."""
     names = [name for name in store.folders() if _is_run_id(name)]
     # Each run costs a few round trips of some 20 ms, in which a thread only waits.
     with ThreadPoolExecutor(8) as pool:

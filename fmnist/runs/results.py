@@ -22,8 +22,6 @@ class Metrics:
     """What ``metrics.json`` has for every job; each job's own class adds to it.
 
     Attributes:
-        job: name of the job.
-        run_id: the run's id.
         started, finished: UTC, such as ``2026-11-23T18:45:00Z``.
         seconds: wall or processor time by what it went into; ``total`` is the wall time of the whole run.
     """
@@ -50,7 +48,6 @@ class ModelMetrics(Metrics):
 
     Attributes:
         model: name of the model, search space or backbone.
-        parameters: of the model.
         seed: of the split, the initial weights and the order of the images.
         precision: of the products, ``float32`` or ``bfloat16``.
         epochs: how many the model was trained.

@@ -54,8 +54,13 @@ class S3Store:
     @classmethod
     def at(cls, url: str) -> S3Store:
         """Returns the store at ``s3://bucket/prefix``; errors as in `open_store`."""
-        bucket, prefix = s3.split_url(url)
-        return cls(bucket, check_key(prefix) if prefix else "")
+        parts = urlsplit(url)
+        if "@" in parts.netloc:
+            raise StoreError("s3:// address carries credentials: expected s3://bucket/prefix and AWS_ACCESS_KEY_ID")
+        if parts.scheme != "s3" or not parts.netloc:
+            raise StoreError(f"{url}: not an S3 address, expected s3://bucket/prefix")
+        prefix = parts.path.strip("/")
+        return cls(parts.netloc, check_key(prefix) if prefix else "")
 
     @property
     def location(self) -> str:
@@ -175,8 +180,10 @@ class S3Store:
             if what == "cannot be read" and code in {"404", "NoSuchKey"} and self._has_bucket():
                 raise MissingKeyError(f"{address}: no such file") from None
             cause = "no such bucket" if code == "404" else _CAUSES.get(code, code)
+            # Without the password that the server's address might carry.
+            endpoint = urlsplit(s3.endpoint_url() or "").netloc.rpartition("@")[2] or "AWS"
             # Not chained: the library's own texts quote addresses and proxies, which may carry passwords.
-            raise StoreError(f"{address}: {what} at {_endpoint()}: {cause}") from None
+            raise StoreError(f"{address}: {what} at {endpoint}: {cause}") from None
         except OSError as error:
             raise StoreError(f"{address}: {what}: {error.strerror or error} ({error.filename})") from error
 
@@ -193,11 +200,6 @@ def _code(error: BaseException) -> str:
     """Returns the server's error code (a status number where it sent no text), or else the error's class name."""
     response: dict[str, Any] = getattr(error, "response", None) or {}
     return response.get("Error", {}).get("Code") or type(error).__name__
-
-
-def _endpoint() -> str:
-    """Returns the server's host and port, without the password that an address might carry."""
-    return urlsplit(s3.endpoint_url() or "").netloc.rpartition("@")[2] or "AWS"
 
 
 @cache

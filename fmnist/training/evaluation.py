@@ -43,8 +43,7 @@ class Evaluation:
     Attributes:
         loss: mean negative log likelihood of the true class, in nats.
         accuracy: share of images whose most probable class is the true one, 0 to 1.
-        accuracy_low: lower end of the accuracy's 95 % Wilson interval.
-        accuracy_high: upper end of it.
+        accuracy_low, accuracy_high: ends of the accuracy's 95 % Wilson interval.
         images: how many images.
         per_class: one score a class, by label.
         confusion_matrix: [10, 10], number of images by true class (row) and predicted class (column).
@@ -100,10 +99,7 @@ def evaluate(labels: Labels, probabilities: Probabilities) -> Evaluation:
 
 
 def worst_mistakes(labels: Labels, probabilities: Probabilities, n: int) -> npt.NDArray[np.intp]:
-    """Returns the positions of up to ``n`` wrong predictions, the most probable ones first.
-
-    Takes what :func:`evaluate` takes and raises the same errors.
-    """
+    """Returns the positions of up to ``n`` wrong predictions, the most probable first; errors as in `evaluate`."""
     _check(labels, probabilities)
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     most_certain_first = np.argsort(-probabilities[wrong].max(axis=1), kind="stable")
@@ -114,7 +110,7 @@ def predictions_table(labels: Labels, probabilities: Probabilities) -> pd.DataFr
     """Returns one row per image, as in a run's ``predictions.csv``.
 
     The columns are ``index`` (position in the set), ``label``, ``predicted``, ``probability`` (of the predicted class)
-    and ``probability_0`` to ``probability_9``. Takes what :func:`evaluate` takes and raises the same errors.
+    and ``probability_0`` to ``probability_9``. Errors as in `evaluate`.
     """
     import pandas as pd
 

@@ -18,16 +18,13 @@ class Progress:
     In a terminal there is a bar for all of the work and one for each part that was begun; the bars are gone at the end.
     Lines stand above them. Where there is no terminal, there are only lines.
 
-    Attributes:
-        console: where lines and bars are printed.
-
     Args:
         title: of the work, such as ``training``.
         total: number of units.
         unit: what is counted, in the plural.
         images: in each unit, for the rate in a log; 0 if it has none.
         line_seconds: least time between two lines that `log` prints.
-        console: standard output if None.
+        console: where lines and bars are printed; standard output if None.
     """
 
     def __init__(
