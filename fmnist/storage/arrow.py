@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -33,6 +34,7 @@ def store_filesystem(store: Store) -> tuple[FileSystem, str]:
     raise TypeError(f"{type(store).__name__}: expected FolderStore or S3Store")
 
 
+@dataclass(frozen=True)
 class BucketHandler(FileSystemHandler):
     """A bucket whose paths begin with its name, as in pyarrow's own S3 file system.
 
@@ -40,18 +42,11 @@ class BucketHandler(FileSystemHandler):
     and read through local temporary files, so that each transfer is managed, retried and complete.
     """
 
-    def __init__(self, bucket: str) -> None:
-        self.bucket = bucket
-        self._store = S3Store(bucket)
+    bucket: str
 
-    def __reduce__(self) -> tuple[type[BucketHandler], tuple[str]]:
-        return BucketHandler, (self.bucket,)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, BucketHandler) and other.bucket == self.bucket
-
-    def __hash__(self) -> int:
-        return hash(self.bucket)
+    @property
+    def _store(self) -> S3Store:
+        return S3Store(self.bucket)
 
     def get_type_name(self) -> str:
         return "fmnist-s3"
