@@ -89,8 +89,9 @@ class TaskPool:
                     raise
                 except ray.exceptions.RayError as error:
                     if on_lost is None:
-                        kept = "what other tasks computed is kept, and the same command with this --run-id computes the"
-                        raise TrainingError(f"{name(key)}: {first_line(error)}; {kept} rest") from error
+                        kept = "what other tasks computed is kept"
+                        rest = "the same command with this --run-id computes the rest"
+                        raise TrainingError(f"{name(key)}: {first_line(error)}; {kept}, and {rest}") from error
                     on_lost(key, first_line(error))
                 else:
                     yield key, value

@@ -85,7 +85,7 @@ def draw(space: HyperParameters, seed: int, trial: int) -> dict[str, Any]:
 
     Args:
         space: from `discover`.
-        seed, trial: number of the search and of the trial, 0 or more; they alone decide the point.
+        seed, trial: seed of the search and number of the trial, 0 or more; they alone decide the point.
     """
     random = np.random.default_rng([seed, trial])
 
