@@ -119,7 +119,7 @@ def keras_rates(count: int, jit_compile: str | bool) -> list[float]:
 def our_rates(threads: int, count: int, precision: str) -> list[float]:
     """What a worker of the train job computes."""
     from fmnist.data import Images
-    from fmnist.models import build_model, model_entry
+    from fmnist.models import MODELS, build_model
     from fmnist.training import devices, engine
 
     lanes = devices.configure_tensorflow(threads, least_lanes=2)
@@ -128,7 +128,7 @@ def our_rates(threads: int, count: int, precision: str) -> list[float]:
     train = Images(*images(count))
     epochs = engine.train(
         build_model("lenet5", seed=0, precision=precision),
-        model_entry("lenet5").loss,
+        MODELS["lenet5"].loss,
         FusedAdam(1e-3),
         train,
         Images(train.pixels[:100], train.labels[:100]),

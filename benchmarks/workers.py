@@ -70,14 +70,14 @@ def our_worker(settings: dict[str, Any]) -> list[float]:
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
     lanes = devices.configure_tensorflow(1, least_lanes=2 if workers == 1 else 1)
-    from fmnist.models import build_model, model_entry
+    from fmnist.models import MODELS, build_model
     from fmnist.models.optimizers import FusedAdam
 
     strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
     train = Images(*settings["images"])
     epochs = engine.train(
         build_model("lenet5", seed=0),
-        model_entry("lenet5").loss,
+        MODELS["lenet5"].loss,
         FusedAdam(1e-3),
         train,
         Images(train.pixels[:100], train.labels[:100]),

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import fmnist
 from fmnist.commands import SUMMARIES
@@ -16,13 +15,8 @@ from fmnist.config import Job
 from fmnist.errors import FmnistError, UserError, printable
 from fmnist.workflows import JOBS
 
-
-@dataclass(frozen=True)
-class Command:
-    """A subcommand: one line for ``fmnist --help``, and the function that takes its arguments."""
-
-    summary: str
-    run: Callable[[list[str]], int]
+# Each command's line of ``fmnist --help``.
+COMMANDS = {name: job.summary for name, job in JOBS.items()} | SUMMARIES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,7 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("--help", "-h"):
-        print(_help())
+        print("usage: fmnist COMMAND [OPTION ...]\n")
+        print("Batch training for Fashion-MNIST, the same on a laptop and on a Ray cluster.\n")
+        print("commands:")
+        for command, summary in COMMANDS.items():
+            print(f"  {command:{max(map(len, COMMANDS))}}  {summary}")
+        print("\nfmnist COMMAND --help explains a command's options, --print-config prints a job's settings as YAML.")
         return 0
     if name == "--version":
         print(f"fmnist {fmnist.__version__}")
@@ -45,7 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if name not in COMMANDS:
             raise UserError(f"{name!r} is not a command, expected one of {', '.join(COMMANDS)}")
-        return COMMANDS[name].run(rest)
+        if name not in JOBS:
+            return importlib.import_module(f"fmnist.commands.{name}").run(rest)
+        _run_job(JOBS[name], rest)
+        return 0
     except FmnistError as error:
         print(f"fmnist: {printable(str(error))}", file=sys.stderr)
         return error.exit_code
@@ -54,46 +56,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _help() -> str:
-    width = max(map(len, COMMANDS))
-    lines = [f"  {name:{width}}  {command.summary}" for name, command in COMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: fmnist COMMAND [OPTION ...]",
-            "",
-            "Batch training for Fashion-MNIST, the same on a laptop and on a Ray cluster.",
-            "",
-            "commands:",
-            *lines,
-            "",
-            "fmnist COMMAND --help explains a command's options, --print-config prints a job's settings as YAML.",
-        ]
-    )
+def _run_job(job: Job, arguments: list[str]) -> None:
+    from fmnist.options import parse_config
 
+    config = parse_config(job.Config, f"fmnist {job.name}", arguments)
+    if config is not None:
+        # Before the job's imports, which take some ten seconds.
+        from fmnist.runs.lifecycle import check_run
 
-def _job(job: Job) -> Command:
-    """Returns the command that runs a job."""
-
-    def run(arguments: list[str]) -> int:
-        from fmnist.options import parse_config
-
-        config = parse_config(job.Config, f"fmnist {job.name}", arguments)
-        if config is not None:
-            # Before the job's imports, which take some ten seconds.
-            from fmnist.runs.lifecycle import check_run
-
-            check_run(job.name, config)
-            job.run(config)
-        return 0
-
-    return Command(job.summary, run)
-
-
-def _other(name: str, summary: str) -> Command:
-    """Returns a command that is not a job: ``run`` of the module of its name in `fmnist.commands`."""
-    return Command(summary, lambda arguments: importlib.import_module(f"fmnist.commands.{name}").run(arguments))
-
-
-COMMANDS = {name: _job(job) for name, job in JOBS.items()} | {
-    name: _other(name, summary) for name, summary in SUMMARIES.items()
-}
+        check_run(job.name, config)
+        job.run(config)

@@ -36,13 +36,7 @@ EXPECTED = {
 
 
 def text_type(name: str, pattern: str, expected: str) -> Any:
-    """Returns a type of texts that match a pattern.
-
-    Args:
-        name: of the type.
-        pattern: a regular expression that matches the whole text.
-        expected: what an error message says that a value must be.
-    """
+    """Returns a type of texts that match a regular expression; ``expected`` is what an error says a value must be."""
     EXPECTED[name] = expected
     return restricted_string_type(name, pattern)
 

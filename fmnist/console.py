@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -19,12 +20,7 @@ aside = Console(highlight=False, soft_wrap=True, stderr=True)
 
 
 def print_table(header: Sequence[str], *sections: Sequence[Sequence[str]]) -> None:
-    """Prints rows of cells, in a terminal with a line between sections.
-
-    Args:
-        header: name of each column.
-        sections: rows that belong together; each has as many cells as the header.
-    """
+    """Prints rows with as many cells as the header, in a terminal with a line between sections."""
     # A control character would end a row or move the cursor.
     sections = tuple([tuple(map(printable, row)) for row in section] for section in sections)
     if not console.is_terminal:
@@ -73,11 +69,10 @@ def quiet_libraries() -> Iterator[None]:
     """
     sys.stderr.flush()
     saved = os.dup(2)
-    silence = os.open(os.devnull, os.O_WRONLY)
     try:
-        os.dup2(silence, 2)
+        with Path(os.devnull).open("w") as silence:
+            os.dup2(silence.fileno(), 2)
         yield
     finally:
         os.dup2(saved, 2)
         os.close(saved)
-        os.close(silence)

@@ -63,46 +63,25 @@ class JobParser(ArgumentParser):
 
 
 class CommandParser(argparse.ArgumentParser):
-    """argparse's parser with one-line errors."""
+    """argparse's parser with one-line errors, for a command that is not a job."""
+
+    def add_artifacts(self) -> None:
+        """Adds ``--artifacts``."""
+        default = JobConfig().artifacts
+        help_text = f"artifact store, a folder or s3://bucket/prefix (default: {default})"
+        self.add_argument("--artifacts", default=default, help=help_text)
+
+    def add_run(self) -> None:
+        """Adds ``--artifacts`` and ``--run``."""
+        self.add_artifacts()
+        self.add_argument("--run", required=True, help="run id")
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{self.prog.removeprefix('fmnist ')}: {message}")
 
 
-def command_parser(program: str, description: str) -> CommandParser:
-    """Returns a parser for a command that is not a job."""
-    return CommandParser(prog=program, description=description, allow_abbrev=False)
-
-
-def add_artifacts(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--artifacts`` to a command's parser."""
-    parser.add_argument(
-        "--artifacts",
-        default=JobConfig().artifacts,
-        help=f"artifact store, a folder or s3://bucket/prefix (default: {JobConfig().artifacts})",
-    )
-
-
-def add_run(parser: argparse.ArgumentParser) -> None:
-    """Adds ``--artifacts`` and ``--run`` to a command's parser."""
-    add_artifacts(parser)
-    parser.add_argument("--run", required=True, help="run id")
-
-
-def job_parser(config_class: type[Config], program: str) -> JobParser:
-    """Returns the parser of a job: every field of its configuration is a flag and a key of its YAML."""
-    description = (config_class.__doc__ or "").split("\n\n")[0]
-    parser = JobParser(prog=program, description=description, print_config=None, allow_abbrev=False)
-    parser.add_argument("--config", action="config", metavar="FILE.yaml", help="Settings as YAML; flags win over them.")
-    parser.add_argument("--print-config", action="store_true", help="Print the settings as YAML and exit.")
-    parser.add_class_arguments(config_class, as_group=False)
-    for name in config_class.removed:
-        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
-    return parser
-
-
 def parse_config(config_class: type[Config], program: str, arguments: list[str]) -> Config | None:
-    """Reads a job's configuration: defaults, then YAML files, then flags.
+    """Reads a job's configuration, whose fields are flags and keys of its YAML: defaults, then YAML files, then flags.
 
     Args:
         config_class: the job's configuration class.
@@ -118,8 +97,15 @@ def parse_config(config_class: type[Config], program: str, arguments: list[str])
     for argument in arguments:
         if re.search("[\ud800-\udfff]", argument):
             raise UserError(f"{program.removeprefix('fmnist ')}: found {argument!r}, expected text in UTF-8")
+    description = (config_class.__doc__ or "").split("\n\n")[0]
+    parser = JobParser(prog=program, description=description, print_config=None, allow_abbrev=False)
+    parser.add_argument("--config", action="config", metavar="FILE.yaml", help="Settings as YAML; flags win over them.")
+    parser.add_argument("--print-config", action="store_true", help="Print the settings as YAML and exit.")
+    parser.add_class_arguments(config_class, as_group=False)
+    for name in config_class.removed:
+        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
     try:
-        namespace = job_parser(config_class, program).parse_args(arguments)
+        namespace = parser.parse_args(arguments)
     except UserError as error:
         raise UserError(f"{error}{_source(error.__cause__, arguments)}") from error
     config = config_class(**{field.name: _plain(namespace[field.name]) for field in fields(config_class)})

@@ -45,19 +45,11 @@ HYPERBAND = StudyRow(
 )
 FIRST_FOLD = StudyRow("first-fold", "Ten folds, the first", STUDY_FIRST_FOLD, "crossval-lenet5", "crossval-lenet5")
 LAST_FOLD = StudyRow("last-fold", "Ten folds, the last", STUDY_LAST_FOLD, "crossval-lenet5", "crossval-lenet5")
-
-
-def _frozen(backbone: str, title: str) -> StudyRow:
-    val_accuracy = STUDY_TRANSFER_ACCURACIES[backbone]
-    return StudyRow(
-        backbone, f"{title}, frozen", val_accuracy, f"transfer-{backbone}-notebook", f"transfer-{backbone}-sound"
+BACKBONE_ROWS = tuple(
+    StudyRow(name, f"{title}, frozen", accuracy, f"transfer-{name}-notebook", f"transfer-{name}-sound")
+    for title, (name, accuracy) in zip(
+        ("ResNet152V2", "EfficientNetB1", "VGG16"), STUDY_TRANSFER_ACCURACIES.items(), strict=True
     )
-
-
-BACKBONE_ROWS = (
-    _frozen("resnet152v2", "ResNet152V2"),
-    _frozen("efficientnetb1", "EfficientNetB1"),
-    _frozen("vgg16", "VGG16"),
 )
 
 # In the study's order.

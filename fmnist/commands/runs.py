@@ -9,21 +9,11 @@ from typing import Any
 
 from rich.progress import Progress
 
-from fmnist import runs as stored
+from fmnist import runs
 from fmnist.console import aside, console, print_table, rounded
 from fmnist.errors import printable
-from fmnist.options import add_artifacts, command_parser, settings_yaml
-from fmnist.runs import (
-    CONFIG,
-    METRICS,
-    TEST_ACCURACY,
-    TEST_ACCURACY_INTERVAL,
-    Number,
-    Pairs,
-    RunComparison,
-    RunFolder,
-    RunSummary,
-)
+from fmnist.options import CommandParser, settings_yaml
+from fmnist.runs import CONFIG, METRICS, TEST_ACCURACY, TEST_ACCURACY_INTERVAL, Number, Pairs, RunComparison, RunFolder
 from fmnist.runs.comparison import leaves
 from fmnist.runs.documents import Names
 from fmnist.storage import open_store
@@ -37,39 +27,25 @@ def list_runs(location: str) -> int:
     """Prints the runs of a store: a table in a terminal, plain numbers with tabs between where the output is piped."""
     store = open_store(location)
     store.check()
-    runs = stored.list_runs(store)
-    columns = ("run", "job", "status", "test accuracy", "finished")
-    if console.is_terminal:
-        print_table((*columns, "took"), [_terminal_row(run) for run in runs])
-    else:
-        print_table((*columns, "seconds", "held-out accuracy", "problem"), [_piped_row(run) for run in runs])
+    rows = []
+    for run in runs.list_runs(store):
+        accuracy, held_out = (NOTHING if v is None else f"{v:.4f}" for v in (run.test_accuracy, run.held_out_accuracy))
+        status = run.status
+        if console.is_terminal:
+            status += f": {run.problem}" if run.problem else ""
+            if run.test_accuracy is None and run.held_out_accuracy is not None:
+                accuracy = f"{held_out} (held out)"
+            others = [NOTHING if run.seconds is None else rounded(run.seconds)]
+        else:
+            others = [NOTHING if run.seconds is None else f"{run.seconds:.0f}", held_out, run.problem or NOTHING]
+        rows.append((run.run_id, run.job or NOTHING, status, accuracy, run.finished or NOTHING, *others))
+    columns = ("took",) if console.is_terminal else ("seconds", "held-out accuracy", "problem")
+    print_table(("run", "job", "status", "test accuracy", "finished", *columns), rows)
     return 0
 
 
-def _terminal_row(run: RunSummary) -> tuple[str, ...]:
-    if run.test_accuracy is None and run.held_out_accuracy is not None:
-        accuracy = f"{run.held_out_accuracy:.4f} (held out)"
-    else:
-        accuracy = _share(run.test_accuracy)
-    status = f"{run.status}: {run.problem}" if run.problem else run.status
-    took = NOTHING if run.seconds is None else rounded(run.seconds)
-    return run.run_id, run.job or NOTHING, status, accuracy, run.finished or NOTHING, took
-
-
-def _piped_row(run: RunSummary) -> tuple[str, ...]:
-    test, held_out = _share(run.test_accuracy), _share(run.held_out_accuracy)
-    seconds = NOTHING if run.seconds is None else f"{run.seconds:.0f}"
-    finished, problem = run.finished or NOTHING, run.problem or NOTHING
-    return run.run_id, run.job or NOTHING, run.status, test, finished, seconds, held_out, problem
-
-
-def _share(value: float | None) -> str:
-    return NOTHING if value is None else f"{value:.4f}"
-
-
-def show_run(location: str, run_id: str) -> int:
+def show_run(run: RunFolder) -> int:
     """Prints a finished run's metrics, settings and files, as the job stored them."""
-    run = RunFolder(open_store(location), run_id)
     manifest = run.manifest()
     metrics = run.get_record(METRICS, Names)
     settings = run.get_yaml(CONFIG, Names)
@@ -79,10 +55,11 @@ def show_run(location: str, run_id: str) -> int:
     width = max((len(name) for name, _ in rows), default=0)
     for name, text in rows:
         print(f"  {name:{width}}  {text}")
-    for name, records in _record_lists(metrics):
-        print(f"  {printable(name)}:")
-        for record in records:
-            print("    " + ", ".join(f"{printable(key)} {text}" for key, text in _scalar_texts(record)))
+    for name, value in leaves(metrics):
+        if isinstance(value, list) and value and all(isinstance(record, dict) for record in value):
+            print(f"  {printable(name)}:")
+            for record in value:
+                print("    " + ", ".join(f"{printable(key)} {text}" for key, text in _scalar_texts(record)))
     print("settings:")
     for line in settings_yaml(settings).splitlines():
         print(f"  {line}")
@@ -101,12 +78,6 @@ def _scalar_texts(values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             yield name, ", ".join(map(_short, value))
 
 
-def _record_lists(values: Mapping[str, Any]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    for name, value in leaves(values):
-        if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
-            yield name, value
-
-
 def _short(value: Any) -> str:
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return f"{value:{_style(value)}}" if number else printable(_text(value))
@@ -117,36 +88,33 @@ def compare_runs(location: str, a: str, b: str, everything: bool, as_json: bool)
 
     Args:
         location: of the artifact store.
-        a: id of a run.
-        b: id of another one, of the same job or not.
+        a, b: ids of two runs, of the same job or not.
         everything: print also the settings that are the same, and the values that only one of the runs has.
         as_json: print one JSON document, which always has all values.
     """
-    comparison = stored.compare_runs(open_store(location), a, b)
+    comparison = runs.compare_runs(open_store(location), a, b)
     if as_json:
         print(json.dumps(_comparison_as_json(comparison), indent=2))
         return 0
     facts = [("run", name, _text(of_a), _text(of_b), "") for name, (of_a, of_b) in comparison.facts.items()]
-    print_table(
-        ("what", "name", a, b, "difference"),
-        [*_setting_rows(comparison.settings, everything)],
-        facts,
-        [*_metric_rows(comparison, everything)],
-    )
+    settings, metrics = _setting_rows(comparison.settings, everything), _metric_rows(comparison, everything)
+    print_table(("what", "name", a, b, "difference"), [*settings], facts, [*metrics])
     return 0
 
 
 def _setting_rows(settings: Pairs, everything: bool) -> Iterator[Row]:
-    for name, (a, b) in settings.shared.items():
-        if a != b:
-            yield "setting", name, _text(a), _text(b), ""
-    same = {name: (a, b) for name, (a, b) in settings.shared.items() if a == b}
-    if everything:
-        for name, (a, b) in same.items():
-            yield "setting", name, _text(a), _text(b), ""
-    elif same:
+    different, same = _by_difference(settings)
+    for name, (a, b) in (different | same if everything else different).items():
+        yield "setting", name, _text(a), _text(b), ""
+    if same and not everything:
         yield "setting", "(the same in both)", str(len(same)), str(len(same)), ""
     yield from _unshared_rows("setting", settings, everything)
+
+
+def _by_difference(settings: Pairs) -> tuple[dict[str, tuple[Any, Any]], dict[str, tuple[Any, Any]]]:
+    """Returns the shared settings that differ, and those that are the same."""
+    different = {name: pair for name, pair in settings.shared.items() if pair[0] != pair[1]}
+    return different, {name: pair for name, pair in settings.shared.items() if name not in different}
 
 
 def _metric_rows(comparison: RunComparison, everything: bool) -> Iterator[Row]:
@@ -194,12 +162,13 @@ def _text(value: Any) -> str:
 
 def _comparison_as_json(comparison: RunComparison) -> dict[str, Any]:
     settings, metrics = comparison.settings, comparison.metrics
+    different, same = _by_difference(settings)
     return {
         "runs": {"a": comparison.a, "b": comparison.b},
         "facts": {name: {"a": a, "b": b} for name, (a, b) in comparison.facts.items()},
         "settings": {
-            "different": {name: {"a": a, "b": b} for name, (a, b) in settings.shared.items() if a != b},
-            "same": {name: a for name, (a, b) in settings.shared.items() if a == b},
+            "different": {name: {"a": a, "b": b} for name, (a, b) in different.items()},
+            "same": {name: a for name, (a, _) in same.items()},
             "only_a": settings.only_a,
             "only_b": settings.only_b,
         },
@@ -212,9 +181,8 @@ def _comparison_as_json(comparison: RunComparison) -> dict[str, Any]:
     }
 
 
-def verify_run(location: str, run_id: str) -> int:
+def verify_run(run: RunFolder) -> int:
     """Compares a run's files with its manifest; 1 if one is missing or differs."""
-    run = RunFolder(open_store(location), run_id)
     problems = run.verify()
     for problem in problems:
         print(f"{'note' if problem.is_note else 'damaged'}: {problem}")
@@ -224,10 +192,8 @@ def verify_run(location: str, run_id: str) -> int:
     return 1 if damaged else 0
 
 
-def pull_run(location: str, run_id: str, destination: str) -> int:
-    """Fetches a run's files into ``destination/run_id`` and checks each."""
-    run = RunFolder(open_store(location), run_id)
-    target = Path(destination) / run_id
+def pull_run(run: RunFolder, target: Path) -> int:
+    """Fetches a run's files into a folder and checks each."""
     with Progress(console=aside, disable=not aside.is_terminal, transient=True) as bar:
         task = bar.add_task("pulling", total=sum(file.size for file in run.manifest().files))
         pulled = run.pull(target, lambda file, _fetched: bar.advance(task, file.size))
@@ -237,7 +203,8 @@ def pull_run(location: str, run_id: str, destination: str) -> int:
 
 def run(arguments: list[str]) -> int:
     """Runs ``fmnist runs`` with the arguments behind its name; returns the exit code."""
-    parser = command_parser("fmnist runs", "Lists, shows, compares, fetches and verifies runs of a store.")
+    description = "Lists, shows, compares, fetches and verifies runs of a store."
+    parser = CommandParser(prog="fmnist runs", description=description, allow_abbrev=False)
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|compare|pull|verify")
     listing = actions.add_parser("list", help="every run: job, status, accuracy, when, how long")
     show = actions.add_parser("show", help="one run's metrics, settings and files")
@@ -245,7 +212,7 @@ def run(arguments: list[str]) -> int:
     pull = actions.add_parser("pull", help="fetch a run's files and check every sha256; an interrupted pull continues")
     verify = actions.add_parser("verify", help="compare a run's files with its manifest; exit code 1 if one differs")
     for action in (listing, show, compare, pull, verify):
-        add_artifacts(action)
+        action.add_artifacts()
     for action in (show, pull, verify):
         action.add_argument("run", metavar="RUN", help="run id")
     compare.add_argument("a", metavar="A", help="run id")
@@ -259,7 +226,7 @@ def run(arguments: list[str]) -> int:
         return list_runs(options.artifacts)
     if options.action == "compare":
         return compare_runs(options.artifacts, options.a, options.b, options.all, options.json)
+    folder = RunFolder(open_store(options.artifacts), options.run)
     if options.action == "pull":
-        return pull_run(options.artifacts, options.run, options.to)
-    command = {"show": show_run, "verify": verify_run}[options.action]
-    return command(options.artifacts, options.run)
+        return pull_run(folder, Path(options.to, options.run))
+    return show_run(folder) if options.action == "show" else verify_run(folder)

@@ -4,37 +4,16 @@ from __future__ import annotations
 
 from fmnist.console import aside
 from fmnist.errors import UserError
-from fmnist.options import command_parser
-
-
-def fetch_weights(backbone: str, source: str, destination: str) -> int:
-    """Puts pretrained weights into a folder or a bucket, one file a backbone.
-
-    Args:
-        backbone: of ``fmnist.workflows.transfer.recipes.FACTS``, or all.
-        source: as ``fmnist.workflows.transfer.weights.obtain_weights`` takes it.
-        destination: a folder or ``s3://bucket/prefix``.
-
-    Raises:
-        UserError: if there are no such weights, or the destination cannot be written.
-    """
-    from fmnist.workflows.transfer.recipes import FACTS
-    from fmnist.workflows.transfer.weights import SUFFIX, stage_weights
-
-    if backbone == "all" and source.endswith(SUFFIX):
-        raise UserError(f"weights fetch: --backbone: found all, expected the one whose weights {source} holds")
-    for name in FACTS if backbone == "all" else [backbone]:
-        weights, place = stage_weights(name, source, destination, aside.print)
-        path, sha256 = weights.path, weights.record.sha256
-        print(f"{path.name}: {path.stat().st_size:,} bytes, sha256 {sha256}, now {place}")
-    return 0
+from fmnist.options import CommandParser
 
 
 def run(arguments: list[str]) -> int:
-    """Runs ``fmnist weights`` with the arguments behind its name; returns the exit code."""
+    """Runs ``fmnist weights``: puts pretrained weights into a folder or a bucket, one file a backbone."""
     from fmnist.workflows.transfer.recipes import FACTS
 
-    parser = command_parser("fmnist weights", "Stages pretrained weights for transfer learning.")
+    parser = CommandParser(
+        prog="fmnist weights", description="Stages pretrained weights for transfer learning.", allow_abbrev=False
+    )
     actions = parser.add_subparsers(dest="action", required=True, metavar="fetch")
     fetch = actions.add_parser("fetch", help="obtain a backbone's weights and put them where a cluster finds them")
     fetch.add_argument("--backbone", required=True, choices=[*FACTS, "all"], help="the network, or all of them")
@@ -47,4 +26,13 @@ def run(arguments: list[str]) -> int:
     )
     options = parser.parse_args(arguments)
 
-    return fetch_weights(options.backbone, options.source, options.to)
+    from fmnist.workflows.transfer.weights import SUFFIX, stage_weights
+
+    backbone, source = options.backbone, options.source
+    if backbone == "all" and source.endswith(SUFFIX):
+        raise UserError(f"weights fetch: --backbone: found all, expected the one whose weights {source} holds")
+    for name in FACTS if backbone == "all" else [backbone]:
+        weights, place = stage_weights(name, source, options.to, aside.print)
+        path, sha256 = weights.path, weights.record.sha256
+        print(f"{path.name}: {path.stat().st_size:,} bytes, sha256 {sha256}, now {place}")
+    return 0

@@ -67,10 +67,8 @@ def _header(content: bytes, shown: str) -> list[str]:
         raise DataError(f"{shown}: line 1: missing column {_names(missing)}: {found}; {expected}")
     if len(columns) != len(COLUMNS):
         others = [name for position, name in enumerate(columns) if name not in COLUMNS or name in columns[:position]]
-        raise DataError(
-            f"{shown}: line 1: wrong column count: found {len(columns)}, expected {len(COLUMNS)}; "
-            f"not expected: {_names(others)}"
-        )
+        expected = f"expected {len(COLUMNS)}; not expected: {_names(others)}"
+        raise DataError(f"{shown}: line 1: wrong column count: found {len(columns)}, {expected}")
     return columns
 
 

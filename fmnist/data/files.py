@@ -14,12 +14,7 @@ _GZIP_MAGIC = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class DataFile:
-    """A file to read.
-
-    Attributes:
-        path: on this machine.
-        shown: its name in messages: the path, or the ``s3://`` address it was downloaded from.
-    """
+    """A file to read; messages call it ``shown``: its path, or the ``s3://`` address it was downloaded from."""
 
     path: Path
     shown: str

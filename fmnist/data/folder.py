@@ -73,9 +73,8 @@ def choose_csv_pair(train: str, names: Collection[str], location: str) -> Choice
         DataError: if the train file, or the sibling, is not among the names.
     """
     if not is_csv(train) or "train" not in train:
-        raise DataError(
-            f"{location}: expected a folder, or a .csv file with 'train' in its name and its test file beside it"
-        )
+        expected = "expected a folder, or a .csv file with 'train' in its name and its test file beside it"
+        raise DataError(f"{location}: {expected}")
     found = _find_csv(train, names)
     if not found:
         raise DataError(f"{location}: no such file")

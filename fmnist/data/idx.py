@@ -34,13 +34,9 @@ def parse_images(content: bytes, shown: str) -> NDArray[np.uint8]:
 
 
 def parse_labels(content: bytes, shown: str) -> NDArray[np.uint8]:
-    """Reads an IDX file of labels; arguments and errors as in ``parse_images``.
+    """Reads an IDX file of labels as uint8 [n], a read-only view of ``content``.
 
-    Returns:
-        uint8 [n], each 0 to 9, a read-only view of ``content``.
-
-    Raises:
-        DataError: also if a label is above 9.
+    Arguments and errors as in ``parse_images``; a `DataError` also if a label is above 9.
     """
     labels = _payload(content, shown, "labels", _header(content, shown, _LABELS_MAGIC, "labels", dimensions=1))
     outside = np.flatnonzero(labels >= len(CLASS_NAMES))
@@ -51,15 +47,10 @@ def parse_labels(content: bytes, shown: str) -> NDArray[np.uint8]:
 
 
 def pair(pixels: NDArray[np.uint8], labels: NDArray[np.uint8], shown_images: str, shown_labels: str) -> Images:
-    """Puts images and their labels together.
-
-    Raises:
-        DataError: if there are not as many labels as images.
-    """
+    """Puts images and their labels together; a `DataError` if there are not as many labels as images."""
     if len(pixels) != len(labels):
-        raise DataError(
-            f"{shown_labels}: found {len(labels):,} labels, expected {len(pixels):,} as {shown_images} has images"
-        )
+        expected = f"expected {len(pixels):,} as {shown_images} has images"
+        raise DataError(f"{shown_labels}: found {len(labels):,} labels, {expected}")
     return Images(pixels, labels)
 
 

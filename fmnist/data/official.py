@@ -62,7 +62,13 @@ def obtain_official(cache: Path, progress: Progress) -> dict[str, bytes]:
                 progress(f"{way}: {error}")
                 tried.append(f"{way}: {error}")
                 continue
-            _fill(cache, folder)
+            try:
+                for name in OFFICIAL_SHA256:
+                    with complete_file(cache / f"{name}.gz") as part:
+                        shutil.copyfile(folder / f"{name}.gz", part)
+            except OSError as error:
+                expected = "expected a cache folder, set FMNIST_CACHE to one"
+                raise DataError(f"{cache}: cannot be written ({error.strerror}): {expected}") from error
             progress(f"{way}: checked, and kept in {cache}")
             return contents
     raise DataError(
@@ -83,17 +89,6 @@ def _read_checked(folder: Path) -> dict[str, bytes]:
         if found != expected:
             raise _NotObtainedError(f"{path}: checksum mismatch: found sha256 {found}, expected {expected}")
     return contents
-
-
-def _fill(cache: Path, folder: Path) -> None:
-    try:
-        for name in OFFICIAL_SHA256:
-            with complete_file(cache / f"{name}.gz") as part:
-                shutil.copyfile(folder / f"{name}.gz", part)
-    except OSError as error:
-        raise DataError(
-            f"{cache}: cannot be written ({error.strerror}): expected a cache folder, set FMNIST_CACHE to one"
-        ) from error
 
 
 def _find_debian(_work: Path, _progress: Progress) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from fmnist import data
@@ -13,14 +13,7 @@ from fmnist.data import CleaningCounts, DataSource, Images
 
 @dataclass(frozen=True)
 class PreparedData:
-    """Cleaned and split images.
-
-    Attributes:
-        train: for training.
-        val: split from the training images, to choose the best epoch or model.
-        test: the source's test images, unchanged, for the final evaluation.
-        summary: content of ``data.json``.
-    """
+    """Cleaned and split images, the source's test images unchanged, and the content of ``data.json``."""
 
     train: Images
     val: Images
@@ -37,10 +30,8 @@ def prepare(config: JobConfig, note: Callable[[str], None]) -> PreparedData:
     loaded = load_cleaned(config, note)
     train, val = data.split(loaded.train, val_fraction=config.val_fraction, seed=config.seed)
     summary = loaded.summary(config, {"train": train, "val": val, "test": loaded.test})
-    note(
-        f"data {config.data}: {len(train):,} training, {len(val):,} validation, {len(loaded.test):,} test images; "
-        f"{loaded.dropped}"
-    )
+    counts = f"{len(train):,} training, {len(val):,} validation, {len(loaded.test):,} test images"
+    note(f"data {config.data}: {counts}; {loaded.dropped}")
     return PreparedData(train, val, loaded.test, summary)
 
 
@@ -59,13 +50,23 @@ class Loaded:
         return f"{self.train_counts.nulls} nulls, {self.train_counts.duplicates} duplicates dropped"
 
     def summary(self, config: JobConfig, sets: Mapping[str, Images], folds: int | None = None) -> dict[str, Any]:
-        return data.summary(
-            self.source,
-            train_cleaning=self.train_counts,
-            test_cleaning=self.test_counts,
-            settings=data.SplitSettings(config.seed, config.val_fraction, config.limit, folds),
-            sets=sets,
-        )
+        """Returns the content of a run's ``data.json``, ready for JSON.
+
+        Args:
+            config: the settings by which the cleaned training images became the sets.
+            sets: the images that the job works on, by name; ``test`` is the source's own.
+            folds: of a cross-validation.
+        """
+        sizes = {name: len(images) for name, images in sets.items() if name != "test"}
+        split = {"seed": config.seed, "val_fraction": config.val_fraction, **({"folds": folds} if folds else {})}
+        return {
+            **asdict(self.source),
+            "train": asdict(self.train_counts),
+            "test": asdict(self.test_counts),
+            "limit": config.limit,
+            "split": sizes | split,
+            "class_counts": {name: images.class_counts() for name, images in sets.items()},
+        }
 
 
 def load_cleaned(config: JobConfig, note: Callable[[str], None]) -> Loaded:

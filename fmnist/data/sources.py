@@ -22,11 +22,7 @@ def default_cache() -> Path:
     return Path(configured) if configured else Path.home() / ".cache" / "fmnist"
 
 
-def _silent(_line: str) -> None:
-    pass
-
-
-def load(location: str, *, cache: Path, progress: Callable[[str], None] = _silent) -> Dataset:
+def load(location: str, *, cache: Path, progress: Callable[[str], None] = lambda line: None) -> Dataset:
     """Reads a data set of 28x28 grey images in ten classes.
 
     Args:
@@ -59,9 +55,9 @@ def load(location: str, *, cache: Path, progress: Callable[[str], None] = _silen
         choice, files = download(location, cache, progress)
     else:
         choice, files = _find(location)
-    shown = {canonical: file.shown for (canonical, _), file in zip(choice.files, files, strict=True)}
-    contents = {canonical: file.read() for (canonical, _), file in zip(choice.files, files, strict=True)}
-    return _parse(location, choice.format, contents, shown)
+    by_name = {canonical: file for (canonical, _), file in zip(choice.files, files, strict=True)}
+    contents = {canonical: file.read() for canonical, file in by_name.items()}
+    return _parse(location, choice.format, contents, {canonical: file.shown for canonical, file in by_name.items()})
 
 
 def check_source(location: str) -> None:
@@ -92,10 +88,7 @@ def _find(location: str) -> tuple[Choice, list[DataFile]]:
 
 
 def _parse(
-    location: str,
-    data_format: Literal["idx", "csv"],
-    contents: Mapping[str, bytes],
-    shown: Mapping[str, str],
+    location: str, data_format: Literal["idx", "csv"], contents: Mapping[str, bytes], shown: Mapping[str, str]
 ) -> Dataset:
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
     source = DataSource(location, data_format, sums, official=sums == OFFICIAL_SHA256)

@@ -27,16 +27,15 @@ def take(images: Images, count: int | None, seed: int) -> Images:
 
 
 def split(images: Images, *, val_fraction: float = 0.2, seed: int) -> tuple[Images, Images]:
-    """Splits at random into train and val, so that every class has the same share of both.
+    """Splits at random into train and val: together all of the images, none twice, each in a shuffled order.
+
+    Each class has, within less than one image, the share of val that all images have. The study's 59,957 images give
+    47,965 and 11,992.
 
     Args:
-        images: what to split; the study's 59,957 give 47,965 and 11,992.
+        images: what to split.
         val_fraction: share of val, above 0 and below 1; the count is rounded up.
         seed: the same images and seed give the same split.
-
-    Returns:
-        Train and val: together all of the images, none twice, each in a shuffled order. Each class has, within less
-        than one image, the share of val that all images have: ``len(val) / len(images)``.
 
     Raises:
         DataError: if ``val_fraction`` is out of range, a class has a single image, or either part would have
@@ -48,13 +47,12 @@ def split(images: Images, *, val_fraction: float = 0.2, seed: int) -> tuple[Imag
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """One fold of a cross-validation: three disjoint sets of images that together are all of them.
+    """One fold of a cross-validation, numbered from 1: int32 positions of three disjoint sets of all images.
 
     Attributes:
-        number: from 1.
-        train: int32 positions of the images for training, in a shuffled order.
-        val: int32 positions of the images for early stopping and the choice of the best epoch.
-        held_out: int32 positions of the images that the result is measured on; not used otherwise.
+        train: for training, in a shuffled order.
+        val: for early stopping and the choice of the best epoch.
+        held_out: those that the result is measured on; not used otherwise.
     """
 
     number: int
@@ -84,10 +82,8 @@ def folds(images: Images, count: int, *, val_fraction: float, seed: int) -> list
         raise DataError(f"folds: found {count}, expected at least 2")
     for label, found in enumerate(images.class_counts()):
         if 0 < found < count:
-            raise DataError(
-                f"{count} folds of {len(images):,} images: found {found} of label {label}, expected at least "
-                f"{count}, one for every fold"
-            )
+            expected = f"expected at least {count}, one for every fold"
+            raise DataError(f"{count} folds of {len(images):,} images: found {found} of label {label}, {expected}")
     if len(images) < count:
         raise DataError(f"{count} folds: found {len(images)} images, expected at least {count}")
     parts = StratifiedKFold(count, shuffle=True, random_state=seed).split(np.zeros(len(images)), images.labels)
@@ -109,17 +105,12 @@ def _split(
         raise DataError(f"val_fraction: found {val_fraction}, expected above 0 and below 1")
     counts = np.bincount(labels[positions], minlength=1).tolist()
     classes = sum(count > 0 for count in counts)
+    what = f"split of {len(positions):,} images"
     if 1 in counts:
-        raise DataError(
-            f"split of {len(positions):,} images: found 1 image of label {counts.index(1)}, expected at least 2 of each"
-        )
-    val = int(np.ceil(val_fraction * len(positions)))
-    if not len(positions) or not classes <= val <= len(positions) - classes:
-        raise DataError(
-            f"split of {len(positions):,} images: found {len(positions) - val} for train and {val} for val, "
-            f"expected at least {classes} in each, one for every class"
-        )
-    train_positions, val_positions = train_test_split(
-        positions, test_size=val_fraction, stratify=labels[positions], random_state=seed
-    )
-    return train_positions, val_positions
+        raise DataError(f"{what}: found 1 image of label {counts.index(1)}, expected at least 2 of each")
+    count = int(np.ceil(val_fraction * len(positions)))
+    if not len(positions) or not classes <= count <= len(positions) - classes:
+        found = f"found {len(positions) - count} for train and {count} for val"
+        raise DataError(f"{what}: {found}, expected at least {classes} in each, one for every class")
+    train, val = train_test_split(positions, test_size=val_fraction, stratify=labels[positions], random_state=seed)
+    return train, val

@@ -77,7 +77,6 @@ def check_address(address: str) -> None:
 
 
 def _address_of_head(address: str) -> str:
-    """Returns ``HOST:PORT``."""
     try:
         if "://" in address:
             raise ValueError(address)

@@ -6,12 +6,11 @@ Ray Train's workers do not use these: Ray Train has its own checkpoints.
 from __future__ import annotations
 
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist.runs import RunFolder
-from fmnist.runs.documents import parse_json
 from fmnist.storage import MissingKeyError
 from fmnist.training.history import History, Row
 
@@ -29,10 +28,11 @@ class _State:
     rows: tuple[Row, ...]
 
 
+@dataclass(frozen=True)
 class TrainingState:
     """The history of one training and the weights after its last epoch, in a folder of the run.
 
-    Args:
+    Attributes:
         run: the run folder.
         folder: path in the run folder.
         parameters: what the training depends on besides the run's configuration, of JSON's types. A state with other
@@ -40,13 +40,10 @@ class TrainingState:
         keep_best: whether the weights after the best epoch are kept too.
     """
 
-    def __init__(
-        self, run: RunFolder, folder: str, parameters: dict[str, Any] | None = None, *, keep_best: bool = False
-    ) -> None:
-        self.run = run
-        self.folder = folder
-        self.parameters = parameters
-        self.keep_best = keep_best
+    run: RunFolder
+    folder: str
+    parameters: dict[str, Any] | None = None
+    keep_best: bool = field(default=False, kw_only=True)
 
     def history(self) -> History:
         """Returns the epochs so far; none if the training is new or its parameters were others.
@@ -54,9 +51,8 @@ class TrainingState:
         Raises:
             IntegrityError: if the state is damaged.
         """
-        path = f"{self.folder}/{STATE}"
         try:
-            state = parse_json(self.run.get_bytes(path), _State, f"{self.run.location}/{path}")
+            state = self.run.get_record(f"{self.folder}/{STATE}", _State)
         except MissingKeyError:
             return History()
         return History(state.rows) if state.parameters == self.parameters else History()

@@ -34,8 +34,7 @@ class Resources:
     """What a Ray cluster has.
 
     Attributes:
-        cpus: logical processors of all nodes.
-        gpus: GPUs of all nodes.
+        cpus, gpus: logical processors and GPUs of all nodes.
         nodes: how many nodes are alive.
         cpus_of_largest_node: upper limit of one worker's processors.
         started_here: whether this process started the cluster, which then ends with it and cannot grow.
@@ -85,7 +84,9 @@ def connected(resources: Resources | None = None) -> Iterator[Resources]:
     if address == "local":
         # A cluster that lives as long as one job reports no usage. Its processes must know its address: without it they
         # guess, and take another cluster on the machine for theirs, or wait for one that is gone.
-        port = _free_port()
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            port = listener.getsockname()[1]
         settings |= {
             "RAY_USAGE_STATS_ENABLED": "0",
             # Nobody preempts or scrapes it, and either costs a process.
@@ -151,23 +152,14 @@ def _clear_frames(error: BaseException) -> None:
 @contextmanager
 def _environment(settings: dict[str, str]) -> Iterator[None]:
     """Sets variables for the block, except those of Ray Train and Ray Tune that the user has set."""
-    before = {name: os.environ.get(name) for name in settings}
+    before = {name: os.environ[name] for name in settings if name in os.environ}
     os.environ.update({name: value for name, value in settings.items() if name not in os.environ or name in OURS})
     try:
         yield
     finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+        for name in settings:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def _resources(started_here: bool) -> Resources:
@@ -181,27 +173,17 @@ def _resources(started_here: bool) -> Resources:
     )
 
 
-def shared_folder(resources: Resources, store: str) -> str | None:
-    """Returns a warning if artifacts are in a folder and the cluster has several nodes; else None."""
-    if resources.nodes == 1 or store.startswith("s3://"):
-        return None
-    return f"{store}: all nodes must see this folder; if they do not, use s3://"
-
-
 def cpus_per_worker(resources: Resources, workers: int, wanted: float | Literal["auto"], gpus: float) -> float:
-    """Returns the number of processors of each worker.
+    """Returns the number of processors of each worker, above 0.
 
     Args:
         resources: of the cluster.
         workers: how many run at once, 1 or more.
-        wanted: the setting; ``"auto"`` divides the cluster's processors evenly.
+        wanted: the setting; ``"auto"`` divides the cluster's processors evenly, into whole numbers.
         gpus: GPUs a worker, 0-1.
 
-    Returns:
-        Processors, above 0; a whole number with ``"auto"``.
-
     Raises:
-        UserError: if a cluster that cannot grow has less.
+        UserError: as `check_room`.
     """
     if wanted == "auto":
         share = min(resources.cpus / workers, resources.cpus_of_largest_node, MOST_CPUS_PER_WORKER)
@@ -231,10 +213,10 @@ def check_room(
     if not resources.started_here:
         return
     of_several, times = ("workers x ", f"{count} x ") if kind == "worker" else ("", "")
-    for unit, each, there in (("cpus", cpus, resources.cpus), ("gpus", gpus, resources.gpus)):
+    for unit, name, each, there in (
+        ("cpus", "processors", cpus, resources.cpus),
+        ("gpus", "GPUs", gpus, resources.gpus),
+    ):
         if each * count > there:
-            name = "processors" if unit == "cpus" else "GPUs"
-            raise UserError(
-                f"{of_several}{unit}_per_{kind}: found {times}{each:g}, expected at most the {there:g} {name} of this "
-                "machine"
-            )
+            setting, expected = f"{of_several}{unit}_per_{kind}", f"at most the {there:g} {name} of this machine"
+            raise UserError(f"{setting}: found {times}{each:g}, expected {expected}")

@@ -39,12 +39,9 @@ class StartedRun(Generic[Data]):
     """A run whose folder has been begun; what its results are written from, besides the job's outcome.
 
     Attributes:
-        run: its folder.
-        data: the images.
+        run, data, started, note: as in `Session`.
         environment: of the driver, as written at the start.
         data_figures: of the data, as PNG by name; drawn while the job works.
-        started: the job's start, seconds since the epoch.
-        note: shows a line.
     """
 
     run: RunFolder
@@ -78,10 +75,9 @@ class Session(Generic[Config, Data]):
     beside: Executor
 
     def begin(self, draw_data: Callable[[Data], Figures]) -> StartedRun[Data]:
-        """Writes what is known before the work begins; from here on, settings and resources are known to be right.
+        """Writes what is known before the work begins, and has the figures of the data drawn meanwhile.
 
-        Args:
-            draw_data: draws the figures of the data.
+        From here on, settings and resources are known to be right.
         """
         environment = begin_run(self.run, self.config, self.data.summary)
         figures = self.beside.submit(draw_data, self.data)
@@ -113,6 +109,6 @@ def run_on_ray(
     # Left from the right to the left: the thread has ended before Ray is left, however the work ends.
     with cluster.connected(resources) as resources, beside:
         data = preparing.result()
-        if shared := cluster.shared_folder(resources, run.store.location):
-            note(shared)
+        if resources.nodes > 1 and not run.store.location.startswith("s3://"):
+            note(f"{run.store.location}: all nodes must see this folder; if they do not, use s3://")
         work(Session(config, run, data, resources, started, note, beside))

@@ -13,18 +13,27 @@ from fmnist.config import MODELS
 from fmnist.errors import UserError
 
 
-def draw_points(name: str, seed: int, trials: int) -> list[dict[str, Any]]:
+def draw_points(
+    name: str, seed: int, trials: int, hyperparameters: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
     """Returns a random point of a search space for each trial, after checking that its models can be trained.
 
     Args:
         name: ``notebook``, ``extended`` or ``module:function``.
         seed: of the points, 0 or more.
         trials: how many points; the first ones do not depend on it.
+        hyperparameters: of the model to check; the defaults if None.
 
     Raises:
-        UserError: if there is no such function, or its models cannot be trained.
+        UserError: if there is no such function, its models cannot be trained, or the hyper-parameters are not of it.
     """
-    return _points(name, None, seed, trials)
+    try:
+        points: list[dict[str, Any]] = ray.get(_check_and_draw.remote(name, hyperparameters, seed, trials))
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, UserError):
+            raise UserError(str(error.cause)) from error
+        raise
+    return points
 
 
 def check_model(name: str, hyperparameters: Mapping[str, Any] | None) -> None:
@@ -34,19 +43,9 @@ def check_model(name: str, hyperparameters: Mapping[str, Any] | None) -> None:
         UserError: if there is no such model, it cannot be trained, or the hyper-parameters are not of its space.
     """
     if name not in MODELS:
-        _points(name, hyperparameters, 0, 0)
+        draw_points(name, 0, 0, hyperparameters)
     elif hyperparameters is not None:
         raise UserError(f"hyperparameters: found some, expected none, for {name} is no search space")
-
-
-def _points(name: str, hyperparameters: Mapping[str, Any] | None, seed: int, trials: int) -> list[dict[str, Any]]:
-    try:
-        points: list[dict[str, Any]] = ray.get(_check_and_draw.remote(name, hyperparameters, seed, trials))
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise UserError(str(error.cause)) from error
-        raise
-    return points
 
 
 # The process ends with the call: TensorFlow has chosen its threads there, and a trial must be able to choose its own.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, TypeVar
 
 import ray
@@ -50,7 +51,7 @@ class TaskPool:
         name: Callable[[Key], str],
         on_lost: Callable[[Key, str], None] | None = None,
     ) -> Iterator[tuple[Key, Value]]:
-        """Runs a function in Ray tasks and yields what they return, in the order in which they end.
+        """Runs a function in Ray tasks and yields the key and value of each, in the order in which they end.
 
         Args:
             function: runs on the cluster.
@@ -59,9 +60,6 @@ class TaskPool:
             on_lost: gets the key of a lost task and the reason in one line: its process was killed once more than
                 ``retries`` allows, or its node is gone. The other tasks continue. None raises an error.
 
-        Yields:
-            Key and value of each task that has ended.
-
         Raises:
             TrainingError: if a task ends with an `FmnistError`, which is then the cause, or is lost.
         """
@@ -69,14 +67,12 @@ class TaskPool:
         waiting = iter(calls)
         running: dict[ray.ObjectRef, Key] = {}
         began = noted = time.monotonic()
-        any_left = True
-        while any_left or running:
-            while any_left and len(running) < self.limit:
-                if (call := next(waiting, None)) is None:
-                    any_left = False
-                else:
-                    running[remote.remote(*call[1])] = call[0]
-            ended = ray.wait(list(running), timeout=1)[0] if running else []
+        while True:
+            for key, arguments in islice(waiting, self.limit - len(running)):
+                running[remote.remote(*arguments)] = key
+            if not running:
+                return
+            ended = ray.wait(list(running), timeout=1)[0]
             now = time.monotonic()
             if ended:
                 began = noted = now
@@ -93,21 +89,17 @@ class TaskPool:
                     raise
                 except ray.exceptions.RayError as error:
                     if on_lost is None:
-                        raise TrainingError(
-                            f"{name(key)}: {first_line(error)}; what other tasks computed is kept, and the same "
-                            "command with this --run-id computes the rest"
-                        ) from error
+                        kept = "what other tasks computed is kept"
+                        rest = "the same command with this --run-id computes the rest"
+                        raise TrainingError(f"{name(key)}: {first_line(error)}; {kept}, and {rest}") from error
                     on_lost(key, first_line(error))
                 else:
                     yield key, value
 
     def _note_waiting(self, seconds: float) -> None:
+        waited = duration(seconds)
         if self.has_begun is None:
-            self.note(
-                f"no {self.kind} has ended for {duration(seconds)}; `ray status` shows what the cluster waits for"
-            )
+            self.note(f"no {self.kind} has ended for {waited}; `ray status` shows what the cluster waits for")
         elif not self.has_begun():
-            self.note(
-                f"still waiting after {duration(seconds)}: no room yet for a {self.kind} of {self.cpus:g} CPUs and "
-                f"{self.gpus:g} GPUs on this cluster"
-            )
+            task = f"a {self.kind} of {self.cpus:g} CPUs and {self.gpus:g} GPUs"
+            self.note(f"still waiting after {waited}: no room yet for {task} on this cluster")

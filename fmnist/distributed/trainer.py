@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.train import RunConfig, ScalingConfig
 from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2.tensorflow.tensorflow_trainer import TensorflowTrainer
@@ -23,28 +22,13 @@ class StrategyTrainer(TensorflowTrainer):
     """Runs a function on workers that ``tf.distribute.MultiWorkerMirroredStrategy`` connects.
 
     Args:
-        train_loop_per_worker: gets ``train_loop_config``; what it returns on rank 0 is the result's ``return_value``.
-        train_loop_config: its argument.
-        scaling_config: number of workers and resources of each.
-        run_config: name, storage, failures and checkpoints.
+        worker: gets ``train_loop_config``; what it returns on rank 0 is the result's ``return_value``.
+        settings: arguments of Ray's `TensorflowTrainer` but the backend.
     """
 
-    def __init__(
-        self,
-        train_loop_per_worker: Callable[[dict[str, Any]], Any],
-        *,
-        train_loop_config: dict[str, Any],
-        scaling_config: ScalingConfig,
-        run_config: RunConfig | None = None,
-    ) -> None:
+    def __init__(self, worker: Callable[[dict[str, Any]], Any], **settings: Any) -> None:
         # Skips TensorflowTrainer's own __init__, which only chooses Ray's backend and imports it.
-        super(TensorflowTrainer, self).__init__(
-            train_loop_per_worker=train_loop_per_worker,
-            train_loop_config=train_loop_config,
-            backend_config=StrategyConfig(),
-            scaling_config=scaling_config,
-            run_config=run_config,
-        )
+        super(TensorflowTrainer, self).__init__(worker, backend_config=StrategyConfig(), **settings)
 
     def _register_sigint_handler(self, controller: Any) -> None:
         """Leaves Control-C to Python: Ray Train's handler outlasts training and exits an interrupted job with 0."""

@@ -82,8 +82,7 @@ def run_workers(
         task: argument of every worker; plain data and references into the object store.
         scale: how many workers, their GPUs, and how often they may fail.
         cpus: processors of a worker.
-        run: whose folder keeps the checkpoints.
-        checkpoints: their folder in the run folder; training resumes from the last one in it.
+        run, checkpoints: a folder of the run that keeps the checkpoints; training resumes from the last one in it.
         events: where rank 0 posts its history at each start, and each epoch.
         progress: shows these events.
 
@@ -128,13 +127,9 @@ def run_workers(
 
 
 def join(cpus: float) -> Shard:
-    """Connects this process with the other workers. Call it before anything else uses TensorFlow.
+    """Connects a worker of ``cpus`` processors with the others, before anything else uses TensorFlow.
 
-    Args:
-        cpus: processors of this worker.
-
-    Returns:
-        This worker's shard of each step.
+    Returns its shard of each step.
     """
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
@@ -239,8 +234,7 @@ def _show(events: Queue, progress: Progress) -> Iterator[list[History]]:
 
 def known_cause(error: ray.train.TrainingFailedError) -> FmnistError | None:
     """Returns the `FmnistError` that a worker or Ray Train's controller ended with; None for any other error."""
-    failures = [*getattr(error, "worker_failures", {}).values(), getattr(error, "controller_failure", None)]
-    for failure in failures:
+    for failure in (*getattr(error, "worker_failures", {}).values(), getattr(error, "controller_failure", None)):
         while failure is not None and not isinstance(failure, FmnistError):
             # Of Ray's own errors around it: one of a task, and one that a worker's thread ended with.
             failure = getattr(failure, "cause", None) or getattr(failure, "_base_exc", None)

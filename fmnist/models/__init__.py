@@ -41,32 +41,13 @@ MODELS: dict[str, ModelEntry] = {
 }
 
 
-def model_entry(name: str) -> ModelEntry:
-    """Returns the model registered as ``name``.
-
-    Raises:
-        UserError: if there is no model of that name.
-    """
+def build_model(name: str, *, seed: int, precision: str = "float32") -> keras.Model:
+    """Builds a model of `MODELS` with fresh weights; arguments and errors as in `fmnist.models.factory.build`."""
     if name not in MODELS:
         raise UserError(f"model {name!r} is unknown: expected one of {', '.join(MODELS)}")
-    return MODELS[name]
-
-
-def build_model(name: str, *, seed: int, precision: str = "float32") -> keras.Model:
-    """Builds a model with fresh weights.
-
-    Args:
-        name: a key of `MODELS`.
-        seed: of the initial weights and of dropout; 0 or more.
-        precision: ``"float32"``, or ``"bfloat16"`` for products in bfloat16 with float32 weights.
-
-    Raises:
-        UserError: if the name is unknown.
-    """
-    entry = model_entry(name)
     keras.utils.set_random_seed(seed)
     with precision_policy(precision):
-        return entry.build()
+        return MODELS[name].build()
 
 
 @contextmanager

@@ -21,8 +21,7 @@ def load_builder(name: str) -> Builder:
     """Returns the function that builds a search space's models.
 
     Args:
-        name: ``notebook``, ``extended``, or ``module:function``, where the module is importable, for example from the
-            current directory.
+        name: ``notebook``, ``extended``, or ``module:function`` of a module that can be imported here.
 
     Raises:
         UserError: if there is no such module or function.
@@ -35,9 +34,8 @@ def load_builder(name: str) -> Builder:
     try:
         found = getattr(importlib.import_module(module), function, None)
     except ModuleNotFoundError as error:
-        raise UserError(
-            f"{name}: cannot import {error.name}, expected a module in the current directory or on the Python path"
-        ) from error
+        expected = "expected a module in the current directory or on the Python path"
+        raise UserError(f"{name}: cannot import {error.name}, {expected}") from error
     if not callable(found):
         raise UserError(f"{name}: {module} has no function {function}, expected one that takes HyperParameters")
     return found

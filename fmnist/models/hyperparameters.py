@@ -32,9 +32,6 @@ def discover(build: Callable[[HyperParameters], Any]) -> HyperParameters:
     each hyper-parameter, and with the largest value of each Int. These calls may fail: trials of the same values fail
     too.
 
-    Args:
-        build: function of a ``HyperParameters``. Its return value is not used.
-
     Raises:
         UserError: if a conditional scope cannot become active, or a step is not above 0.
         Exception: what ``build`` raises for the defaults or for the values that activate a scope.
@@ -61,7 +58,9 @@ def discover(build: Callable[[HyperParameters], Any]) -> HyperParameters:
         never_active = {text: scope for text, scope in never_active.items() if text not in ever_active}
 
         for place, hp in enumerate(space.space):
-            _check_step(hp)
+            step = getattr(hp, "step", None)
+            if step is not None and step <= 0:
+                raise UserError(f"hyper-parameter {hp.name!r}: found step {step!r}, expected one above 0")
             if place not in explored and space.is_active(hp):
                 explored.add(place)
                 trials.extend({**space.values, hp.name: value} for value in _extremes(hp))
@@ -76,9 +75,8 @@ def discover(build: Callable[[HyperParameters], Any]) -> HyperParameters:
         else:
             break
     for text in never_active:
-        raise UserError(
-            f"search space: {text} is never active, expected a condition that can hold where the scope is opened"
-        )
+        expected = "expected a condition that can hold where the scope is opened"
+        raise UserError(f"search space: {text} is never active, {expected}")
     return _near(space, {})
 
 
@@ -87,8 +85,7 @@ def draw(space: HyperParameters, seed: int, trial: int) -> dict[str, Any]:
 
     Args:
         space: from `discover`.
-        seed: of the search, 0 or more.
-        trial: number of the trial, 0 or more. Seed and number alone decide the point.
+        seed, trial: seed of the search and number of the trial, 0 or more; they alone decide the point.
     """
     random = np.random.default_rng([seed, trial])
 
@@ -127,10 +124,10 @@ def hyperparameters(space: HyperParameters, values: Mapping[str, Any]) -> HyperP
     for name in values:
         if name not in filled.values:
             known = any(hp.name == name for hp in space.space)
-            raise UserError(
-                f"hyper-parameter {name!r}: found a value, expected none, as it is "
-                + ("not active with the others' values" if known else f"unknown; active are {', '.join(filled.values)}")
+            reason = (
+                "not active with the others' values" if known else f"unknown; active are {', '.join(filled.values)}"
             )
+            raise UserError(f"hyper-parameter {name!r}: found a value, expected none, as it is {reason}")
     return filled
 
 
@@ -152,17 +149,11 @@ def _near(space: HyperParameters, wanted: Mapping[str, Any]) -> HyperParameters:
 
 def _activating(scope: list[Any], space: HyperParameters) -> dict[str, Any]:
     """Returns values of the parents that make a conditional scope active."""
-    return {
-        condition.name: next(
-            (
-                value
-                for value in condition.values
-                if any(hp.name == condition.name and _accepts(hp, value) for hp in space.space)
-            ),
-            None,
-        )
-        for condition in scope
-    }
+
+    def possible(name: str, value: Any) -> bool:
+        return any(hp.name == name and _accepts(hp, value) for hp in space.space)
+
+    return {one.name: next((v for v in one.values if possible(one.name, v)), None) for one in scope}
 
 
 def _is_range(hp: HyperParameter) -> bool:
@@ -183,27 +174,14 @@ def _listed(hp: HyperParameter) -> list[Any]:
 
 def _extremes(hp: HyperParameter) -> list[Any]:
     """Returns values, besides the default, for which a builder may declare further hyper-parameters."""
-    if not hasattr(hp, "sampling"):
-        values = _listed(hp)
-    elif _is_int(hp):
+    values = _listed(hp) if not hasattr(hp, "sampling") else []
+    if _is_int(hp):
         values = [hp.max_value if _is_range(hp) else max(_listed(hp))]
-    else:
-        values = []
     return [value for value in values if value != hp.default]
 
 
-def _check_step(hp: HyperParameter) -> None:
-    step = getattr(hp, "step", None)
-    if step is not None and step <= 0:
-        raise UserError(f"hyper-parameter {hp.name!r}: found step {step!r}, expected one above 0")
-
-
 def _accepted(hp: HyperParameter, value: Any) -> Any:
-    """Returns a value as keras-tuner draws it.
-
-    Raises:
-        ValueError: if keras-tuner cannot draw it; the text says what is expected.
-    """
+    """Returns a value as keras-tuner draws it; a ValueError that says what is expected if it cannot draw it."""
     if _is_range(hp):
         number = isinstance(value, int if _is_int(hp) else int | float) and not isinstance(value, bool)
         if not number or not hp.min_value <= value <= hp.max_value:

@@ -122,12 +122,10 @@ class PartiallyConnectedConv2D(layers.Layer):
         # of the full [size, size, inputs, outputs] kernel reads that one.
         slots = np.full((int(input_shape[-1] or 0), len(self.connections)), count, dtype="int32")
         bounds = np.empty((size, size, count), dtype="float32")
-        slot = 0
-        for output, inputs in enumerate(self.connections):
-            for source in inputs:
-                slots[source, output] = slot
-                bounds[..., slot] = 2.4 / (len(inputs) * size * size)
-                slot += 1
+        pairs = [(source, output) for output, inputs in enumerate(self.connections) for source in inputs]
+        for slot, (source, output) in enumerate(pairs):
+            slots[source, output] = slot
+            bounds[..., slot] = 2.4 / (len(self.connections[output]) * size * size)
         self._slots = slots
         self.kernel = self.add_weight(
             shape=(size, size, count),
@@ -169,22 +167,15 @@ class NegatedSquaredDistance(layers.Layer):
 
 
 def maximum_a_posteriori_loss(labels: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
-    """Equation 9: the right class' penalty plus ``log(exp(-j) + sum over classes of exp(-penalty))``.
+    """Equation 9: the right class' penalty plus ``log(exp(-j) + sum over classes of exp(-penalty))``, at least 0.
 
     That is the cross-entropy with an eleventh, rubbish class of constant penalty ``j``, which keeps the penalties of
-    wrong classes from being pushed up for ever.
-
-    Args:
-        labels: int [n], 0-9.
-        logits: float [n, 10], the negated penalties.
-
-    Returns:
-        float [n], at least 0.
+    wrong classes from being pushed up for ever. Labels are int [n], logits float [n, 10] the negated penalties, and
+    the losses float [n].
     """
     rubbish = ops.full_like(logits[:, :1], -RUBBISH_PENALTY)
-    return keras.losses.sparse_categorical_crossentropy(
-        labels, ops.concatenate([logits, rubbish], axis=-1), from_logits=True
-    )
+    with_rubbish = ops.concatenate([logits, rubbish], axis=-1)
+    return keras.losses.sparse_categorical_crossentropy(labels, with_rubbish, from_logits=True)
 
 
 def class_codes(classes: int = 10) -> np.ndarray:
@@ -195,11 +186,7 @@ def class_codes(classes: int = 10) -> np.ndarray:
     indices is a square modulo the prime 83. Its first row, all ones, is left out, because a unit that is at 1 for no
     class but one would only count.
 
-    Args:
-        classes: how many, 1-83.
-
-    Returns:
-        int8 [classes, 84].
+    Returns int8 [classes, 84] for 1 to 83 classes.
     """
     prime = F6_UNITS - 1
     squares = {i * i % prime for i in range(1, prime)}

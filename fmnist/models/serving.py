@@ -12,10 +12,8 @@ def without_augmentation(model: keras.Model) -> keras.Model:
     """Returns the model without its layers of random augmentation, nested ones included.
 
     Keras' augmentation layers default to ``training=True``: unlike ``model.predict(images)``, ``model(images)`` would
-    augment the images. The result has the same weights, and predicts the same in both cases.
-
-    Args:
-        model: functional; returned unchanged if it has no such layer.
+    augment the images. The result has the same weights, and predicts the same in both cases. A model without such
+    layers is returned unchanged.
     """
     if not any(_augments(layer) for layer in model._flatten_layers()):
         return model

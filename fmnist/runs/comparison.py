@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fmnist.runs.documents import Names
-from fmnist.runs.folder import CONFIG, METRICS, RunFolder
+from fmnist.runs.files import CONFIG, METRICS
+from fmnist.runs.folder import RunFolder
 from fmnist.storage.store import Store
-from fmnist.training.evaluation import overlap
 
 Number = int | float
 
@@ -19,13 +19,7 @@ TEST_ACCURACY_INTERVAL = ("test.accuracy_low", "test.accuracy_high")
 
 @dataclass(frozen=True)
 class Pairs:
-    """Values of two runs by name, in the order of the first run.
-
-    Attributes:
-        shared: what both have: the value of A and the value of B.
-        only_a: what only A has.
-        only_b: what only B has.
-    """
+    """Values of runs A and B by name, in the order of A: pairs of what both have, and what only one has."""
 
     shared: Mapping[str, tuple[Any, Any]]
     only_a: Mapping[str, Any]
@@ -46,8 +40,7 @@ class RunComparison:
     """The values of two runs, by name.
 
     Attributes:
-        a: id of the first run.
-        b: id of the second.
+        a, b: ids of the runs.
         facts: job, model, precision and finishing time by name; None where a run has none.
         settings: of ``config.yaml``, those within others with dots, such as ``hyperparameters.units``; the run's id is
             left out. Within a setting that both runs have, what one lacks is None.
@@ -64,10 +57,7 @@ class RunComparison:
     def test_accuracy_intervals_overlap(self) -> bool | None:
         """Whether the 95 % intervals of the test accuracies have a value in common; None if a run has none."""
         low, high = (self.metrics.shared.get(name) for name in TEST_ACCURACY_INTERVAL)
-        if not (low and high):
-            return None
-        a, b = ({"accuracy_low": low[run], "accuracy_high": high[run]} for run in (0, 1))
-        return overlap(a, b)
+        return low[0] <= high[1] and low[1] <= high[0] if low and high else None
 
 
 def compare_runs(store: Store, a: str, b: str) -> RunComparison:
@@ -76,34 +66,20 @@ def compare_runs(store: Store, a: str, b: str) -> RunComparison:
     Raises:
         RunError: if one of them does not exist, or is unfinished.
         IntegrityError: if a file of one is damaged.
-        StoreError: if the store cannot be read.
     """
     runs = [RunFolder(store, run_id) for run_id in (a, b)]
     jobs = [run.manifest().job for run in runs]
     metrics = [run.get_record(METRICS, Names) for run in runs]
-    facts = {name: (_fact(metrics[0], name), _fact(metrics[1], name)) for name in ("model", "precision", "finished")}
-    return RunComparison(
-        a=a,
-        b=b,
-        facts={"job": (jobs[0], jobs[1]), **facts},
-        settings=_pair_settings(*(_settings(run) for run in runs)),
-        metrics=Pairs.of(*(dict(_numbers(each)) for each in metrics)),
-    )
-
-
-def _fact(metrics: Names, name: str) -> str | None:
-    value = metrics.get(name)
-    return value if isinstance(value, str) else None
-
-
-def _settings(run: RunFolder) -> Names:
-    return {name: value for name, value in run.get_yaml(CONFIG, Names).items() if name != "run_id"}
-
-
-def _pair_settings(a: Mapping[str, Any], b: Mapping[str, Any]) -> Pairs:
-    whole = Pairs.of(a, b)
-    pairs = (pair for name, (of_a, of_b) in whole.shared.items() for pair in _setting_pairs(name, of_a, of_b))
-    return Pairs({name: (of_a, of_b) for name, of_a, of_b in pairs}, whole.only_a, whole.only_b)
+    facts: dict[str, Any] = {"job": tuple(jobs)}
+    for name in ("model", "precision", "finished"):
+        values = [each.get(name) for each in metrics]
+        facts[name] = tuple(value if isinstance(value, str) else None for value in values)
+    configs = [run.get_yaml(CONFIG, Names) for run in runs]
+    whole = Pairs.of(*({name: value for name, value in config.items() if name != "run_id"} for config in configs))
+    shared = (inner for name, pair in whole.shared.items() for inner in _setting_pairs(name, *pair))
+    numbers = ({name: value for name, value in leaves(each) if _is_number(value)} for each in metrics)
+    settings = Pairs({name: (of_a, of_b) for name, of_a, of_b in shared}, whole.only_a, whole.only_b)
+    return RunComparison(a, b, facts, settings, Pairs.of(*numbers))
 
 
 def _setting_pairs(name: str, a: Any, b: Any) -> Iterator[tuple[str, Any, Any]]:
@@ -125,8 +101,6 @@ def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield f"{prefix}{name}", value
 
 
-def _numbers(values: Mapping[str, Any]) -> Iterator[tuple[str, Number]]:
-    for name, value in leaves(values):
-        # True is an int for Python, and a difference of two of them says nothing.
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            yield name, value
+def _is_number(value: Any) -> bool:
+    # True is an int for Python, and a difference of two of them says nothing.
+    return isinstance(value, (int, float)) and not isinstance(value, bool)

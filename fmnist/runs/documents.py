@@ -71,11 +71,7 @@ def to_record(value: Any, record: type[Record], where: str) -> Record:
 
 
 def check_size(size: int, largest: int, where: str) -> None:
-    """Refuses a document of too many bytes.
-
-    Raises:
-        IntegrityError: if ``size`` is above ``largest``.
-    """
+    """Raises an `IntegrityError` if a document has more than ``largest`` bytes."""
     if size > largest:
         raise IntegrityError(f"{where}: damaged, found {size:,} bytes, expected at most {largest:,}")
 

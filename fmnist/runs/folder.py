@@ -17,34 +17,13 @@ from pydantic import JsonValue
 from fmnist.errors import FmnistError, IntegrityError, RunError, StoreError
 from fmnist.runs import documents
 from fmnist.runs.documents import Record
+from fmnist.runs.files import MANIFEST
 from fmnist.runs.manifest import Manifest, ManifestFile, sha256_of
 from fmnist.runs.run_id import check_run_id
 from fmnist.storage.store import PART_SUFFIX, MissingKeyError, Store, check_key
 
 if TYPE_CHECKING:
     import pandas as pd
-
-CONFIG = "config.yaml"
-ENVIRONMENT = "environment.json"
-DATA = "data.json"
-METRICS = "metrics.json"
-HISTORY = "history.csv"
-MODEL = "model.keras"
-PREDICTIONS = "predictions.csv"
-PLOTS = "plots"
-REPORT = "report.html"
-REPORT_MARKDOWN = "report.md"
-CHECKPOINTS = "checkpoints"
-TRIALS = "trials"
-TRIALS_TABLE = "trials.csv"
-TRIALS_HISTORY = "trials_history.csv"
-BEST = "best.yaml"
-FOLDS = "folds"
-FOLDS_TABLE = "folds.csv"
-PHASES = "phases"
-CANDIDATES = "candidates"
-CANDIDATES_TABLE = "candidates.csv"
-MANIFEST = "manifest.json"
 
 State = Literal["absent", "unfinished", "finished"]
 
@@ -125,19 +104,11 @@ class RunFolder:
                 self.put_file(file, "/".join(part for part in (path, file.relative_to(local).as_posix()) if part))
 
     def get_file(self, path: str, local: Path) -> None:
-        """Copies a file of the run to ``local``.
-
-        Raises:
-            MissingKeyError: if there is no such file.
-        """
+        """Copies a file of the run to ``local``; errors as in `get_bytes`."""
         self.store.get_file(self._key(path), local)
 
     def get_bytes(self, path: str) -> bytes:
-        """Returns the content of a file.
-
-        Raises:
-            MissingKeyError: if there is no such file.
-        """
+        """Returns the content of a file; a `MissingKeyError` if there is no such file."""
         return self.store.get_bytes(self._key(path))
 
     def get_json(self, path: str) -> Any:
@@ -193,10 +164,10 @@ class RunFolder:
             if belongs(path) and stored.get(path) != file.size:
                 found = f"{stored[path]} bytes" if path in stored else "nothing"
                 raise IntegrityError(f"{self.location}/{path}: wrote {file.size} bytes, but the store has {found}")
-        files = [
+        sums = [
             self._written.get(path) or ManifestFile(path, size, self._sha256(path)) for path, size in stored.items()
         ]
-        manifest = Manifest.of(self.run_id, job, files)
+        manifest = Manifest.of(self.run_id, job, sums)
         self.store.put_bytes(self._key(MANIFEST), manifest.to_json())
         return manifest
 
@@ -217,9 +188,7 @@ class RunFolder:
     def verify(self) -> list[Problem]:
         """Reads every file and compares it with the manifest; returns what differs, in the order of paths.
 
-        Raises:
-            RunError: if there is no such run, or it is unfinished.
-            IntegrityError: if the manifest itself is damaged.
+        Errors as in `manifest`.
         """
         expected = {file.path: file for file in self.manifest().files}
         stored = self.files()
@@ -247,16 +216,19 @@ class RunFolder:
             progress: called after each file of the manifest, with whether it had to be fetched.
 
         Raises:
-            RunError: if there is no such run, or it is unfinished.
-            IntegrityError: if a file in the store is missing or differs from the manifest.
+            IntegrityError: if a file in the store is missing or differs from the manifest; others as in `manifest`.
         """
         manifest = self.manifest()
+        sizes = []
         with _staging(destination) as staging:
-            fetched = [self._pull_file(file, destination, staging, progress) for file in manifest.files]
+            for file in manifest.files:
+                if fetched := self._pull_file(file, destination, staging):
+                    sizes.append(file.size)
+                if progress:
+                    progress(file, fetched)
             (staging / MANIFEST).write_bytes(manifest.to_json())
             (staging / MANIFEST).replace(destination / MANIFEST)
-        sizes = [file.size for file, new in zip(manifest.files, fetched, strict=True) if new]
-        return Pulled(len(sizes), sum(sizes), len(fetched) - len(sizes))
+        return Pulled(len(sizes), sum(sizes), len(manifest.files) - len(sizes))
 
     def reopen(self) -> None:
         """Makes a finished run unfinished, to continue it."""
@@ -268,27 +240,20 @@ class RunFolder:
         self.store.delete_folder(self.run_id)
         self._written.clear()
 
-    def _pull_file(
-        self,
-        file: ManifestFile,
-        destination: Path,
-        staging: Path,
-        progress: Callable[[ManifestFile, bool], None] | None,
-    ) -> bool:
-        target = destination / file.path
-        fetch = not (target.is_file() and target.stat().st_size == file.size and sha256_of(target) == file.sha256)
-        if fetch:
-            try:
-                self.get_file(file.path, staging / "file")
-            except MissingKeyError:
-                raise IntegrityError(f"{self.location}/{file.path}: missing, but in the manifest") from None
-            if (digest := sha256_of(staging / "file")) != file.sha256:
-                raise IntegrityError(f"{self.location}/{file.path}: sha256 {digest}, expected {file.sha256}")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            (staging / "file").replace(target)
-        if progress:
-            progress(file, fetch)
-        return fetch
+    def _pull_file(self, file: ManifestFile, destination: Path, staging: Path) -> bool:
+        """Fetches a file unless it is there already; returns whether it had to be fetched."""
+        target, fetched = destination / file.path, staging / "file"
+        if target.is_file() and target.stat().st_size == file.size and sha256_of(target) == file.sha256:
+            return False
+        try:
+            self.get_file(file.path, fetched)
+        except MissingKeyError:
+            raise IntegrityError(f"{self.location}/{file.path}: missing, but in the manifest") from None
+        if (digest := sha256_of(fetched)) != file.sha256:
+            raise IntegrityError(f"{self.location}/{file.path}: sha256 {digest}, expected {file.sha256}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        fetched.replace(target)
+        return True
 
     def _document(self, path: str, largest: int) -> bytes:
         # Its size first: a document is read into memory.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from dataclasses import asdict
+from importlib import metadata
 from typing import Any
 
 from fmnist import data
@@ -11,10 +14,13 @@ from fmnist.console import plain_console
 from fmnist.errors import RunError
 from fmnist.options import settings_yaml
 from fmnist.runs.documents import Names
-from fmnist.runs.environment import describe_environment
-from fmnist.runs.folder import CONFIG, DATA, ENVIRONMENT, RunFolder
+from fmnist.runs.files import CONFIG, DATA, ENVIRONMENT
+from fmnist.runs.folder import RunFolder
 from fmnist.runs.run_id import new_run_id
 from fmnist.storage import open_store
+from fmnist.training.devices import cpu_field
+
+PACKAGES = ("fmnist", "tensorflow", "keras", "ray", "numpy", "pandas", "scikit-learn", "boto3", "matplotlib")
 
 
 def open_run(job: str, config: JobConfig) -> RunFolder:
@@ -25,20 +31,16 @@ def open_run(job: str, config: JobConfig) -> RunFolder:
     """
     run = check_run(job, config)
     if is_done(run, config):
-        note = f"run {run.run_id} in {run.store.location}: finished already, nothing to do"
-        plain_console().print(note, markup=False)
+        plain_console().print(
+            f"run {run.run_id} in {run.store.location}: finished already, nothing to do", markup=False
+        )
     return run
 
 
 def check_run(job: str, config: JobConfig) -> RunFolder:
     """Checks what can be checked before anything heavy is imported or started: store, run id and data source.
 
-    Args:
-        job: name of the job, for the id of a new run.
-        config: the job's settings.
-
-    Returns:
-        The run's folder.
+    Returns the run's folder; ``job`` is the job's name, for the id of a new run.
 
     Raises:
         StoreError: if the artifact store cannot be written.
@@ -77,7 +79,15 @@ def begin_run(run: RunFolder, config: JobConfig, data_summary: dict[str, Any]) -
     """
     if _conflict(run, config):
         run.remove()
-    environment = describe_environment()
+    # No names of users or hosts.
+    environment = {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": cpu_field("model name") or platform.processor() or "unknown",
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        **{package: metadata.version(package) for package in PACKAGES},
+    }
     run.put_bytes(CONFIG, settings_yaml({**asdict(config), "run_id": run.run_id}).encode())
     run.put_json(DATA, data_summary)
     run.put_json(ENVIRONMENT, environment)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Annotated
 
 from pydantic import Field, FiniteFloat
 
 from fmnist.errors import IntegrityError, RunError
-from fmnist.runs.folder import CHECKPOINTS, CONFIG, METRICS, RunFolder
+from fmnist.runs.files import CHECKPOINTS, CONFIG, METRICS
+from fmnist.runs.folder import RunFolder
 from fmnist.runs.run_id import check_run_id
 from fmnist.storage.store import MissingKeyError, Store
 
@@ -57,24 +59,17 @@ class _Metrics:
 
 
 def list_runs(store: Store) -> list[RunSummary]:
-    """Returns the runs in a store, sorted by id. Reads the manifest and the metrics of each, and no other file.
-
-    Raises:
-        StoreError: if the store cannot be read.
-    """
+    """Returns the runs in a store, sorted by id. Reads the manifest and the metrics of each, and no other file."""
     names = [name for name in store.folders() if _is_run_id(name)]
     # Each run costs a few round trips of some 20 ms, in which a thread only waits.
     with ThreadPoolExecutor(8) as pool:
-        summaries = pool.map(lambda name: _summarise(RunFolder(store, name)), names)
-        return [summary for summary in summaries if summary is not None]
+        return [summary for summary in pool.map(lambda name: _summarise(RunFolder(store, name)), names) if summary]
 
 
 def _is_run_id(name: str) -> bool:
-    try:
-        check_run_id(name)
-    except RunError:
-        return False
-    return True
+    with suppress(RunError):
+        return bool(check_run_id(name))
+    return False
 
 
 def _summarise(run: RunFolder) -> RunSummary | None:

@@ -43,11 +43,7 @@ class Manifest:
 
     @classmethod
     def parse(cls, text: bytes, where: str) -> Manifest:
-        """Reads a manifest.
-
-        Args:
-            text: the file's content.
-            where: its address, for the error.
+        """Reads a manifest; ``where`` is the file's address, for the error.
 
         Raises:
             IntegrityError: if it is not JSON, misses a field, has a path that leads out of the run folder, or was

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import numpy as np
 from pydantic import InstanceOf
 
-from fmnist.runs.documents import parse_json, to_record
+from fmnist.runs.documents import to_record
 from fmnist.runs.folder import RunFolder
 from fmnist.storage import MissingKeyError
 
@@ -26,11 +26,7 @@ Outcome = TypeVar("Outcome", bound="DataclassInstance")
 
 
 def write_outcome(run: RunFolder, folder: str, outcome: DataclassInstance) -> None:
-    """Writes an outcome: its field ``probabilities`` as an array, then the others as JSON, which completes it.
-
-    Raises:
-        StoreError: if the store cannot be written.
-    """
+    """Writes an outcome: its field ``probabilities`` as an array, then the others as JSON, which completes it."""
     values = asdict(outcome)
     array = io.BytesIO()
     np.save(array, values.pop("probabilities"), allow_pickle=False)
@@ -39,20 +35,14 @@ def write_outcome(run: RunFolder, folder: str, outcome: DataclassInstance) -> No
 
 
 def read_outcome(run: RunFolder, folder: str, record: type[Outcome]) -> Outcome | None:
-    """Returns an outcome, or None if the run folder has none there.
-
-    Args:
-        record: the outcome's class.
+    """Returns an outcome of a class, or None if the run folder has none there.
 
     Raises:
-        StoreError: if the store cannot be read.
         IntegrityError: if the outcome is damaged.
     """
-    where = f"{run.location}/{folder}/{OUTCOME}"
     try:
-        content = run.get_bytes(f"{folder}/{OUTCOME}")
+        values: dict[str, Any] = run.get_record(f"{folder}/{OUTCOME}", dict[str, Any])
     except MissingKeyError:
         return None
-    values: dict[str, Any] = parse_json(content, dict[str, Any], where)
     probabilities = np.load(io.BytesIO(run.get_bytes(f"{folder}/{PROBABILITIES}")), allow_pickle=False)
-    return to_record({**values, "probabilities": probabilities}, record, where)
+    return to_record({**values, "probabilities": probabilities}, record, f"{run.location}/{folder}/{OUTCOME}")

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from fmnist.errors import first_line
-from fmnist.runs.folder import ENVIRONMENT, METRICS, PLOTS, PREDICTIONS, REPORT, RunFolder
+from fmnist.runs.files import ENVIRONMENT, METRICS, PLOTS, PREDICTIONS, REPORT
+from fmnist.runs.folder import RunFolder
 from fmnist.training.evaluation import Evaluation
 
 if TYPE_CHECKING:
@@ -21,8 +22,6 @@ class Metrics:
     """What ``metrics.json`` has for every job; each job's own class adds to it.
 
     Attributes:
-        job: name of the job.
-        run_id: the run's id.
         started, finished: UTC, such as ``2026-11-23T18:45:00Z``.
         seconds: wall or processor time by what it went into; ``total`` is the wall time of the whole run.
     """
@@ -49,7 +48,6 @@ class ModelMetrics(Metrics):
 
     Attributes:
         model: name of the model, search space or backbone.
-        parameters: of the model.
         seed: of the split, the initial weights and the order of the images.
         precision: of the products, ``float32`` or ``bfloat16``.
         epochs: how many the model was trained.
@@ -98,11 +96,7 @@ class Results:
 
 
 def write_results(run: RunFolder, results: Results) -> None:
-    """Writes all files but the manifest.
-
-    Raises:
-        StoreError: if the store cannot be written.
-    """
+    """Writes all files but the manifest."""
     for path, content in results.files.items():
         run.put_bytes(path, content)
     for path, table in results.tables.items():
@@ -126,7 +120,6 @@ def finish_run(run: RunFolder, results: Results, lines: Sequence[str], note: Cal
         note: shows a line.
 
     Raises:
-        StoreError: if the manifest cannot be written.
         IntegrityError: if a file that was written is gone or has another size.
     """
     metrics = results.metrics
@@ -145,10 +138,5 @@ def finish_run(run: RunFolder, results: Results, lines: Sequence[str], note: Cal
 
 
 def read_metrics(run: RunFolder, record: type[AnyMetrics]) -> AnyMetrics:
-    """Returns the metrics of a finished run.
-
-    Raises:
-        MissingKeyError: if there are none.
-        IntegrityError: if they are not such a record.
-    """
+    """Returns the metrics of a finished run; errors as in `RunFolder.get_record`."""
     return run.get_record(METRICS, record)

@@ -31,7 +31,6 @@ def check_run_id(run_id: str) -> str:
     if run_id.endswith(PART_SUFFIX):
         raise RunError(f"run id {run_id[:120]!r}: found the ending of files that are being written, expected another")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", run_id):
-        raise RunError(
-            f"run id {run_id[:120]!r}: expected 1 to 100 letters, digits, '.', '_' or '-', the first a letter or digit"
-        )
+        expected = "1 to 100 letters, digits, '.', '_' or '-', the first a letter or digit"
+        raise RunError(f"run id {run_id[:120]!r}: expected {expected}")
     return run_id

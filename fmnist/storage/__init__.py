@@ -6,5 +6,3 @@ The file system for Ray Train is in ``fmnist.storage.arrow``, apart from these b
 from fmnist.storage.folder_store import FolderStore
 from fmnist.storage.s3_store import S3Store
 from fmnist.storage.store import Entry, MissingKeyError, Store, open_store
-
-__all__ = ["Entry", "FolderStore", "MissingKeyError", "S3Store", "Store", "open_store"]

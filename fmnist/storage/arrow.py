@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileSystemHandler, FileType, LocalFileSystem, PyFileSystem
@@ -34,6 +34,7 @@ def store_filesystem(store: Store) -> tuple[FileSystem, str]:
     raise TypeError(f"{type(store).__name__}: expected FolderStore or S3Store")
 
 
+@dataclass(frozen=True)
 class BucketHandler(FileSystemHandler):
     """A bucket whose paths begin with its name, as in pyarrow's own S3 file system.
 
@@ -41,18 +42,11 @@ class BucketHandler(FileSystemHandler):
     and read through local temporary files, so that each transfer is managed, retried and complete.
     """
 
-    def __init__(self, bucket: str) -> None:
-        self.bucket = bucket
-        self._store = S3Store(bucket)
+    bucket: str
 
-    def __reduce__(self) -> tuple[type[BucketHandler], tuple[str]]:
-        return BucketHandler, (self.bucket,)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, BucketHandler) and other.bucket == self.bucket
-
-    def __hash__(self) -> int:
-        return hash(self.bucket)
+    @property
+    def _store(self) -> S3Store:
+        return S3Store(self.bucket)
 
     def get_type_name(self) -> str:
         return "fmnist-s3"
@@ -156,16 +150,8 @@ class _Upload:
         self._store = store
         self._key = key
         self._file = tempfile.NamedTemporaryFile()  # noqa: SIM115  (closed by close)
+        self.write, self.tell, self.flush = self._file.write, self._file.tell, self._file.flush
         self.closed = False
-
-    def write(self, data: Any) -> int:
-        return self._file.write(data)
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def flush(self) -> None:
-        self._file.flush()
 
     def close(self) -> None:
         if not self.closed:

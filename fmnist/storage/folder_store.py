@@ -28,21 +28,17 @@ class FolderStore:
 
     def check(self) -> None:
         probe = self.root / f"check-{secrets.token_hex(4)}{PART_SUFFIX}"
-        try:
+        with self._failing("cannot be written"):
             self.root.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"")
             probe.unlink()
-        except OSError as error:
-            raise self._failure(error, "cannot be written") from error
 
     def put_file(self, local: Path, key: str) -> None:
-        target = self._path(key)
-        with self._failing("cannot be written", key), complete_file(target) as part:
+        with self._failing("cannot be written", key), complete_file(self._path(key)) as part:
             shutil.copyfile(local, part)
 
     def put_bytes(self, key: str, data: bytes) -> None:
-        target = self._path(key)
-        with self._failing("cannot be written", key), complete_file(target) as part:
+        with self._failing("cannot be written", key), complete_file(self._path(key)) as part:
             part.write_bytes(data)
 
     def get_file(self, key: str, local: Path) -> None:
@@ -57,12 +53,9 @@ class FolderStore:
 
     def size(self, key: str) -> int | None:
         path = self._path(key)
-        try:
+        with self._failing("cannot be read", key), contextlib.suppress(FileNotFoundError):
             return path.stat().st_size if path.is_file() else None
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise self._failure(error, "cannot be read", key) from error
+        return None
 
     def exists(self, key: str) -> bool:
         return self.size(key) is not None
@@ -95,8 +88,8 @@ class FolderStore:
             shutil.rmtree(folder)
 
     def _listing_failed(self, error: OSError) -> None:
-        if not isinstance(error, (FileNotFoundError, NotADirectoryError)):
-            raise self._failure(error, "cannot be listed") from error
+        with self._failing("cannot be listed"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            raise error
 
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)
@@ -115,11 +108,8 @@ class FolderStore:
         try:
             yield
         except OSError as error:
-            raise self._failure(error, what, key) from error
-
-    def _failure(self, error: OSError, what: str, key: str = "") -> StoreError:
-        culprit = error.filename or self.root / key
-        return StoreError(f"{self.root / key}: {what}: {error.strerror or error} ({culprit})")
+            path = self.root / key
+            raise StoreError(f"{path}: {what}: {error.strerror or error} ({error.filename or path})") from error
 
 
 @contextlib.contextmanager

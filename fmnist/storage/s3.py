@@ -11,7 +11,6 @@ import os
 import random
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from fmnist.errors import StoreError
 
@@ -25,20 +24,6 @@ QUICK_ATTEMPTS = 2
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.2, 5.0
 _TRANSIENT_STATUS = {429, 500, 502, 503, 504}
 _TRANSIENT_CODES = {"RequestTimeout", "RequestTimeoutException", "PriorRequestNotComplete", "SlowDown"}
-
-
-def split_url(url: str) -> tuple[str, str]:
-    """Splits ``s3://bucket/some/prefix`` into ``("bucket", "some/prefix")``; the prefix may be empty.
-
-    Raises:
-        StoreError: if the address has no bucket, or carries credentials.
-    """
-    parts = urlsplit(url)
-    if "@" in parts.netloc:
-        raise StoreError("s3:// address carries credentials: expected s3://bucket/prefix and AWS_ACCESS_KEY_ID")
-    if parts.scheme != "s3" or not parts.netloc:
-        raise StoreError(f"{url}: not an S3 address, expected s3://bucket/prefix")
-    return parts.netloc, parts.path.strip("/")
 
 
 def endpoint_url() -> str | None:
@@ -86,24 +71,6 @@ def client(attempts: int = PATIENT_ATTEMPTS) -> S3Client:
 
     created.meta.events.register_last("needs-retry.s3", wait_before_retry)
     return created
-
-
-def versions(bucket: str, prefix: str) -> dict[str, str]:
-    """Returns the names directly under a prefix, each with a text that changes with its content.
-
-    A wrong address is an error at once, not after a minute of retries.
-
-    Raises:
-        BotoCoreError, ClientError: if S3 cannot be reached or refuses.
-    """
-    pages = (
-        client(QUICK_ATTEMPTS).get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix, Delimiter="/")
-    )
-    return {
-        entry["Key"].removeprefix(prefix): f"{entry['ETag']} {entry['Size']}"
-        for page in pages
-        for entry in page.get("Contents", [])
-    }
 
 
 def _is_transient(response: tuple[Any, dict[str, Any]] | None, exception: Exception | None) -> bool:

@@ -19,7 +19,6 @@ from fmnist.storage.store import PART_SUFFIX, Entry, MissingKeyError, check_key
 
 if TYPE_CHECKING:
     from boto3.s3.transfer import TransferConfig
-    from mypy_boto3_s3 import S3Client
 
 # Readable causes; every other code is shown as the server sent it.
 _CAUSES = {
@@ -54,13 +53,14 @@ class S3Store:
 
     @classmethod
     def at(cls, url: str) -> S3Store:
-        """Returns the store at ``s3://bucket/prefix``.
-
-        Raises:
-            StoreError: if that is no such address, or it carries credentials.
-        """
-        bucket, prefix = s3.split_url(url)
-        return cls(bucket, check_key(prefix) if prefix else "")
+        """Returns the store at ``s3://bucket/prefix``; errors as in `open_store`."""
+        parts = urlsplit(url)
+        if "@" in parts.netloc:
+            raise StoreError("s3:// address carries credentials: expected s3://bucket/prefix and AWS_ACCESS_KEY_ID")
+        if parts.scheme != "s3" or not parts.netloc:
+            raise StoreError(f"{url}: not an S3 address, expected s3://bucket/prefix")
+        prefix = parts.path.strip("/")
+        return cls(parts.netloc, check_key(prefix) if prefix else "")
 
     @property
     def location(self) -> str:
@@ -126,36 +126,32 @@ class S3Store:
     def delete_folder(self, prefix: str) -> None:
         check_key(prefix)
         for page in self._pages(prefix):
-            names = [item["Key"] for item in page.get("Contents", [])]
-            if names:
-                self._delete(prefix, names)
-        with self._failing("cannot be deleted", prefix):
-            self._abort_uploads(s3.client(), prefix)
+            objects: list[Any] = [{"Key": item["Key"]} for item in page.get("Contents", [])]
+            if not objects:
+                continue
+            with self._failing("cannot be deleted", prefix):
+                answer = s3.client().delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
+            for error in answer.get("Errors", []):
+                code = error.get("Code", "")
+                raise StoreError(f"s3://{self.bucket}/{error.get('Key')}: cannot be deleted: {_CAUSES.get(code, code)}")
+        client = s3.client()
+        # Uploaded parts of a killed process are not listed, but are paid for.
+        pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=self._folder(prefix))
+        with self._failing("cannot be deleted", prefix), contextlib.suppress(client.exceptions.ClientError):
+            for upload in (upload for page in pages for upload in page.get("Uploads", [])):
+                client.abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
 
     def versions(self) -> dict[str, str]:
         """Returns the names of the files directly in the store, each with a text that changes with its content.
 
         A wrong address is an error at once, not after a minute of retries.
         """
+        folder = self._folder("")
         with self._failing("cannot be read"):
-            return s3.versions(self.bucket, self._folder(""))
-
-    def _delete(self, prefix: str, names: list[str]) -> None:
-        with self._failing("cannot be deleted", prefix):
-            answer = s3.client().delete_objects(
-                Bucket=self.bucket, Delete={"Objects": [{"Key": name} for name in names], "Quiet": True}
-            )
-        for error in answer.get("Errors", []):
-            code = error.get("Code", "")
-            raise StoreError(f"s3://{self.bucket}/{error.get('Key')}: cannot be deleted: {_CAUSES.get(code, code)}")
-
-    def _abort_uploads(self, client: S3Client, prefix: str) -> None:
-        # Uploaded parts of a killed process are not listed, but are paid for.
-        pages = client.get_paginator("list_multipart_uploads").paginate(Bucket=self.bucket, Prefix=self._folder(prefix))
-        with contextlib.suppress(client.exceptions.ClientError):
-            for page in pages:
-                for upload in page.get("Uploads", []):
-                    client.abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+            paginator = s3.client(s3.QUICK_ATTEMPTS).get_paginator("list_objects_v2")
+            pages = paginator.paginate(Bucket=self.bucket, Prefix=folder, Delimiter="/")
+            items = [item for page in pages for item in page.get("Contents", [])]
+        return {item["Key"].removeprefix(folder): f"{item['ETag']} {item['Size']}" for item in items}
 
     def _object(self, key: str) -> str:
         return self._folder("") + check_key(key)
@@ -184,8 +180,10 @@ class S3Store:
             if what == "cannot be read" and code in {"404", "NoSuchKey"} and self._has_bucket():
                 raise MissingKeyError(f"{address}: no such file") from None
             cause = "no such bucket" if code == "404" else _CAUSES.get(code, code)
+            # Without the password that the server's address might carry.
+            endpoint = urlsplit(s3.endpoint_url() or "").netloc.rpartition("@")[2] or "AWS"
             # Not chained: the library's own texts quote addresses and proxies, which may carry passwords.
-            raise StoreError(f"{address}: {what} at {_endpoint()}: {cause}") from None
+            raise StoreError(f"{address}: {what} at {endpoint}: {cause}") from None
         except OSError as error:
             raise StoreError(f"{address}: {what}: {error.strerror or error} ({error.filename})") from error
 
@@ -202,11 +200,6 @@ def _code(error: BaseException) -> str:
     """Returns the server's error code (a status number where it sent no text), or else the error's class name."""
     response: dict[str, Any] = getattr(error, "response", None) or {}
     return response.get("Error", {}).get("Code") or type(error).__name__
-
-
-def _endpoint() -> str:
-    """Returns the server's host and port, without the password that an address might carry."""
-    return urlsplit(s3.endpoint_url() or "").netloc.rpartition("@")[2] or "AWS"
 
 
 @cache

@@ -31,18 +31,18 @@ class Entry:
 
 
 class Store(Protocol):
-    """The interface of both stores. Every method may raise ``StoreError``: one line with the location and the cause."""
+    """The interface of both stores.
+
+    Every method may raise ``StoreError``: one line with the location and the cause; ``get_file`` and ``get_bytes``
+    raise ``MissingKeyError`` if there is no such key.
+    """
 
     @property
     def location(self) -> str:
         """The folder's absolute path, or ``s3://bucket/prefix``."""
 
     def check(self) -> None:
-        """Lists, writes and deletes, within ten seconds.
-
-        Raises:
-            StoreError: if one of them is not possible.
-        """
+        """Lists, writes and deletes, within ten seconds; a `StoreError` if one of them is not possible."""
 
     def put_file(self, local: Path, key: str) -> None:
         """Stores a local file; readers see the old content or all of the new one."""
@@ -51,18 +51,10 @@ class Store(Protocol):
         """Stores a small file from memory; readers see the old content or all of the new one."""
 
     def get_file(self, key: str, local: Path) -> None:
-        """Writes a stored file to ``local``, which appears when it is complete. Creates the folders above it.
-
-        Raises:
-            MissingKeyError: if there is no such key.
-        """
+        """Writes a stored file to ``local``, which appears when it is complete. Creates the folders above it."""
 
     def get_bytes(self, key: str) -> bytes:
-        """Returns a small file's content.
-
-        Raises:
-            MissingKeyError: if there is no such key.
-        """
+        """Returns a small file's content."""
 
     def size(self, key: str) -> int | None:
         """Returns a file's size in bytes, or None if there is no such key."""
@@ -96,9 +88,8 @@ def open_store(location: str | Path) -> Store:
     if text.lower().startswith("s3://"):
         return S3Store.at(text)
     if "://" in text or not text:
-        raise StoreError(
-            f"{text.partition('://')[0]}://: unknown kind of store, expected a folder or s3://bucket/prefix"
-        )
+        kind = text.partition("://")[0]
+        raise StoreError(f"{kind}://: unknown kind of store, expected a folder or s3://bucket/prefix")
     return FolderStore(Path(text))
 
 

@@ -131,10 +131,8 @@ def train(
         TrainingError: if the loss of a step, or on the validation images, is not finite.
     """
     shard = shard or Shard()
-    if train_positions is None:
-        train_positions = np.arange(len(train_images))
-    if val_positions is None:
-        val_positions = np.arange(len(val_images))
+    train_positions = np.arange(len(train_images)) if train_positions is None else train_positions
+    val_positions = np.arange(len(val_images)) if val_positions is None else val_positions
     set_length(optimizer, math.ceil(len(train_positions) / batch_size) * epochs)
     optimizer.build(model.trainable_variables)
     train_epoch, validate = _compile(model, loss, optimizer, train_images, val_images, shard, xla)

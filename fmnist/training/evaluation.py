@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,34 +41,21 @@ class Evaluation:
     """The scores of a model on a set of images.
 
     Attributes:
-        images: how many images.
         loss: mean negative log likelihood of the true class, in nats.
         accuracy: share of images whose most probable class is the true one, 0 to 1.
-        accuracy_low: lower end of the accuracy's 95 % Wilson interval.
-        accuracy_high: upper end of it.
+        accuracy_low, accuracy_high: ends of the accuracy's 95 % Wilson interval.
+        images: how many images.
         per_class: one score a class, by label.
         confusion_matrix: [10, 10], number of images by true class (row) and predicted class (column).
     """
 
-    images: int
     loss: float
     accuracy: float
     accuracy_low: float
     accuracy_high: float
+    images: int
     per_class: tuple[ClassScore, ...]
     confusion_matrix: tuple[tuple[int, ...], ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Returns the value of ``test`` in ``metrics.json``, in plain Python types."""
-        return {
-            "loss": self.loss,
-            "accuracy": self.accuracy,
-            "accuracy_low": self.accuracy_low,
-            "accuracy_high": self.accuracy_high,
-            "images": self.images,
-            "per_class": [asdict(score) for score in self.per_class],
-            "confusion_matrix": [list(row) for row in self.confusion_matrix],
-        }
 
 
 def evaluate(labels: Labels, probabilities: Probabilities) -> Evaluation:
@@ -113,10 +99,7 @@ def evaluate(labels: Labels, probabilities: Probabilities) -> Evaluation:
 
 
 def worst_mistakes(labels: Labels, probabilities: Probabilities, n: int) -> npt.NDArray[np.intp]:
-    """Returns the positions of up to ``n`` wrong predictions, the most probable ones first.
-
-    Takes what :func:`evaluate` takes and raises the same errors.
-    """
+    """Returns the positions of up to ``n`` wrong predictions, the most probable first; errors as in `evaluate`."""
     _check(labels, probabilities)
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     most_certain_first = np.argsort(-probabilities[wrong].max(axis=1), kind="stable")
@@ -127,7 +110,7 @@ def predictions_table(labels: Labels, probabilities: Probabilities) -> pd.DataFr
     """Returns one row per image, as in a run's ``predictions.csv``.
 
     The columns are ``index`` (position in the set), ``label``, ``predicted``, ``probability`` (of the predicted class)
-    and ``probability_0`` to ``probability_9``. Takes what :func:`evaluate` takes and raises the same errors.
+    and ``probability_0`` to ``probability_9``. Errors as in `evaluate`.
     """
     import pandas as pd
 
@@ -151,9 +134,3 @@ def _check(labels: Labels, probabilities: Probabilities) -> None:
             f"the model's probabilities are not finite for {unusable} of {len(labels)} images: "
             "its weights are damaged or it diverged in training"
         )
-
-
-def overlap(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether the intervals of two accuracies, ``accuracy_low`` to ``accuracy_high``, have a value in common."""
-    low, high = "accuracy_low", "accuracy_high"
-    return bool(one[low] <= other[high] and other[low] <= one[high])

@@ -9,11 +9,7 @@ Row = dict[str, int | float]
 
 @dataclass(frozen=True)
 class History:
-    """Rows of ``history.csv``, one per epoch, in order.
-
-    Attributes:
-        rows: scalars of each epoch, as `fmnist.training.engine.EpochResult.row` gives them.
-    """
+    """Rows of ``history.csv``, one per epoch, in order, as `fmnist.training.engine.EpochResult.row` gives them."""
 
     rows: tuple[Row, ...] = ()
 

@@ -18,11 +18,7 @@ BATCH_SIZE = 1000
 
 
 def load_model(path: Path) -> keras.Model:
-    """Loads a ``model.keras``.
-
-    Raises:
-        RunError: if the file is not a Keras model.
-    """
+    """Loads a ``model.keras``; a `RunError` if the file is not a Keras model."""
     try:
         return keras.saving.load_model(path, compile=False)
     except (ValueError, OSError, KeyError) as error:

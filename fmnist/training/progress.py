@@ -3,21 +3,10 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
 from typing import Self
 
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.progress import (
-    Progress as Bars,
-)
 
 from fmnist.console import plain_console, rounded
 from fmnist.training.history import Row
@@ -29,16 +18,13 @@ class Progress:
     In a terminal there is a bar for all of the work and one for each part that was begun; the bars are gone at the end.
     Lines stand above them. Where there is no terminal, there are only lines.
 
-    Attributes:
-        console: where lines and bars are printed.
-
     Args:
         title: of the work, such as ``training``.
         total: number of units.
         unit: what is counted, in the plural.
         images: in each unit, for the rate in a log; 0 if it has none.
         line_seconds: least time between two lines that `log` prints.
-        console: standard output if None.
+        console: where lines and bars are printed; standard output if None.
     """
 
     def __init__(
@@ -53,21 +39,21 @@ class Progress:
     ) -> None:
         self.title, self.total, self.unit, self.images, self.line_seconds = title, total, unit, images, line_seconds
         self.console = console or plain_console()
-        self._bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
-            TimeElapsedColumn(),
-            TextColumn("elapsed,"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
+        self._bars = bars.Progress(
+            bars.TextColumn("{task.description}"),
+            bars.BarColumn(),
+            bars.MofNCompleteColumn(),
+            bars.TextColumn("{task.fields[unit]}"),
+            bars.TimeElapsedColumn(),
+            bars.TextColumn("elapsed,"),
+            bars.TimeRemainingColumn(),
+            bars.TextColumn("left"),
             console=self.console,
             disable=not self.console.is_terminal,
             transient=True,
         )
         self._all = self._bars.add_task(title, total=total, unit=unit)
-        self._parts: dict[str, TaskID] = {}
+        self._parts: dict[str, bars.TaskID] = {}
         self._done = self._done_before = 0
         self._started = self._line_printed = time.monotonic()
 
@@ -75,9 +61,7 @@ class Progress:
         self._bars.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bars.stop()
 
     def note(self, text: str) -> None:
@@ -124,12 +108,9 @@ class Progress:
         )
 
     def part(self, title: str, total: int, done: float, unit: str) -> None:
-        """Moves the bar of a part of the work, and begins it at first.
+        """Moves the bar of a part of the work to ``done`` of ``total`` units, and begins it at first.
 
         Args:
-            title: of the part.
-            total: number of its units.
-            done: how many are done.
             unit: text behind these numbers.
         """
         if title not in self._parts:

@@ -24,8 +24,7 @@ class Shard:
     Attributes:
         strategy: sums tensors over the workers; None for one worker.
         rank: of this worker, from 0.
-        workers: number of workers.
-        lanes: number of lanes of this worker.
+        workers, lanes: number of workers, and of lanes of this one.
     """
 
     strategy: tf.distribute.Strategy | None = None
@@ -89,8 +88,7 @@ def batches(order: np.ndarray, batch_size: int, part: int, parts: int) -> tuple[
     Args:
         order: int [n], the images of the epoch in the order of their use.
         batch_size: images per step over all lanes.
-        part: number of the lane, from 0, over all workers.
-        parts: number of lanes of all workers.
+        part, parts: number of the lane, from 0, and of all lanes of all workers.
 
     Returns:
         ``(indices, mask)``: int32 and float32 [steps, share]; the mask is 0 for padding, else 1.

@@ -12,17 +12,9 @@ from fuzzing import examples
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from fmnist.data import (
-    CLASS_NAMES,
-    CleaningCounts,
-    DataSource,
-    Images,
-    SplitSettings,
-    clean,
-    split,
-    summary,
-    take,
-)
+from fmnist.config import JobConfig
+from fmnist.data import CLASS_NAMES, CleaningCounts, DataSource, Images, clean, split, take
+from fmnist.data.preparation import Loaded
 from fmnist.errors import DataError
 
 DISTINCT = some_images(4, seed=5)
@@ -149,13 +141,9 @@ def test_summary_is_the_data_json_of_a_run() -> None:
     cleaned, train_cleaning = clean(Images(images.pixels[[0, *range(100)]], images.labels[[0, *range(100)]]))
     test, test_cleaning = clean(some_images(20, seed=1))
     train, val = split(take(cleaned, 60, seed=3), seed=3)
-    result = summary(
-        DataSource("data", "idx", {"train-images-idx3-ubyte": "c59f"}, official=False),
-        train_cleaning=train_cleaning,
-        test_cleaning=test_cleaning,
-        settings=SplitSettings(seed=3, val_fraction=0.2, limit=60),
-        sets={"train": train, "val": val, "test": test},
-    )
+    source = DataSource("data", "idx", {"train-images-idx3-ubyte": "c59f"}, official=False)
+    loaded = Loaded(cleaned, test, source, train_cleaning, test_cleaning)
+    result = loaded.summary(JobConfig(seed=3, val_fraction=0.2, limit=60), {"train": train, "val": val, "test": test})
     counts = result.pop("class_counts")
     assert json.loads(json.dumps(result)) == {
         "location": "data",

@@ -1,18 +1,20 @@
 import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
 from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, classification_report, log_loss
 
 from fmnist.data import CLASS_NAMES
 from fmnist.errors import TrainingError
-from fmnist.training.evaluation import evaluate, predictions_table, worst_mistakes
+from fmnist.training.evaluation import Evaluation, evaluate, predictions_table, worst_mistakes
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +76,10 @@ def test_class_that_does_not_occur_scores_zero_instead_of_failing():
     assert scores[5].precision == scores[5].recall == scores[5].f1 == 0
 
 
-def test_as_dict_survives_json(digits):
+def test_evaluation_survives_json(digits):
     result = evaluate(*digits)
-    values = json.loads(json.dumps(result.as_dict()))
-    assert values == result.as_dict()
+    values = json.loads(json.dumps(asdict(result)))
+    assert TypeAdapter(Evaluation).validate_python(values) == result
     assert values["per_class"][1]["name"] == "Trouser"
     assert set(values) == {
         "loss", "accuracy", "accuracy_low", "accuracy_high", "images", "per_class", "confusion_matrix",

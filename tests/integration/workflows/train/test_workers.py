@@ -48,7 +48,7 @@ def losses_of_steps(settings: dict[str, Any]) -> list[list[list[float]]]:
     lanes = devices.configure_tensorflow(1, least_lanes=2 if workers == 1 else 1)
     import tensorflow as tf
 
-    from fmnist.models import build_model, model_entry
+    from fmnist.models import MODELS, build_model
     from fmnist.models.optimizers import FusedAdam
     from fmnist.training import engine
 
@@ -59,7 +59,7 @@ def losses_of_steps(settings: dict[str, Any]) -> list[list[list[float]]]:
         model = build_model("lenet5", seed=case.seed + rank)
         epochs = engine.train(
             model,
-            model_entry("lenet5").loss,
+            MODELS["lenet5"].loss,
             FusedAdam(1e-3),
             settings["train"].select(np.arange(case.train)),
             settings["val"].select(np.arange(case.val)),
