@@ -8,14 +8,23 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from fmnist.data import CLASS_NAMES, CLASSES, SIDE, Images
 from fmnist.data.preparation import PreparedData
-from fmnist.report.style import DIVERGING, TEST, TRAIN, UNDEFINED, VAL, new_figure, styled, to_png, without_frame
+from fmnist.report.style import (
+    DIVERGING,
+    TEST,
+    TRAIN,
+    UNDEFINED,
+    VAL,
+    name_rows,
+    new_axes,
+    styled,
+    to_png,
+    without_frame,
+)
 
 PIXELS = SIDE * SIDE
 GRID_COLUMNS = 10
@@ -51,9 +60,8 @@ def draw_data(data: PreparedData) -> dict[str, bytes]:
 def correlations(images: Images) -> npt.NDArray[np.float32]:
     """Returns Pearson's correlation of every pair of pixels, and of each pixel with the label.
 
-    Returns:
-        float32 [785, 785], symmetric, -1 to 1: the 784 pixels row by row, then the label as a number. NaN where a pixel
-        (or the label) has the same value in all images.
+    Float32 [785, 785], symmetric, -1 to 1: the 784 pixels row by row, then the label as a number. NaN where a pixel or
+    the label has the same value in all images.
     """
     pixels = images.pixels.reshape(len(images), PIXELS)
     mean = np.append(pixels.mean(axis=0), images.labels.mean()).astype(np.float32)
@@ -72,8 +80,7 @@ def correlations(images: Images) -> npt.NDArray[np.float32]:
 @styled
 def class_balance(splits: Mapping[str, Images]) -> Figure:
     """Draws the number of images by class and split."""
-    figure = new_figure(6.4)
-    axes = figure.add_subplot()
+    figure, axes = new_axes(6.4)
     thickness = 0.84 / len(splits)
     largest = 1
     for row, ((name, images), colour) in enumerate(zip(splits.items(), (TRAIN, VAL, TEST), strict=False)):
@@ -85,11 +92,9 @@ def class_balance(splits: Mapping[str, Images]) -> Figure:
     axes.set_xlim(0, largest * 1.16)
     axes.xaxis.set_major_locator(MultipleLocator(_round_step(largest)))
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_yticks(range(CLASSES), CLASS_NAMES)
-    axes.set_ylim(CLASSES - 0.5, -0.5)
     axes.set_xlabel("images")
     axes.grid(axis="x")
-    axes.tick_params(axis="y", length=0)
+    name_rows(axes, CLASS_NAMES)
     figure.legend(loc="outside upper center", ncols=3, columnspacing=1.2, handlelength=1.2)
     return figure
 
@@ -103,8 +108,7 @@ def image_grid(images: Images) -> Figure:
         for column, index in enumerate(np.flatnonzero(images.labels == label)[:GRID_COLUMNS]):
             top, left = label * step, column * step
             mosaic[top : top + SIDE, left : left + SIDE] = images.pixels[index]
-    figure = new_figure(4.3)
-    axes = figure.add_subplot()
+    figure, axes = new_axes(4.3)
     axes.imshow(mosaic, cmap="gray", vmin=0, vmax=255)
     axes.set_yticks(np.arange(CLASSES) * step + SIDE / 2, CLASS_NAMES)
     axes.set_xticks([])
@@ -115,12 +119,9 @@ def image_grid(images: Images) -> Figure:
 
 @styled
 def pixel_correlation(matrix: npt.NDArray[np.float32]) -> Figure:
-    """Draws the correlation of the 784 pixels, from the result of :func:`correlations`."""
-    figure = new_figure(5.9)
-    axes = figure.add_subplot()
-    shown = axes.imshow(
-        _masked(matrix[:PIXELS, :PIXELS]), cmap=_diverging(), vmin=-1, vmax=1, interpolation_stage="data"
-    )
+    """Draws the correlation of the 784 pixels, from the result of `correlations`."""
+    figure, axes = new_axes(5.9)
+    _draw_correlation(figure, axes, matrix[:PIXELS, :PIXELS], "correlation", limit=1)
     for axis in (axes.xaxis, axes.yaxis):
         # A tick every 28 pixels, which is a row of the image; a label at every fourth keeps them legible.
         axis.set_major_locator(MultipleLocator(4 * SIDE))
@@ -128,35 +129,27 @@ def pixel_correlation(matrix: npt.NDArray[np.float32]) -> Figure:
         axis.set_major_formatter(lambda pixel, _: f"{pixel / SIDE:.0f}")
     axes.set_xlabel("pixel, by row of the image (28 pixels a row)")
     axes.set_ylabel("pixel, by row of the image")
-    _colour_bar(figure, axes, shown, "correlation")
     return figure
 
 
 @styled
 def label_correlation(matrix: npt.NDArray[np.float32]) -> Figure:
-    """Draws each pixel's correlation with the label as an image, from the result of :func:`correlations`."""
-    values = _masked(matrix[PIXELS, :PIXELS].reshape(SIDE, SIDE))
-    figure = new_figure(5.9)
-    axes = figure.add_subplot()
-    limit = max(np.abs(values.compressed()).tolist(), default=1.0)
-    shown = axes.imshow(values, cmap=_diverging(), vmin=-limit, vmax=limit)
+    """Draws each pixel's correlation with the label as an image, from the result of `correlations`."""
+    values = matrix[PIXELS, :PIXELS].reshape(SIDE, SIDE)
+    figure, axes = new_axes(5.9)
+    limit = max(np.abs(values[~np.isnan(values)]).tolist(), default=1.0)
+    _draw_correlation(figure, axes, values, "correlation with the label", limit)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MultipleLocator(4))
     axes.set_xlabel("column")
     axes.set_ylabel("row")
-    _colour_bar(figure, axes, shown, "correlation with the label")
     return figure
 
 
-def _masked(values: npt.NDArray[np.float32]) -> np.ma.MaskedArray[tuple[int, ...], np.dtype[np.float32]]:
-    return np.ma.masked_invalid(values)
-
-
-def _diverging() -> Colormap:
-    return matplotlib.colormaps[DIVERGING].resampled(COLOURS).with_extremes(bad=UNDEFINED)
-
-
-def _colour_bar(figure: Figure, axes: Axes, shown: AxesImage, label: str) -> None:
+def _draw_correlation(figure: Figure, axes: Axes, values: npt.NDArray[np.float32], label: str, limit: float) -> None:
+    """Draws values as colours from -limit to limit, with a bar of these colours above."""
+    colours = matplotlib.colormaps[DIVERGING].resampled(COLOURS).with_extremes(bad=UNDEFINED)
+    shown = axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=-limit, vmax=limit, interpolation_stage="data")
     bar = figure.colorbar(
         shown, ax=axes, label=label, location="top", aspect=30, shrink=0.8, pad=0.03, ticks=MaxNLocator(5)
     )

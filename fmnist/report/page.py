@@ -25,7 +25,6 @@ MODEL_TITLES = {"lenet5": "LeNet-5", "lenet5-1998": "LeNet-5 of 1998"} | {
     row.key: row.title.removesuffix(", frozen") for row in BACKBONE_ROWS
 }
 
-
 AnyMetrics = TypeVar("AnyMetrics", bound=Metrics)
 
 
@@ -55,11 +54,7 @@ class Report(Generic[AnyMetrics]):
         return self.metrics.run_id
 
     def shared_values(self, per_class: Sequence[ClassScore]) -> dict[str, Any]:
-        """Returns the values that the templates of all jobs need.
-
-        Args:
-            per_class: the scores of each class.
-        """
+        """Returns the values that the templates of all jobs need; ``per_class`` are the scores of each class."""
         return {
             "title": self.title,
             "report": self,
@@ -86,21 +81,15 @@ def render_page(template: str, **values: Any) -> str:
     Raises:
         jinja2.UndefinedError: if a value is missing.
     """
+    templates = [jinja2.PackageLoader("fmnist.workflows", "."), jinja2.PackageLoader("fmnist.report")]
     environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(
-            [jinja2.PackageLoader("fmnist.workflows", "."), jinja2.PackageLoader("fmnist.report")]
-        ),
+        loader=jinja2.ChoiceLoader(templates),
         autoescape=jinja2.select_autoescape(disabled_extensions=("md",), default=True),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "percent": percent,
-        "number": number,
-        "duration": duration,
-        "data_uri": data_uri,
-    }
+    environment.filters |= {"percent": percent, "number": number, "duration": duration, "data_uri": data_uri}
     return environment.get_template(template).render(**values)
 
 
@@ -122,13 +111,7 @@ def test_accuracy(test: Evaluation) -> str:
 
 
 def compared_with_study(metrics: ModelMetrics, study: str, reached: float) -> str:
-    """Returns a sentence that compares a validation accuracy with one of the study.
-
-    Args:
-        metrics: of our run.
-        study: the study's model, as part of the sentence.
-        reached: the study's accuracy, 0 to 1.
-    """
+    """Compares a validation accuracy with the one that a model of the study reached, 0 to 1, in a sentence."""
     val, images = metrics.val.accuracy, metrics.train.images
     points = 100 * (val - reached)
     than = "above" if points >= 0 else "below"

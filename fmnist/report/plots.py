@@ -7,10 +7,22 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fmnist.data import CLASS_NAMES, Images
-from fmnist.report.style import TRAIN, VAL, new_figure, styled, to_png, without_frame
+from fmnist.report.style import (
+    DASHED,
+    QUIET,
+    TRAIN,
+    VAL,
+    epoch_axes,
+    name_rows,
+    new_axes,
+    new_figure,
+    share_axis,
+    styled,
+    to_png,
+    without_frame,
+)
 from fmnist.training.evaluation import Evaluation, worst_mistakes
 
 MISTAKES = 12
@@ -46,12 +58,7 @@ def train_plots(
 
 @styled
 def learning_curves(history: pd.DataFrame, best_epoch: int) -> Figure:
-    """Draws loss and accuracy by epoch for train and val, with the kept epoch marked.
-
-    Args:
-        history: one row per epoch, with ``epoch``, ``loss``, ``accuracy``, ``val_loss`` and ``val_accuracy``.
-        best_epoch: a value of its ``epoch``.
-    """
+    """Draws loss and accuracy by epoch for train and val, with the kept epoch marked; arguments as in `train_plots`."""
     figure = new_figure(5.8)
     panels = figure.subplots(2, 1, sharex=True)
     for axes, quantity in zip(panels, ("loss", "accuracy"), strict=True):
@@ -59,7 +66,7 @@ def learning_curves(history: pd.DataFrame, best_epoch: int) -> Figure:
             axes.plot(
                 history["epoch"], history[column], color=colour, marker="o", markersize=4, linewidth=2, label=name
             )
-        axes.axvline(best_epoch, color="#555555", linestyle=(0, (4, 3)), linewidth=1.2, zorder=0, label="best epoch")
+        axes.axvline(best_epoch, color=QUIET, linestyle=DASHED, linewidth=1.2, zorder=0, label="best epoch")
         best = history.loc[history["epoch"] == best_epoch, f"val_{quantity}"].iloc[0]
         axes.plot(best_epoch, best, "o", markersize=10, fillstyle="none", color=VAL, markeredgewidth=2, label="best")
         text = f"{best:.1%}".replace("%", " %") if quantity == "accuracy" else f"{best:.3f}"
@@ -74,12 +81,7 @@ def learning_curves(history: pd.DataFrame, best_epoch: int) -> Figure:
             color=VAL,
             bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
         )
-        axes.set_title(f"{quantity.capitalize()}")
-        axes.grid()
-    panels[1].yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    panels[1].set_xlabel("epoch")
-    panels[1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    panels[1].set_xlim(history["epoch"].min() - 0.5, history["epoch"].max() + 0.5)
+    epoch_axes(panels, history["epoch"])
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles[:3], names[:3], loc="outside upper center", ncols=3)
     return figure
@@ -90,8 +92,7 @@ def confusion_matrix(evaluation: Evaluation) -> Figure:
     """Draws the number of images by true and predicted class, coloured by the share of the true class."""
     counts = np.array(evaluation.confusion_matrix)
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
-    figure = new_figure(5.3)
-    axes = figure.add_subplot()
+    figure, axes = new_axes(5.3)
     # On a linear scale mistakes of a few per cent would all be white.
     axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
     for row, column in np.argwhere(counts):
@@ -108,37 +109,24 @@ def confusion_matrix(evaluation: Evaluation) -> Figure:
 @styled
 def per_class(evaluation: Evaluation) -> Figure:
     """Draws precision and recall of each class as bars."""
-    figure = new_figure(5.4)
-    axes = figure.add_subplot()
-    names = [score.name for score in evaluation.per_class]
-    precision = [score.precision for score in evaluation.per_class]
-    recall = [score.recall for score in evaluation.per_class]
-    for offset, values, name, colour in ((-0.2, precision, "precision", TRAIN), (0.2, recall, "recall", VAL)):
-        bars = axes.barh(np.arange(len(names)) + offset, values, 0.36, color=colour, label=name)
+    figure, axes = new_axes(5.4)
+    scores = evaluation.per_class
+    for offset, name, colour in ((-0.2, "precision", TRAIN), (0.2, "recall", VAL)):
+        values = [getattr(score, name) for score in scores]
+        bars = axes.barh(np.arange(len(scores)) + offset, values, 0.36, color=colour, label=name)
         axes.bar_label(bars, labels=[f"{100 * value:.1f}" for value in values], padding=3, fontsize=9)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(0, 1.12)
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x")
+    name_rows(axes, [score.name for score in scores])
+    share_axis(axes, 1.12)
     figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
 @styled
 def worst_mistakes_grid(images: Images, probabilities: npt.NDArray[np.floating], n: int = MISTAKES) -> Figure:
-    """Draws the wrong predictions of the highest probability: true class, predicted class and probability.
-
-    Args:
-        images: the images that ``probabilities`` (floats [n, 10]) were predicted for.
-        n: number of images at most.
-    """
+    """Draws the n wrong predictions of the highest probability; ``probabilities`` are floats [images, 10]."""
     worst = worst_mistakes(images.labels, probabilities, n)
     rows = max(1, -(-len(worst) // MISTAKE_COLUMNS))
-    figure = new_figure(1.95 * rows)
-    axes = figure.add_subplot()
+    figure, axes = new_axes(1.95 * rows)
     for place, index in enumerate(worst):
         top, left = 1.55 * (place // MISTAKE_COLUMNS), place % MISTAKE_COLUMNS
         axes.imshow(
