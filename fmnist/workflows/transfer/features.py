@@ -36,12 +36,7 @@ class Features:
 
 @dataclass(frozen=True, eq=False)
 class FeatureShard:
-    """The images whose features one task computes.
-
-    Attributes:
-        positions: int [n], of the images among all.
-        digest: sha256 of the images, in their order.
-    """
+    """The images whose features one task computes: their positions among all, int [n], and their sha256."""
 
     positions: NDArray[np.intp]
     digest: str
@@ -54,16 +49,8 @@ def feature_key(backbone: str, weights: str, recipe: Recipe, precision: str) -> 
         weights: sha256 of their file, or the seed of random ones.
         precision: of the products, float32 or bfloat16.
     """
-    parts = {
-        "weights": weights,
-        "image_size": recipe.image_size,
-        "resize": recipe.resize,
-        "scale": recipe.scale,
-        "offset": recipe.offset,
-        "feature_layer": recipe.feature_layer,
-        "pooling": recipe.pooling,
-        "precision": precision,
-    }
+    names = ("image_size", "resize", "scale", "offset", "feature_layer", "pooling")
+    parts = {"weights": weights} | {name: getattr(recipe, name) for name in names} | {"precision": precision}
     return f"{backbone}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
 
 
@@ -79,9 +66,7 @@ def feature_shards(images: Sequence[Images], images_per_shard: int) -> list[Feat
         images: sets of images; positions count through all of them.
         images_per_shard: maximum number of images of a shard, 1 or more.
     """
-    digests = np.array(
-        [hashlib.sha256(image.tobytes()).digest() for part in images for image in part.pixels], dtype=object
-    )
+    digests = np.array([hashlib.sha256(image).digest() for part in images for image in part.pixels], dtype=object)
     order = np.argsort(digests, kind="stable")
     parts = [order[start : start + images_per_shard] for start in range(0, len(order), images_per_shard)]
     return [FeatureShard(part, hashlib.sha256(b"".join(digests[part])).hexdigest()) for part in parts]
@@ -106,9 +91,8 @@ def read_shard(store: Store, path: str) -> NDArray[np.floating]:
     try:
         return np.load(io.BytesIO(store.get_bytes(path)), allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise IntegrityError(
-            f"{store.location}/{path}: damaged ({error}); delete it, and it is computed again"
-        ) from error
+        where = f"{store.location}/{path}"
+        raise IntegrityError(f"{where}: damaged ({error}); delete it, and it is computed again") from error
 
 
 def write_shard(store: Store, path: str, features: NDArray[np.floating]) -> None:

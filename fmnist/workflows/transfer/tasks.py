@@ -319,8 +319,13 @@ def _read_stored(
         except IntegrityError as error:
             progress.note(f"{error}; computed again")
             return False
-        progress.advance()
         return True
 
+    missing = []
     with ThreadPoolExecutor(4) as pool:
-        return [shard for shard, was_read in zip(shards, pool.map(read, shards), strict=True) if not was_read]
+        for shard, was_read in zip(shards, pool.map(read, shards), strict=True):
+            if was_read:
+                progress.advance()
+            else:
+                missing.append(shard)
+    return missing

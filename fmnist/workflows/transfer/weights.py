@@ -27,7 +27,7 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A backbone's weights on this machine: the file and its record."""
+    """A backbone's weights on this machine."""
 
     path: Path
     record: WeightsRecord
@@ -74,7 +74,6 @@ def stage_weights(backbone: str, source: str, destination: str, note: Note) -> t
     The file is named after the backbone and keeps its bytes, so that published weights are still known as such.
 
     Args:
-        backbone: a key of ``FACTS``.
         source: as `obtain_weights` takes it, except ``none``.
         destination: a folder or ``s3://bucket/prefix``.
         note: called with a line of text before a download.
@@ -138,8 +137,7 @@ def _published(backbone: str, note: Note) -> Path:
     keras = pooch.create(folder, facts.keras_url, registry=registry, retry_if_failed=2)
     pooch.get_logger().setLevel("ERROR")
     try:
-        keras.fetch(facts.keras_file, downloader=pooch.HTTPDownloader(timeout=_TIMEOUT_SECONDS))
-        return path
+        return Path(keras.fetch(facts.keras_file, downloader=pooch.HTTPDownloader(timeout=_TIMEOUT_SECONDS)))
     # OSError: also requests' errors. ValueError: another checksum.
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
@@ -152,9 +150,8 @@ def _published(backbone: str, note: Note) -> Path:
 
 def _keras_home() -> Path:
     """Returns Keras' folder, found as Keras does."""
-    configured = os.environ.get("KERAS_HOME")
-    if configured is not None:
-        return Path(configured).expanduser()
+    if "KERAS_HOME" in os.environ:
+        return Path(os.environ["KERAS_HOME"]).expanduser()
     home = Path("~").expanduser()
     return (home if os.access(home, os.W_OK) else Path("/tmp")) / ".keras"
 
