@@ -13,18 +13,7 @@ from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from fmnist.data import CLASS_NAMES, CLASSES, SIDE, Images
 from fmnist.data.preparation import PreparedData
-from fmnist.report.style import (
-    DIVERGING,
-    TEST,
-    TRAIN,
-    UNDEFINED,
-    VAL,
-    name_rows,
-    new_axes,
-    styled,
-    to_png,
-    without_frame,
-)
+from fmnist.report import style
 
 PIXELS = SIDE * SIDE
 GRID_COLUMNS = 10
@@ -45,10 +34,10 @@ def data_plots(splits: Mapping[str, Images]) -> dict[str, bytes]:
     first = next(iter(splits.values()))
     matrix = correlations(first)
     return {
-        "class_balance": to_png(class_balance(splits)),
-        "image_grid": to_png(image_grid(first)),
-        "pixel_correlation": to_png(pixel_correlation(matrix)),
-        "label_correlation": to_png(label_correlation(matrix)),
+        "class_balance": style.to_png(class_balance(splits)),
+        "image_grid": style.to_png(image_grid(first)),
+        "pixel_correlation": style.to_png(pixel_correlation(matrix)),
+        "label_correlation": style.to_png(label_correlation(matrix)),
     }
 
 
@@ -77,13 +66,15 @@ def correlations(images: Images) -> npt.NDArray[np.float32]:
     return (products / np.outer(deviation, deviation)).clip(-1, 1).astype(np.float32)
 
 
-@styled
+@style.styled
 def class_balance(splits: Mapping[str, Images]) -> Figure:
     """Draws the number of images by class and split."""
-    figure, axes = new_axes(6.4)
+    figure, axes = style.new_axes(6.4)
     thickness = 0.84 / len(splits)
     largest = 1
-    for row, ((name, images), colour) in enumerate(zip(splits.items(), (TRAIN, VAL, TEST), strict=False)):
+    for row, ((name, images), colour) in enumerate(
+        zip(splits.items(), (style.TRAIN, style.VAL, style.TEST), strict=False)
+    ):
         counts = np.bincount(images.labels, minlength=CLASSES)
         largest = max(largest, *counts.tolist())
         places = np.arange(CLASSES) + (row - (len(splits) - 1) / 2) * thickness
@@ -94,12 +85,12 @@ def class_balance(splits: Mapping[str, Images]) -> Figure:
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("images")
     axes.grid(axis="x")
-    name_rows(axes, CLASS_NAMES)
+    style.name_rows(axes, CLASS_NAMES)
     figure.legend(loc="outside upper center", ncols=3, columnspacing=1.2, handlelength=1.2)
     return figure
 
 
-@styled
+@style.styled
 def image_grid(images: Images) -> Figure:
     """Draws the first ten images of each class, one row per class."""
     step = SIDE + GAP
@@ -108,19 +99,19 @@ def image_grid(images: Images) -> Figure:
         for column, index in enumerate(np.flatnonzero(images.labels == label)[:GRID_COLUMNS]):
             top, left = label * step, column * step
             mosaic[top : top + SIDE, left : left + SIDE] = images.pixels[index]
-    figure, axes = new_axes(4.3)
+    figure, axes = style.new_axes(4.3)
     axes.imshow(mosaic, cmap="gray", vmin=0, vmax=255)
     axes.set_yticks(np.arange(CLASSES) * step + SIDE / 2, CLASS_NAMES)
     axes.set_xticks([])
-    without_frame(axes)
+    style.without_frame(axes)
     axes.set_anchor("E")
     return figure
 
 
-@styled
+@style.styled
 def pixel_correlation(matrix: npt.NDArray[np.float32]) -> Figure:
     """Draws the correlation of the 784 pixels, from the result of `correlations`."""
-    figure, axes = new_axes(5.9)
+    figure, axes = style.new_axes(5.9)
     _draw_correlation(figure, axes, matrix[:PIXELS, :PIXELS], "correlation", limit=1)
     for axis in (axes.xaxis, axes.yaxis):
         # A tick every 28 pixels, which is a row of the image; a label at every fourth keeps them legible.
@@ -132,11 +123,11 @@ def pixel_correlation(matrix: npt.NDArray[np.float32]) -> Figure:
     return figure
 
 
-@styled
+@style.styled
 def label_correlation(matrix: npt.NDArray[np.float32]) -> Figure:
     """Draws each pixel's correlation with the label as an image, from the result of `correlations`."""
     values = matrix[PIXELS, :PIXELS].reshape(SIDE, SIDE)
-    figure, axes = new_axes(5.9)
+    figure, axes = style.new_axes(5.9)
     limit = max(np.abs(values[~np.isnan(values)]).tolist(), default=1.0)
     _draw_correlation(figure, axes, values, "correlation with the label", limit)
     for axis in (axes.xaxis, axes.yaxis):
@@ -148,7 +139,7 @@ def label_correlation(matrix: npt.NDArray[np.float32]) -> Figure:
 
 def _draw_correlation(figure: Figure, axes: Axes, values: npt.NDArray[np.float32], label: str, limit: float) -> None:
     """Draws values as colours from -limit to limit, with a bar of these colours above."""
-    colours = matplotlib.colormaps[DIVERGING].resampled(COLOURS).with_extremes(bad=UNDEFINED)
+    colours = matplotlib.colormaps[style.DIVERGING].resampled(COLOURS).with_extremes(bad=style.UNDEFINED)
     shown = axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=-limit, vmax=limit, interpolation_stage="data")
     bar = figure.colorbar(
         shown, ax=axes, label=label, location="top", aspect=30, shrink=0.8, pad=0.03, ticks=MaxNLocator(5)

@@ -33,11 +33,7 @@ class Report(Generic[AnyMetrics]):
     """The content of every job's page.
 
     Attributes:
-        title: of the page, in the browser and below the headline.
-        metrics: the content of ``metrics.json``.
-        data: the content of ``data.json``.
-        config: the content of ``config.yaml``.
-        environment: the content of ``environment.json``.
+        metrics, data, config, environment: the content of the run's files.
         plots: PNG by name. The page ends with those that its template does not place.
     """
 

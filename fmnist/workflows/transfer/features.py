@@ -20,11 +20,9 @@ from fmnist.workflows.transfer.recipes import Recipe
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features of labelled images: the training data of a head.
+    """Features of labelled images, the training data of a head.
 
-    Attributes:
-        inputs: float32 [n, features], or float16 if they were computed in bfloat16, which has fewer digits.
-        labels: uint8 [n], 0 to 9.
+    ``inputs`` are float32 [n, features], or float16 if computed in bfloat16, which has fewer digits.
     """
 
     inputs: NDArray[np.floating]
@@ -45,9 +43,7 @@ class FeatureShard:
 def feature_key(backbone: str, weights: str, recipe: Recipe, precision: str) -> str:
     """Returns a name for everything that features depend on except the images.
 
-    Args:
-        weights: sha256 of their file, or the seed of random ones.
-        precision: of the products, float32 or bfloat16.
+    ``weights`` is the sha256 of their file, or the seed of random ones.
     """
     names = ("image_size", "resize", "scale", "offset", "feature_layer", "pooling")
     parts = {"weights": weights} | {name: getattr(recipe, name) for name in names} | {"precision": precision}
@@ -62,9 +58,7 @@ def feature_dtype(precision: str) -> type[np.float32] | type[np.float16]:
 def feature_shards(images: Sequence[Images], images_per_shard: int) -> list[FeatureShard]:
     """Assigns images to shards by their pixels, so that shards do not depend on the order that a seed gave the images.
 
-    Args:
-        images: sets of images; positions count through all of them.
-        images_per_shard: maximum number of images of a shard, 1 or more.
+    Positions count through all sets of images. A shard has at most ``images_per_shard``, 1 or more.
     """
     digests = np.array([hashlib.sha256(image).digest() for part in images for image in part.pixels], dtype=object)
     order = np.argsort(digests, kind="stable")

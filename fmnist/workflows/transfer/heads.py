@@ -24,12 +24,9 @@ class TrainTask:
     """The argument of `train_phase`; data are references into the object store.
 
     Attributes:
-        phase: what is trained: ``frozen``, a new head on features, or ``fine-tuned``, the backbone's last stages and
-            the head on images.
-        backbone: its weights, recipe and settings.
+        phase: ``frozen`` trains a new head on features, ``fine-tuned`` the backbone's last stages too, on images.
         cpus: processors of this worker.
-        start: uint8 [bytes]: the backbone's weights, None for random ones; to fine-tune, the ``model.keras`` to start
-            from.
+        start: uint8 [bytes]: the backbone's weights, None for random ones; to fine-tune, the ``model.keras``.
         train, val: references to `Features`; to fine-tune, to `Images`.
         events: rank 0 posts epochs to it.
     """
@@ -45,16 +42,12 @@ class TrainTask:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The result of training.
+    """The result of training; after a failure only history, precision and ``failure``, the reason.
 
     Attributes:
-        history: every epoch.
         precision: of the products.
         model: the content of ``model.keras``: raw images to probabilities, with the best epoch's weights.
-        parameters: of the model.
-        trained_parameters: number of parameters that were trained.
         dead_units: share of the units of each hidden layer that are 0 for all validation images.
-        failure: why training stopped, if it failed; then only `history` and `precision` are set.
     """
 
     history: History

@@ -42,12 +42,9 @@ Outcomes = dict[tuple[str, Phase], PhaseOutcome]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What all phases of a run read.
+    """What all phases of a run read: processors of a worker, references to `Images`, and where workers post epochs.
 
-    Attributes:
-        cpus: processors of a worker.
-        train, val, both, test: references to `Images`; ``both`` is train followed by val.
-        events: workers post epochs to it.
+    ``both`` is train followed by val.
     """
 
     cpus: float
@@ -85,10 +82,7 @@ def transfer(config: TransferConfig, resources: cluster.Resources | None = None)
 
 
 def find_comparison(store: Store, run_id: str | None) -> ModelMetrics | None:
-    """Returns the metrics of a finished train run of the same store.
-
-    Args:
-        run_id: of the run; None for the newest one of lenet5, if there is any.
+    """Returns the metrics of a finished train run of the same store; without an id of the newest one of lenet5, if any.
 
     Raises:
         RunError: if the run is not a finished train run.

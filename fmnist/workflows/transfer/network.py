@@ -25,12 +25,7 @@ BATCH_SIZE = 100
 
 
 def build_backbone(name: str, image_size: int, *, seed: int) -> keras.Model:
-    """Builds a whole backbone with random weights: float [n, image_size, image_size, 3] to a map of features.
-
-    Args:
-        name: a key of `FACTS`.
-        image_size: 32 or more.
-    """
+    """Builds a whole backbone with random weights: float [n, image_size, image_size, 3] to a map of features."""
     keras.utils.set_random_seed(seed)
     return _APPLICATIONS[name](include_top=False, weights=None, input_shape=(image_size, image_size, 3))
 
@@ -38,10 +33,9 @@ def build_backbone(name: str, image_size: int, *, seed: int) -> keras.Model:
 def load_backbone(
     name: str, recipe: Recipe, weights: Path | None, *, published: bool = False, seed: int = 0
 ) -> keras.Model:
-    """Builds a backbone up to the feature layer, with pretrained weights, not trainable.
+    """Builds a backbone up to the feature layer, not trainable, with the weights of a file or random ones by the seed.
 
     Args:
-        weights: a file of the whole backbone; random weights by the seed if None.
         published: whether the file is the one that Keras publishes.
 
     Raises:
@@ -93,8 +87,7 @@ def standardise(head: keras.Model, features: np.ndarray) -> None:
 def whole_model(backbone: keras.Model, recipe: Recipe, head: keras.Model | None = None) -> keras.Model:
     """Joins a backbone and a head into the served model: uint8 [n, 28, 28] to probabilities [n, 10].
 
-    Args:
-        head: its weights are copied; None for random ones.
+    The head's weights are copied; without a head they are random.
     """
     images = keras.Input((28, 28), dtype="uint8", name="images")
     model = keras.Model(images, _head(recipe, _features(backbone, recipe, images)), name="transfer")
@@ -115,13 +108,11 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
 
 
 def unfreeze(model: keras.Model, backbone: str, recipe: Recipe, stages: int) -> None:
-    """Makes the last stages before the features trainable, in addition to the head.
+    """Makes that many of the last stages before the features trainable, in addition to the head.
 
     Batch normalisation stays frozen, because the statistics of 64 small grey images are worse than the pretrained ones.
     Calling the backbone with ``training=False`` does not freeze it: Keras 3 replaces the argument by the outer model's.
     A layer that is not trainable keeps its statistics however it is called.
-
-    ``stages`` is how many.
     """
     ends = FACTS[backbone].stages
     last = ends.index(recipe.feature_layer)
@@ -147,7 +138,6 @@ def diagnose(name: str, recipe_name: str, recipe: Recipe, extractor: keras.Model
     """Measures how well the features of some images separate their classes, without training.
 
     Args:
-        name, recipe_name: of the backbone and of the recipe, for the record.
         extractor: raw images to the backbone's features, prepared as in ``recipe``.
         images: two or more of each class; every second one is held out.
     """

@@ -18,14 +18,13 @@ _IMAGENET_STDDEV = (0.229, 0.224, 0.225)  # of red, green and blue, on a scale o
 
 
 def load_pretrained(model: keras.Model, path: Path, *, published: bool, backbone: str) -> None:
-    """Loads a file of weights into a whole backbone.
+    """Loads a file of weights, ``….weights.h5`` in Keras 3's format, otherwise ``….h5``, into a whole backbone.
 
     Args:
         model: ``keras.applications``' network, built with ``include_top=False, weights=None``. After an error, some of
             its layers may have the file's weights.
-        path: of the file, named ``….weights.h5`` in Keras 3's format, otherwise ``….h5``.
         published: whether the file is the ImageNet weights as Keras publishes them.
-        backbone: a key of ``fmnist.workflows.transfer.recipes.FACTS``, also for messages.
+        backbone: a key of `FACTS`.
 
     Raises:
         UserError: if the file is damaged, in no format that Keras reads, or of another network.

@@ -56,11 +56,8 @@ def write_transfer_results(
 ) -> None:
     """Evaluates the candidates, writes every file of the run, the manifest last, and says where they are.
 
-    The run's model is the candidate of the highest validation accuracy; each other candidate has a folder.
-
-    Args:
-        outcomes: of all phases.
-        comparison: metrics of the train run that the report shows next to the candidates.
+    The run's model is the candidate of the highest validation accuracy; each other candidate has a folder. The
+    report shows ``comparison``, the metrics of a train run, next to the candidates.
     """
     reporting = time.time()
     run, data = started.run, started.data

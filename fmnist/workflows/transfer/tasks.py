@@ -47,9 +47,7 @@ class BackboneTask:
     """A backbone with its weights and its recipe. The content of the weights' file is passed separately.
 
     Attributes:
-        config: of the job.
         backbone: its name.
-        recipe: of input, features and head.
         weights: where they come from.
         file_name: of the weights, whose suffix says the format; empty without a file.
     """
@@ -68,13 +66,7 @@ class BackboneTask:
 
 @dataclass(frozen=True)
 class BackboneReport:
-    """The result of inspecting a backbone.
-
-    Attributes:
-        precision: of the products, float32 or bfloat16.
-        features: number of features of an image.
-        diagnoses: of its input in each recipe.
-    """
+    """The result of inspecting a backbone: the precision of its products, its number of features, and its diagnoses."""
 
     precision: str
     features: int
@@ -82,11 +74,9 @@ class BackboneReport:
 
 
 def inspect_backbone(task: BackboneTask, weights: np.ndarray | None, sample: Images) -> BackboneReport:
-    """Builds a backbone, so that wrong weights are found before anything is trained, and diagnoses its input.
+    """Builds a backbone and diagnoses its input for some training images.
 
-    Args:
-        weights: uint8 [bytes], the file's content; None for random weights.
-        sample: some training images.
+    ``weights`` are the file's content, uint8 [bytes], here and in the other tasks; None for random ones.
 
     Raises:
         UserError: if the weights are another network's.
@@ -110,9 +100,6 @@ def compute_shard(
 ) -> tuple[np.ndarray, float]:
     """Computes the features of the images at these positions and writes them to the artifact store.
 
-    Args:
-        images: all; as an argument of a Ray task, mapped from the object store.
-
     Returns:
         Float16 or float32 [positions, features], and the seconds of computing.
     """
@@ -132,9 +119,7 @@ def predict_shard(
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Predicts the raw images from ``start`` to before ``stop`` with a saved model.
 
-    Args:
-        name: of the model, unique; a process does not load the model again that it has.
-        model: uint8 [bytes], the content of ``model.keras``.
+    ``name`` is unique: a process does not load the model again that it has. ``model`` is a ``model.keras``'s content.
 
     Returns:
         Probabilities float32 [n, 10], and the devices that TensorFlow used.
@@ -214,10 +199,7 @@ class FeatureCost:
 
 
 def inspect(config: TransferConfig, name: str, recipe: Recipe, file: WeightsFile | None, train: Images) -> Backbone:
-    """Runs `inspect_backbone` in a Ray task.
-
-    Args:
-        file: the backbone's weights; None for random ones.
+    """Runs `inspect_backbone` in a Ray task; without a file, weights are random.
 
     Raises:
         UserError: if the weights are another network's.
@@ -240,9 +222,7 @@ def compute_features(
 ) -> tuple[ray.ObjectRef, ray.ObjectRef, FeatureCost]:
     """Computes the features that the store does not have, a task a shard.
 
-    Args:
-        images: reference to the training images followed by the validation images of ``data``.
-        store: keeps features by what they depend on.
+    ``images`` refers to the training images followed by the validation images of ``data``.
 
     Returns:
         References to the `Features` of the training and of the validation images, and their cost.
@@ -278,12 +258,7 @@ def compute_features(
 def predict(
     config: TransferConfig, name: str, model: bytes, images: tuple[ray.ObjectRef, int], note: Note
 ) -> tuple[np.ndarray, tuple[str, ...], float]:
-    """Predicts raw images with a saved model, a task a shard.
-
-    Args:
-        name: of the model, unique.
-        model: the content of its ``model.keras``.
-        images: reference to the test images, and their number.
+    """Predicts raw images, given as a reference and their number, with a saved model, a task a shard.
 
     Returns:
         Probabilities float32 [n, 10], the devices that TensorFlow used, and the wall time in seconds.

@@ -69,14 +69,10 @@ def obtain_weights(location: str, backbone: str, note: Note, cache: Path | None 
 
 
 def stage_weights(backbone: str, source: str, destination: str, note: Note) -> tuple[WeightsFile, str]:
-    """Copies a backbone's weights to where jobs on a cluster without internet find them.
+    """Copies a backbone's weights to a folder or ``s3://bucket/prefix``, for jobs on a cluster without internet.
 
     The file is named after the backbone and keeps its bytes, so that published weights are still known as such.
-
-    Args:
-        source: as `obtain_weights` takes it, except ``none``.
-        destination: a folder or ``s3://bucket/prefix``.
-        note: called with a line of text before a download.
+    ``source`` and ``note`` are as in `obtain_weights`, except ``none``.
 
     Returns:
         The staged weights, and their new path or address.
