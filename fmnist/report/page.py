@@ -10,13 +10,13 @@ import base64
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol
 
 import jinja2
 
 from fmnist.console import duration
 from fmnist.data import CLASS_NAMES
-from fmnist.runs.results import Metrics, ModelMetrics
+from fmnist.runs.results import AnyMetrics, ModelMetrics
 from fmnist.study import BACKBONE_ROWS, STUDY_TRAIN_IMAGES
 from fmnist.training.evaluation import CONFIDENCE, ClassScore, Evaluation
 
@@ -24,8 +24,6 @@ EN_DASH = "\N{EN DASH}"
 MODEL_TITLES = {"lenet5": "LeNet-5", "lenet5-1998": "LeNet-5 of 1998"} | {
     row.key: row.title.removesuffix(", frozen") for row in BACKBONE_ROWS
 }
-
-AnyMetrics = TypeVar("AnyMetrics", bound=Metrics)
 
 
 @dataclass(frozen=True, kw_only=True)

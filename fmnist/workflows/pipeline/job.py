@@ -61,7 +61,12 @@ def pipeline(config: PipelineConfig, resources: cluster.Resources | None = None)
         return run
     stages = plan(config, run.run_id)
     restart = config.overwrite and not goes_on(run, config)
-    missing = [stage for stage in stages if stage.left_out is None and (restart or not _is_finished(stage))]
+    # Opening the run of a stage is an error if its id is taken by a run of other settings.
+    missing = [
+        stage
+        for stage in stages
+        if not stage.left_out and (restart or not is_done(open_run(stage.job, stage.config), stage.config))
+    ]
     _check(config, missing)
     run_on_ray(run, config, _prepare, partial(_run_stages, Work(stages, missing, restart)), resources)
     return run
@@ -82,19 +87,12 @@ def _finished_with_stages_missing(config: PipelineConfig) -> RunFolder | None:
     return run if missing else None
 
 
-def _is_finished(stage: Stage) -> bool:
-    """Whether a stage has nothing to do; an error if its run id is taken by a run of other settings."""
-    return is_done(open_run(stage.job, stage.config), stage.config)
-
-
 def _check(config: PipelineConfig, stages: Sequence[Stage]) -> None:
     """Checks the files that stages need, so that one that is missing for the last stage is reported at once."""
     backbones = dict.fromkeys(stage.config.backbone for stage in stages if isinstance(stage.config, TransferConfig))
     if len(backbones) > 1 and config.weights.endswith(".h5"):
-        raise UserError(
-            f"weights: found {config.weights} for {', '.join(backbones)}, expected a folder of one file each, or one "
-            "--backbone"
-        )
+        expected = "a folder of one file each, or one --backbone"
+        raise UserError(f"weights: found {config.weights} for {', '.join(backbones)}, expected {expected}")
     for stage in stages:
         JOBS[stage.job].check(stage.config)
 

@@ -17,7 +17,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 from fmnist.console import duration
 from fmnist.data import Images
 from fmnist.report import style
-from fmnist.report.page import EN_DASH, model_title, percent
+from fmnist.report.page import interval, model_title, percent
 from fmnist.report.plots import confusion_matrix, per_class, worst_mistakes_grid
 from fmnist.report.style import DASHED, QUIET, TEST, TRAIN, VAL, name_rows, new_axes, styled, to_png
 from fmnist.runs.results import ModelMetrics
@@ -89,7 +89,8 @@ def accuracies(candidates: Sequence[CandidateMetrics], comparison: ModelMetrics 
     axes.set_xlabel("accuracy on the test images")
     # Intervals are narrower than the points: only the numbers tell near ones apart.
     numbers = axes.secondary_yaxis("right")
-    numbers.set_yticks(range(len(rows)), [_with_interval(test) if test else "" for _, test, _ in rows])
+    with_interval = [f"{percent(test.accuracy)}\n({interval(test).split()[0]})" if test else "" for _, test, _ in rows]
+    numbers.set_yticks(range(len(rows)), with_interval)
     numbers.tick_params(length=0, labelsize=9.5)
     numbers.spines["right"].set_visible(False)
     here = Line2D([], [], color=TRAIN, marker="o", linestyle="", label="here")
@@ -157,11 +158,6 @@ def label(candidate: CandidateMetrics) -> str:
 
 def _comparison_label(comparison: ModelMetrics) -> str:
     return _escaped(f"{model_title(comparison.model)}\nall layers trained")
-
-
-def _with_interval(test: Evaluation) -> str:
-    low, high = 100 * test.accuracy_low, 100 * test.accuracy_high
-    return f"{percent(test.accuracy)}\n({low:.1f}{EN_DASH}{high:.1f})"
 
 
 def _escaped(text: str) -> str:

@@ -12,8 +12,8 @@ import h5py
 import keras
 
 from fmnist.errors import UserError
+from fmnist.workflows.transfer.weights import KERAS3_SUFFIX
 
-_KERAS3_SUFFIX = ".weights.h5"
 _IMAGENET_STDDEV = (0.229, 0.224, 0.225)  # of red, green and blue, on a scale of 0 to 1
 
 
@@ -49,9 +49,9 @@ def load_pretrained(model: keras.Model, path: Path, *, published: bool, backbone
 def _rescales(file: h5py.File, path: Path) -> bool:
     """Returns whether a file is of a model with a second Rescaling, after checking that its name fits its format."""
     keras3 = "layers" in file
-    if keras3 != path.name.endswith(_KERAS3_SUFFIX):
+    if keras3 != path.name.endswith(KERAS3_SUFFIX):
         # Keras chooses the format by the name alone.
-        found, expected = ("Keras 3's", _KERAS3_SUFFIX) if keras3 else ("not Keras 3's", ".h5 but not in .weights.h5")
+        found, expected = ("Keras 3's", KERAS3_SUFFIX) if keras3 else ("not Keras 3's", ".h5 but not in .weights.h5")
         raise UserError(f"{path}: the format is {found}, expected a name that ends in {expected}")
     # A whole model's file has the weights in a group. A layer without weights has a group, too.
     names = file["layers"] if keras3 else file.get("model_weights", file)
