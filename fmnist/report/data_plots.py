@@ -8,14 +8,12 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from fmnist.data import CLASS_NAMES, CLASSES, SIDE, Images
 from fmnist.data.preparation import PreparedData
-from fmnist.report.style import DIVERGING, TEST, TRAIN, UNDEFINED, VAL, new_figure, styled, to_png, without_frame
+from fmnist.report import style
 
 PIXELS = SIDE * SIDE
 GRID_COLUMNS = 10
@@ -36,10 +34,10 @@ def data_plots(splits: Mapping[str, Images]) -> dict[str, bytes]:
     first = next(iter(splits.values()))
     matrix = correlations(first)
     return {
-        "class_balance": to_png(class_balance(splits)),
-        "image_grid": to_png(image_grid(first)),
-        "pixel_correlation": to_png(pixel_correlation(matrix)),
-        "label_correlation": to_png(label_correlation(matrix)),
+        "class_balance": style.to_png(class_balance(splits)),
+        "image_grid": style.to_png(image_grid(first)),
+        "pixel_correlation": style.to_png(pixel_correlation(matrix)),
+        "label_correlation": style.to_png(label_correlation(matrix)),
     }
 
 
@@ -51,9 +49,8 @@ def draw_data(data: PreparedData) -> dict[str, bytes]:
 def correlations(images: Images) -> npt.NDArray[np.float32]:
     """Returns Pearson's correlation of every pair of pixels, and of each pixel with the label.
 
-    Returns:
-        float32 [785, 785], symmetric, -1 to 1: the 784 pixels row by row, then the label as a number. NaN where a pixel
-        (or the label) has the same value in all images.
+    Float32 [785, 785], symmetric, -1 to 1: the 784 pixels row by row, then the label as a number. NaN where a pixel or
+    the label has the same value in all images.
     """
     pixels = images.pixels.reshape(len(images), PIXELS)
     mean = np.append(pixels.mean(axis=0), images.labels.mean()).astype(np.float32)
@@ -69,14 +66,15 @@ def correlations(images: Images) -> npt.NDArray[np.float32]:
     return (products / np.outer(deviation, deviation)).clip(-1, 1).astype(np.float32)
 
 
-@styled
+@style.styled
 def class_balance(splits: Mapping[str, Images]) -> Figure:
     """Draws the number of images by class and split."""
-    figure = new_figure(6.4)
-    axes = figure.add_subplot()
+    figure, axes = style.new_axes(6.4)
     thickness = 0.84 / len(splits)
     largest = 1
-    for row, ((name, images), colour) in enumerate(zip(splits.items(), (TRAIN, VAL, TEST), strict=False)):
+    for row, ((name, images), colour) in enumerate(
+        zip(splits.items(), (style.TRAIN, style.VAL, style.TEST), strict=False)
+    ):
         counts = np.bincount(images.labels, minlength=CLASSES)
         largest = max(largest, *counts.tolist())
         places = np.arange(CLASSES) + (row - (len(splits) - 1) / 2) * thickness
@@ -85,16 +83,14 @@ def class_balance(splits: Mapping[str, Images]) -> Figure:
     axes.set_xlim(0, largest * 1.16)
     axes.xaxis.set_major_locator(MultipleLocator(_round_step(largest)))
     axes.xaxis.set_major_formatter("{x:,.0f}")
-    axes.set_yticks(range(CLASSES), CLASS_NAMES)
-    axes.set_ylim(CLASSES - 0.5, -0.5)
     axes.set_xlabel("images")
     axes.grid(axis="x")
-    axes.tick_params(axis="y", length=0)
+    style.name_rows(axes, CLASS_NAMES)
     figure.legend(loc="outside upper center", ncols=3, columnspacing=1.2, handlelength=1.2)
     return figure
 
 
-@styled
+@style.styled
 def image_grid(images: Images) -> Figure:
     """Draws the first ten images of each class, one row per class."""
     step = SIDE + GAP
@@ -103,24 +99,20 @@ def image_grid(images: Images) -> Figure:
         for column, index in enumerate(np.flatnonzero(images.labels == label)[:GRID_COLUMNS]):
             top, left = label * step, column * step
             mosaic[top : top + SIDE, left : left + SIDE] = images.pixels[index]
-    figure = new_figure(4.3)
-    axes = figure.add_subplot()
+    figure, axes = style.new_axes(4.3)
     axes.imshow(mosaic, cmap="gray", vmin=0, vmax=255)
     axes.set_yticks(np.arange(CLASSES) * step + SIDE / 2, CLASS_NAMES)
     axes.set_xticks([])
-    without_frame(axes)
+    style.without_frame(axes)
     axes.set_anchor("E")
     return figure
 
 
-@styled
+@style.styled
 def pixel_correlation(matrix: npt.NDArray[np.float32]) -> Figure:
-    """Draws the correlation of the 784 pixels, from the result of :func:`correlations`."""
-    figure = new_figure(5.9)
-    axes = figure.add_subplot()
-    shown = axes.imshow(
-        _masked(matrix[:PIXELS, :PIXELS]), cmap=_diverging(), vmin=-1, vmax=1, interpolation_stage="data"
-    )
+    """Draws the correlation of the 784 pixels, from the result of `correlations`."""
+    figure, axes = style.new_axes(5.9)
+    _draw_correlation(figure, axes, matrix[:PIXELS, :PIXELS], "correlation", limit=1)
     for axis in (axes.xaxis, axes.yaxis):
         # A tick every 28 pixels, which is a row of the image; a label at every fourth keeps them legible.
         axis.set_major_locator(MultipleLocator(4 * SIDE))
@@ -128,35 +120,27 @@ def pixel_correlation(matrix: npt.NDArray[np.float32]) -> Figure:
         axis.set_major_formatter(lambda pixel, _: f"{pixel / SIDE:.0f}")
     axes.set_xlabel("pixel, by row of the image (28 pixels a row)")
     axes.set_ylabel("pixel, by row of the image")
-    _colour_bar(figure, axes, shown, "correlation")
     return figure
 
 
-@styled
+@style.styled
 def label_correlation(matrix: npt.NDArray[np.float32]) -> Figure:
-    """Draws each pixel's correlation with the label as an image, from the result of :func:`correlations`."""
-    values = _masked(matrix[PIXELS, :PIXELS].reshape(SIDE, SIDE))
-    figure = new_figure(5.9)
-    axes = figure.add_subplot()
-    limit = max(np.abs(values.compressed()).tolist(), default=1.0)
-    shown = axes.imshow(values, cmap=_diverging(), vmin=-limit, vmax=limit)
+    """Draws each pixel's correlation with the label as an image, from the result of `correlations`."""
+    values = matrix[PIXELS, :PIXELS].reshape(SIDE, SIDE)
+    figure, axes = style.new_axes(5.9)
+    limit = max(np.abs(values[~np.isnan(values)]).tolist(), default=1.0)
+    _draw_correlation(figure, axes, values, "correlation with the label", limit)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(MultipleLocator(4))
     axes.set_xlabel("column")
     axes.set_ylabel("row")
-    _colour_bar(figure, axes, shown, "correlation with the label")
     return figure
 
 
-def _masked(values: npt.NDArray[np.float32]) -> np.ma.MaskedArray[tuple[int, ...], np.dtype[np.float32]]:
-    return np.ma.masked_invalid(values)
-
-
-def _diverging() -> Colormap:
-    return matplotlib.colormaps[DIVERGING].resampled(COLOURS).with_extremes(bad=UNDEFINED)
-
-
-def _colour_bar(figure: Figure, axes: Axes, shown: AxesImage, label: str) -> None:
+def _draw_correlation(figure: Figure, axes: Axes, values: npt.NDArray[np.float32], label: str, limit: float) -> None:
+    """Draws values as colours from -limit to limit, with a bar of these colours above."""
+    colours = matplotlib.colormaps[style.DIVERGING].resampled(COLOURS).with_extremes(bad=style.UNDEFINED)
+    shown = axes.imshow(np.ma.masked_invalid(values), cmap=colours, vmin=-limit, vmax=limit, interpolation_stage="data")
     bar = figure.colorbar(
         shown, ax=axes, label=label, location="top", aspect=30, shrink=0.8, pad=0.03, ticks=MaxNLocator(5)
     )

@@ -10,13 +10,13 @@ import base64
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol
 
 import jinja2
 
 from fmnist.console import duration
 from fmnist.data import CLASS_NAMES
-from fmnist.runs.results import Metrics, ModelMetrics
+from fmnist.runs.results import AnyMetrics, ModelMetrics
 from fmnist.study import BACKBONE_ROWS, STUDY_TRAIN_IMAGES
 from fmnist.training.evaluation import CONFIDENCE, ClassScore, Evaluation
 
@@ -26,19 +26,12 @@ MODEL_TITLES = {"lenet5": "LeNet-5", "lenet5-1998": "LeNet-5 of 1998"} | {
 }
 
 
-AnyMetrics = TypeVar("AnyMetrics", bound=Metrics)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Report(Generic[AnyMetrics]):
     """The content of every job's page.
 
     Attributes:
-        title: of the page, in the browser and below the headline.
-        metrics: the content of ``metrics.json``.
-        data: the content of ``data.json``.
-        config: the content of ``config.yaml``.
-        environment: the content of ``environment.json``.
+        metrics, data, config, environment: the content of the run's files.
         plots: PNG by name. The page ends with those that its template does not place.
     """
 
@@ -55,11 +48,7 @@ class Report(Generic[AnyMetrics]):
         return self.metrics.run_id
 
     def shared_values(self, per_class: Sequence[ClassScore]) -> dict[str, Any]:
-        """Returns the values that the templates of all jobs need.
-
-        Args:
-            per_class: the scores of each class.
-        """
+        """Returns the values that the templates of all jobs need; ``per_class`` are the scores of each class."""
         return {
             "title": self.title,
             "report": self,
@@ -86,21 +75,15 @@ def render_page(template: str, **values: Any) -> str:
     Raises:
         jinja2.UndefinedError: if a value is missing.
     """
+    templates = [jinja2.PackageLoader("fmnist.workflows", "."), jinja2.PackageLoader("fmnist.report")]
     environment = jinja2.Environment(
-        loader=jinja2.ChoiceLoader(
-            [jinja2.PackageLoader("fmnist.workflows", "."), jinja2.PackageLoader("fmnist.report")]
-        ),
+        loader=jinja2.ChoiceLoader(templates),
         autoescape=jinja2.select_autoescape(disabled_extensions=("md",), default=True),
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "percent": percent,
-        "number": number,
-        "duration": duration,
-        "data_uri": data_uri,
-    }
+    environment.filters |= {"percent": percent, "number": number, "duration": duration, "data_uri": data_uri}
     return environment.get_template(template).render(**values)
 
 
@@ -122,13 +105,7 @@ def test_accuracy(test: Evaluation) -> str:
 
 
 def compared_with_study(metrics: ModelMetrics, study: str, reached: float) -> str:
-    """Returns a sentence that compares a validation accuracy with one of the study.
-
-    Args:
-        metrics: of our run.
-        study: the study's model, as part of the sentence.
-        reached: the study's accuracy, 0 to 1.
-    """
+    """Compares a validation accuracy with the one that a model of the study reached, 0 to 1, in a sentence."""
     val, images = metrics.val.accuracy, metrics.train.images
     points = 100 * (val - reached)
     than = "above" if points >= 0 else "below"

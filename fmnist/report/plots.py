@@ -7,10 +7,9 @@ import numpy.typing as npt
 import pandas as pd
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fmnist.data import CLASS_NAMES, Images
-from fmnist.report.style import TRAIN, VAL, new_figure, styled, to_png, without_frame
+from fmnist.report import style
 from fmnist.training.evaluation import Evaluation, worst_mistakes
 
 MISTAKES = 12
@@ -24,44 +23,40 @@ def train_plots(
     test: Images,
     probabilities: npt.NDArray[np.floating],
 ) -> dict[str, bytes]:
-    """Draws the figures of a training's result; those of its data are `fmnist.report.data_plots.data_plots`.
+    """Draws the figures of a training's result, in the order of the report; `data_plots` draws those of its data.
 
     Args:
         history: one row per epoch, with the columns of ``history.csv``.
         best_epoch: the epoch (from 1) whose weights were kept.
         evaluation: of those weights on ``test``.
-        test: the test images.
         probabilities: floats [n, 10], the model's for ``test``.
 
     Returns:
-        PNG bytes by name, the file's name in ``plots/`` without ``.png``, in the order of the report.
+        PNG bytes by name, the file's name in ``plots/`` without ``.png``.
     """
     return {
-        "learning_curves": to_png(learning_curves(history, best_epoch)),
-        "confusion_matrix": to_png(confusion_matrix(evaluation)),
-        "per_class": to_png(per_class(evaluation)),
-        "worst_mistakes": to_png(worst_mistakes_grid(test, probabilities)),
+        "learning_curves": style.to_png(learning_curves(history, best_epoch)),
+        "confusion_matrix": style.to_png(confusion_matrix(evaluation)),
+        "per_class": style.to_png(per_class(evaluation)),
+        "worst_mistakes": style.to_png(worst_mistakes_grid(test, probabilities)),
     }
 
 
-@styled
+@style.styled
 def learning_curves(history: pd.DataFrame, best_epoch: int) -> Figure:
-    """Draws loss and accuracy by epoch for train and val, with the kept epoch marked.
-
-    Args:
-        history: one row per epoch, with ``epoch``, ``loss``, ``accuracy``, ``val_loss`` and ``val_accuracy``.
-        best_epoch: a value of its ``epoch``.
-    """
-    figure = new_figure(5.8)
+    """Draws loss and accuracy by epoch for train and val, with the kept epoch marked; arguments as in `train_plots`."""
+    figure = style.new_figure(5.8)
     panels = figure.subplots(2, 1, sharex=True)
     for axes, quantity in zip(panels, ("loss", "accuracy"), strict=True):
-        for column, name, colour in ((quantity, "train", TRAIN), (f"val_{quantity}", "val", VAL)):
+        for column, name, colour in ((quantity, "train", style.TRAIN), (f"val_{quantity}", "val", style.VAL)):
             axes.plot(
                 history["epoch"], history[column], color=colour, marker="o", markersize=4, linewidth=2, label=name
             )
-        axes.axvline(best_epoch, color="#555555", linestyle=(0, (4, 3)), linewidth=1.2, zorder=0, label="best epoch")
+        axes.axvline(best_epoch, color=style.QUIET, linestyle=style.DASHED, linewidth=1.2, zorder=0, label="best epoch")
         best = history.loc[history["epoch"] == best_epoch, f"val_{quantity}"].iloc[0]
-        axes.plot(best_epoch, best, "o", markersize=10, fillstyle="none", color=VAL, markeredgewidth=2, label="best")
+        axes.plot(
+            best_epoch, best, "o", markersize=10, fillstyle="none", color=style.VAL, markeredgewidth=2, label="best"
+        )
         text = f"{best:.1%}".replace("%", " %") if quantity == "accuracy" else f"{best:.3f}"
         late = best_epoch > history["epoch"].median()
         axes.annotate(
@@ -71,27 +66,21 @@ def learning_curves(history: pd.DataFrame, best_epoch: int) -> Figure:
             textcoords="offset points",
             ha="right" if late else "left",
             va="bottom" if quantity == "loss" else "top",
-            color=VAL,
+            color=style.VAL,
             bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
         )
-        axes.set_title(f"{quantity.capitalize()}")
-        axes.grid()
-    panels[1].yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    panels[1].set_xlabel("epoch")
-    panels[1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    panels[1].set_xlim(history["epoch"].min() - 0.5, history["epoch"].max() + 0.5)
+    style.epoch_axes(panels, history["epoch"])
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles[:3], names[:3], loc="outside upper center", ncols=3)
     return figure
 
 
-@styled
+@style.styled
 def confusion_matrix(evaluation: Evaluation) -> Figure:
     """Draws the number of images by true and predicted class, coloured by the share of the true class."""
     counts = np.array(evaluation.confusion_matrix)
     shares = counts / counts.sum(axis=1, keepdims=True).clip(1)
-    figure = new_figure(5.3)
-    axes = figure.add_subplot()
+    figure, axes = style.new_axes(5.3)
     # On a linear scale mistakes of a few per cent would all be white.
     axes.imshow(shares, cmap="Blues", norm=PowerNorm(0.5, 0, 1))
     for row, column in np.argwhere(counts):
@@ -101,44 +90,31 @@ def confusion_matrix(evaluation: Evaluation) -> Figure:
     axes.set_yticks(range(len(CLASS_NAMES)), CLASS_NAMES)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
-    without_frame(axes)
+    style.without_frame(axes)
     return figure
 
 
-@styled
+@style.styled
 def per_class(evaluation: Evaluation) -> Figure:
     """Draws precision and recall of each class as bars."""
-    figure = new_figure(5.4)
-    axes = figure.add_subplot()
-    names = [score.name for score in evaluation.per_class]
-    precision = [score.precision for score in evaluation.per_class]
-    recall = [score.recall for score in evaluation.per_class]
-    for offset, values, name, colour in ((-0.2, precision, "precision", TRAIN), (0.2, recall, "recall", VAL)):
-        bars = axes.barh(np.arange(len(names)) + offset, values, 0.36, color=colour, label=name)
+    figure, axes = style.new_axes(5.4)
+    scores = evaluation.per_class
+    for offset, name, colour in ((-0.2, "precision", style.TRAIN), (0.2, "recall", style.VAL)):
+        values = [getattr(score, name) for score in scores]
+        bars = axes.barh(np.arange(len(scores)) + offset, values, 0.36, color=colour, label=name)
         axes.bar_label(bars, labels=[f"{100 * value:.1f}" for value in values], padding=3, fontsize=9)
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
-    axes.set_xlim(0, 1.12)
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x")
+    style.name_rows(axes, [score.name for score in scores])
+    style.share_axis(axes, 1.12)
     figure.legend(loc="outside upper center", ncols=2)
     return figure
 
 
-@styled
+@style.styled
 def worst_mistakes_grid(images: Images, probabilities: npt.NDArray[np.floating], n: int = MISTAKES) -> Figure:
-    """Draws the wrong predictions of the highest probability: true class, predicted class and probability.
-
-    Args:
-        images: the images that ``probabilities`` (floats [n, 10]) were predicted for.
-        n: number of images at most.
-    """
+    """Draws the n wrong predictions of the highest probability; ``probabilities`` are floats [images, 10]."""
     worst = worst_mistakes(images.labels, probabilities, n)
     rows = max(1, -(-len(worst) // MISTAKE_COLUMNS))
-    figure = new_figure(1.95 * rows)
-    axes = figure.add_subplot()
+    figure, axes = style.new_axes(1.95 * rows)
     for place, index in enumerate(worst):
         top, left = 1.55 * (place // MISTAKE_COLUMNS), place % MISTAKE_COLUMNS
         axes.imshow(

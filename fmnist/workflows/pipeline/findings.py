@@ -16,15 +16,7 @@ from fmnist.workflows.pipeline.rows import Cell, recipe_note, weights_note
 
 @dataclass(frozen=True)
 class Finding:
-    """One difference from the study.
-
-    Attributes:
-        key: names it, such as ``folds``.
-        title: its heading.
-        text: what the study does, and which figures to compare.
-        figures: names of the stages' figures that show it.
-        columns, rows: of a table; none if there is none.
-    """
+    """One difference from the study: what the study does, and the figures (of stages) and table that show it."""
 
     key: str
     title: str
@@ -49,9 +41,7 @@ CHANCE = Finding(
     "whatever they were trained on (recipe notebook). The recipe sound feeds each backbone as its published weights "
     "expect. Both train a head on the frozen backbone. Chance is 10\N{NO-BREAK SPACE}%.",
     columns=(
-        "backbone",
-        "the study (validation)",
-        "recipe notebook (test, 95\N{NO-BREAK SPACE}% interval)",
+        *("backbone", "the study (validation)", "recipe notebook (test, 95\N{NO-BREAK SPACE}% interval)"),
         "recipe sound (test, 95\N{NO-BREAK SPACE}% interval)",
     ),
 )
@@ -73,12 +63,7 @@ VALIDATION = Finding(
     "The accuracy that the epoch was chosen by",
     "The study reports the validation accuracy of the best epoch. The images that choose an epoch may flatter it. The "
     "test images choose nothing: each run uses them once, at its end.",
-    columns=(
-        "run",
-        "validation accuracy",
-        "test accuracy (95\N{NO-BREAK SPACE}% interval)",
-        "difference in points",
-    ),
+    columns=("run", "validation accuracy", "test accuracy (95\N{NO-BREAK SPACE}% interval)", "difference in points"),
 )
 
 
@@ -87,14 +72,13 @@ def findings(stages: Stages) -> list[Finding]:
     found = []
     if (folds := stages.get(LAST_FOLD.reproduced)) and folds.carried:
         found.append(FOLDS)
-    compared = [row for row in BACKBONE_ROWS if row.reproduced in stages and row.sound in stages]
     if rows := tuple(_backbone_rows(stages)):
+        compared = [row for row in BACKBONE_ROWS if row.reproduced in stages and row.sound in stages]
         figures = tuple(f"{name}/candidate_curves" for row in compared for name in (row.reproduced, row.sound))
         found.append(replace(CHANCE, rows=rows, figures=figures))
-    if HYPERBAND.reproduced in stages and LENET5.reproduced in stages:
-        found.append(SEARCH)
-    if LENET5_1998.reproduced in stages and LENET5.reproduced in stages:
-        found.append(MODELS)
+    if LENET5.reproduced in stages:
+        found += [SEARCH] if HYPERBAND.reproduced in stages else []
+        found += [MODELS] if LENET5_1998.reproduced in stages else []
     if rows := tuple(_validation_rows(stages)):
         found.append(replace(VALIDATION, rows=rows))
     return found

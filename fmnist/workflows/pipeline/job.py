@@ -12,7 +12,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
-from fmnist.config import JobConfig
 from fmnist.data.preparation import PreparedData, prepare
 from fmnist.distributed import cluster
 from fmnist.distributed.session import Note, Session, StartedRun, run_on_ray
@@ -31,13 +30,7 @@ from fmnist.workflows.transfer.config import TransferConfig
 
 @dataclass(frozen=True)
 class Work:
-    """What a pipeline has to do.
-
-    Attributes:
-        stages: all of the study.
-        missing: the wanted stages that are not finished.
-        restart: whether the runs of all stages are removed first.
-    """
+    """All stages of the study, the wanted ones that are not finished, and whether all runs are removed first."""
 
     stages: Sequence[Stage]
     missing: Sequence[Stage]
@@ -45,7 +38,6 @@ class Work:
 
     @property
     def wanted(self) -> list[Stage]:
-        """The stages that are not left out."""
         return [stage for stage in self.stages if stage.left_out is None]
 
 
@@ -69,19 +61,19 @@ def pipeline(config: PipelineConfig, resources: cluster.Resources | None = None)
         return run
     stages = plan(config, run.run_id)
     restart = config.overwrite and not goes_on(run, config)
-    missing = [stage for stage in stages if stage.left_out is None and (restart or not _is_finished(stage))]
+    # Opening the run of a stage is an error if its id is taken by a run of other settings.
+    missing = [
+        stage
+        for stage in stages
+        if not stage.left_out and (restart or not is_done(open_run(stage.job, stage.config), stage.config))
+    ]
     _check(config, missing)
     run_on_ray(run, config, _prepare, partial(_run_stages, Work(stages, missing, restart)), resources)
     return run
 
 
 def _finished_with_stages_missing(config: PipelineConfig) -> RunFolder | None:
-    """Returns the folder of a finished pipeline whose report lacks stages that are wanted now; None without one.
-
-    Raises:
-        StoreError: if the artifact store cannot be used.
-        IntegrityError: if the pipeline's metrics are damaged.
-    """
+    """Returns the folder of a finished pipeline whose report lacks stages that are wanted now; None without one."""
     if config.run_id is None or config.overwrite:
         return None
     store = open_store(config.artifacts)
@@ -95,27 +87,12 @@ def _finished_with_stages_missing(config: PipelineConfig) -> RunFolder | None:
     return run if missing else None
 
 
-def _is_finished(stage: Stage) -> bool:
-    """Whether a stage has nothing to do.
-
-    Raises:
-        RunError: if the stage's run id is taken by a run of other settings.
-    """
-    return is_done(open_run(stage.job, stage.config), stage.config)
-
-
 def _check(config: PipelineConfig, stages: Sequence[Stage]) -> None:
-    """Checks the files that stages need, so that one that is missing for the last stage is reported at once.
-
-    Raises:
-        UserError: if one is missing, or one file of weights is named for several backbones.
-    """
+    """Checks the files that stages need, so that one that is missing for the last stage is reported at once."""
     backbones = dict.fromkeys(stage.config.backbone for stage in stages if isinstance(stage.config, TransferConfig))
     if len(backbones) > 1 and config.weights.endswith(".h5"):
-        raise UserError(
-            f"weights: found {config.weights} for {', '.join(backbones)}, expected a folder of one file each, or one "
-            "--backbone"
-        )
+        expected = "a folder of one file each, or one --backbone"
+        raise UserError(f"weights: found {config.weights} for {', '.join(backbones)}, expected {expected}")
     for stage in stages:
         JOBS[stage.job].check(stage.config)
 
@@ -125,12 +102,7 @@ def _prepare(config: PipelineConfig, note: Note) -> PreparedData:
 
 
 def _run_stages(work: Work, session: Session[PipelineConfig, PreparedData]) -> None:
-    """Runs the missing stages one after the other, and writes the report of all.
-
-    Raises:
-        UserError: if the cluster is too small.
-        TrainingError: if a stage failed.
-    """
+    """Runs the missing stages one after the other, and writes the report of all."""
     config, run, resources = session.config, session.run, session.resources
     if any(stage.job != CROSSVAL for stage in work.missing):
         cluster.check_room(resources, "worker", config.workers, 1, config.gpus_per_worker)
@@ -144,13 +116,13 @@ def _run_stages(work: Work, session: Session[PipelineConfig, PreparedData]) -> N
     # Imported here: Matplotlib takes a second, and resources are checked before.
     from fmnist.report.data_plots import draw_data
 
-    started_run = session.begin(draw_data)
+    started = session.begin(draw_data)
     # Waited for before a stage draws: Matplotlib is not thread-safe.
-    started_run.data_figures.result()
+    started.data_figures.result()
     finished_before = len(work.wanted) - len(work.missing)
     session.note(f"{len(work.wanted)} stages, {finished_before} of them finished before")
     failures = {stage.name: failure for stage in work.missing if (failure := _run_stage(stage, session))}
-    results = _results(work, failures, config, started_run)
+    results = _results(work, failures, config, started)
     write_results(run, results)
     if failures:
         raise TrainingError(
@@ -162,9 +134,14 @@ def _run_stages(work: Work, session: Session[PipelineConfig, PreparedData]) -> N
 
 def _run_stage(stage: Stage, session: Session[PipelineConfig, PreparedData]) -> str | None:
     """Runs a stage on the pipeline's cluster; returns why it failed, or None."""
-    session.note(f"stage {stage.name}: fmnist {stage.job}, run {stage.config.run_id}")
+    config = stage.config
+    session.note(f"stage {stage.name}: fmnist {stage.job}, run {config.run_id}")
+    if isinstance(config, TransferConfig) and config.compare_with:
+        compared = RunFolder(open_store(config.artifacts), config.compare_with)
+        # It may have failed.
+        config = config if compared.state() == "finished" else replace(config, compare_with=None)
     try:
-        JOBS[stage.job].run(_with_comparison(stage), session.resources)
+        JOBS[stage.job].run(config, session.resources)
     except FmnistError as error:
         failure = str(error)
     except Exception as error:
@@ -177,16 +154,6 @@ def _run_stage(stage: Stage, session: Session[PipelineConfig, PreparedData]) -> 
     return failure
 
 
-def _with_comparison(stage: Stage) -> JobConfig:
-    """Returns a stage's settings, without the run to compare with if that failed."""
-    config = stage.config
-    if isinstance(config, TransferConfig) and config.compare_with:
-        compared = RunFolder(open_store(config.artifacts), config.compare_with)
-        if compared.state() != "finished":
-            return replace(config, compare_with=None)
-    return config
-
-
 def _folder(stage: Stage) -> RunFolder:
     assert stage.config.run_id
     return RunFolder(open_store(stage.config.artifacts), stage.config.run_id)
@@ -195,11 +162,7 @@ def _folder(stage: Stage) -> RunFolder:
 def _results(
     work: Work, failures: Mapping[str, str], config: PipelineConfig, started: StartedRun[PreparedData]
 ) -> Results:
-    """Returns metrics, figures and both reports.
-
-    Args:
-        failures: why stages failed, by name.
-    """
+    """Returns metrics, figures and both reports; ``failures`` are reasons by stage."""
     from fmnist.report.page import Report
     from fmnist.workflows.pipeline.page import STAGE_PLOTS, TITLE, render_pipeline, render_pipeline_markdown
     from fmnist.workflows.pipeline.plots import pipeline_plots
@@ -220,7 +183,7 @@ def _results(
         profile=config.profile,
         limit=limit_of(config),
         seed=config.seed,
-        stages=tuple(_summary(stage, stages, failures) for stage in work.stages),
+        stages=tuple(_summary(stage, stages.get(stage.name), failures) for stage in work.stages),
     )
     plots = started.data_figures.result() | pipeline_plots(metrics, stages)
     stage_plots = {
@@ -245,11 +208,11 @@ def _results(
     )
 
 
-def _summary(stage: Stage, stages: Mapping[str, StageMetrics], failures: Mapping[str, str]) -> StageSummary:
+def _summary(stage: Stage, metrics: StageMetrics | None, failures: Mapping[str, str]) -> StageSummary:
     assert stage.config.run_id
     identity = (stage.name, stage.job, stage.config.run_id)
-    if stage.name in stages:
-        return StageSummary(*identity, "finished", None, stages[stage.name].seconds["total"])
-    if stage.left_out is not None:
+    if metrics:
+        return StageSummary(*identity, "finished", None, metrics.seconds["total"])
+    if stage.left_out:
         return StageSummary(*identity, "left out", stage.left_out, None)
     return StageSummary(*identity, "failed", failures[stage.name], None)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import html
+import re
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
 from fmnist.report.page import MODEL_TITLES, Report, command_again, interval, percent, plural, render_page
 from fmnist.study import BACKBONE_ROWS, HYPERBAND, LAST_FOLD, LENET5, ROWS, StudyRow
 from fmnist.workflows.pipeline.findings import findings
-from fmnist.workflows.pipeline.markdown import escaped, table
 from fmnist.workflows.pipeline.records import PipelineMetrics, Stages
 from fmnist.workflows.pipeline.rows import STAGE_COLUMNS, STUDY_COLUMNS, Cell, stage_rows, study_rows
 
@@ -23,12 +24,10 @@ STAGE_PLOTS: dict[str, tuple[str, ...]] = {
     LAST_FOLD.reproduced: ("leak",),
 } | {name: ("candidate_curves",) for row in BACKBONE_ROWS for name in (row.reproduced, row.sound)}
 FIGURE_TITLES = {
-    "candidate_curves": "loss and accuracy by epoch",
     "confusion_matrix": "number of test images by true and predicted class",
     "leak": "the same images in the same folds, with fresh and with carried weights",
-    "learning_curves": "loss and accuracy by epoch",
     "trial_curves": "validation accuracy of every trial by epoch",
-}
+} | dict.fromkeys(("candidate_curves", "learning_curves"), "loss and accuracy by epoch")
 OTHER_SPLIT = (
     "The study used Kaggle's files, whose split is not the official one used here: validation accuracies compare only "
     "roughly."
@@ -38,10 +37,8 @@ OTHER_SPLIT = (
 def render_pipeline(report: Report[PipelineMetrics], stages: Stages) -> str:
     """Returns the page of a pipeline as HTML, complete in itself but for the links to its stages' pages.
 
-    Args:
-        report: what every page shows. Its plots are those of :func:`fmnist.workflows.pipeline.plots.pipeline_plots`,
-            those of the data, and those of stages under ``<stage>/<plot>``, such as ``crossval-lenet5/leak``. The ones
-            that no finding shows stand behind the findings.
+    The report's plots are those of `pipeline_plots`, those of the data, and those of stages under ``<stage>/<plot>``,
+    such as ``crossval-lenet5/leak``. The ones that no finding shows stand behind the findings.
     """
     values = _shared(report, stages)
     in_findings = {figure for finding in values["findings"] for figure in finding.figures}
@@ -150,11 +147,16 @@ def figure_title(name: str) -> str:
     return f"{stage}: {FIGURE_TITLES.get(plot, plot.replace('_', ' '))}"
 
 
-def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
-    """Returns rows of cells as a table in Markdown."""
-    return table([escaped(column) for column in columns], [[_markdown_cell(cell) for cell in row] for row in rows])
+def escaped(text: str) -> str:
+    """Returns text that GitHub's Markdown shows as it is, in one line: no markup, no HTML, no end of a cell."""
+    one_line = html.escape(text.replace("\r", " ").replace("\n", " "), quote=False)
+    return re.sub(r"([\\`*_~|\[\]])", r"\\\1", one_line)
 
 
-def _markdown_cell(cell: Cell) -> str:
-    lines = [cell.text, *cell.notes, *(cell.runs or {}).values()]
-    return "<br>".join(escaped(line) for line in lines if line)
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:
+    """Returns rows of cells as a table in Markdown, a line a row."""
+    lines = [[escaped(column) for column in columns], ["---"] * len(columns)]
+    for row in rows:
+        texts = [[cell.text, *cell.notes, *(cell.runs or {}).values()] for cell in row]
+        lines.append(["<br>".join(escaped(text) for text in cell if text) for cell in texts])
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)

@@ -77,8 +77,7 @@ class StageMetrics(Metrics):
     """The part of a stage's ``metrics.json`` that the pipeline's report shows; a job leaves out what it does not have.
 
     Attributes:
-        parameters: of the model.
-        epochs, best_epoch: how many the model was trained, and the one whose weights were kept.
+        best_epoch: the one whose weights were kept.
         val, test: scores of the kept epoch.
         search: of a tune stage.
         folds, held_out, carried: of a crossval stage, which has no ``test``.
@@ -123,10 +122,8 @@ class StageSummary:
     """A stage in the pipeline's ``metrics.json``.
 
     Attributes:
-        name, job, run_id: of the stage.
-        status: ``finished`` in this start or before, ``failed``, or ``left out``.
         reason: why it is not finished, in one line.
-        seconds: wall time of the stage's run if it is finished.
+        seconds: wall time of the stage's run if it is finished, in this start or before.
     """
 
     name: str
@@ -139,12 +136,9 @@ class StageSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class PipelineMetrics(Metrics):
-    """The content of a pipeline's ``metrics.json``.
+    """The content of a pipeline's ``metrics.json``: all stages of the study, in order.
 
-    Attributes:
-        profile, seed: see `PipelineConfig`.
-        limit: number of training images that the stages use; None for all.
-        stages: all stages of the study, in order.
+    ``limit`` is the number of training images that the stages use; None for all.
     """
 
     profile: str

@@ -13,13 +13,7 @@ from fmnist.workflows.pipeline.records import Candidate, PipelineMetrics, Scores
 
 @dataclass(frozen=True)
 class Cell:
-    """A cell of a table, in HTML and in Markdown.
-
-    Attributes:
-        text: the first line.
-        notes: the lines below, in small letters.
-        runs: run ids by the name under which the cell links to their reports.
-    """
+    """A cell of a table: a line, notes below it, and run ids by the name that links to their reports."""
 
     text: str = ""
     notes: tuple[str, ...] = ()
@@ -39,17 +33,17 @@ STUDY_COLUMNS = (
 def study_rows(metrics: PipelineMetrics, stages: Stages) -> list[tuple[Cell, ...]]:
     """Returns all rows of the study's table under ``STUDY_COLUMNS``."""
     missing = {stage.name: f"{stage.status}: {stage.reason or 'no reason given'}" for stage in metrics.stages}
-    return [
-        (
-            Cell(row.title),
-            Cell("described, not trained" if row.val_accuracy is None else percent(row.val_accuracy, 2)),
-            _reproduced(row, stages) or Cell(missing.get(row.reproduced, "no stage of this pipeline")),
-            _sound(row, stages) or Cell(missing.get(row.sound, "no stage of this pipeline")),
-            _costs(row, stages),
-            _reports(row, stages),
+    rows: list[tuple[Cell, ...]] = []
+    for row in ROWS:
+        reproduced, sound = (
+            cell(row, stages[name]) if name in stages else Cell(missing.get(name, "no stage of this pipeline"))
+            for name, cell in ((row.reproduced, _reproduced), (row.sound, _sound))
         )
-        for row in ROWS
-    ]
+        study = "described, not trained" if row.val_accuracy is None else percent(row.val_accuracy, 2)
+        runs = {name: stages[name].run_id for name in (row.reproduced, row.sound) if name in stages}
+        reports = Cell(runs=runs) if runs else Cell("no report")
+        rows.append((Cell(row.title), Cell(study), reproduced, sound, _costs(row, stages), reports))
+    return rows
 
 
 def reproduced_accuracy(row: StudyRow, stages: Stages) -> float | None:
@@ -84,18 +78,14 @@ def recipe_note(one: Candidate) -> str:
     return f"{one.phase}, {one.image_size} pixels, features of {one.feature_layer}"
 
 
-def _reproduced(row: StudyRow, stages: Stages) -> Cell | None:
-    if (run := stages.get(row.reproduced)) is None:
-        return None
-    if (accuracy := reproduced_accuracy(row, stages)) is None:
+def _reproduced(row: StudyRow, run: StageMetrics) -> Cell:
+    if (accuracy := reproduced_accuracy(row, {row.reproduced: run})) is None:
         return Cell("not measured", ("folds with carried weights were not run",))
     return Cell(percent(accuracy, 2), _notes(row, run))
 
 
-def _sound(row: StudyRow, stages: Stages) -> Cell | None:
-    if (run := stages.get(row.sound)) is None:
-        return None
-    if (scores := sound_scores(row, stages)) is None:
+def _sound(row: StudyRow, run: StageMetrics) -> Cell:
+    if (scores := sound_scores(row, {row.sound: run})) is None:
         return Cell("one figure for all folds: see the next row")
     if held_out := run.held_out:
         return Cell(
@@ -119,13 +109,14 @@ def _notes(row: StudyRow, run: StageMetrics) -> tuple[str, ...]:
 
 
 def _costs(row: StudyRow, stages: Stages) -> Cell:
-    protocols = {row.sound: "sound", row.reproduced: "the study's protocol"}
-    runs = {protocols[name]: stages.get(name) for name in (row.reproduced, row.sound)}
-    if not any(runs.values()):
+    runs = {"the study's protocol": row.reproduced, "sound": row.sound}
+    if row.sound == row.reproduced:
+        runs.pop("the study's protocol")
+    if not any(name in stages for name in runs.values()):
         return Cell("none: no run finished")
     if row is FIRST_FOLD:
         return Cell("one run for all folds: see the next row")
-    costs = {protocol: _cost(run) if run else "not finished" for protocol, run in runs.items()}
+    costs = {protocol: _cost(stages[name]) if name in stages else "not finished" for protocol, name in runs.items()}
     return Cell(notes=tuple(f"{protocol}: {cost}" if len(costs) > 1 else cost for protocol, cost in costs.items()))
 
 
@@ -139,11 +130,6 @@ def _cost(run: StageMetrics) -> str:
     elif run.carried:
         epochs = f"{run.epochs:,} + {plural(run.carried.epochs, 'epoch')} (fresh + carried)"
     return f"{duration(run.seconds['total'])}, {plural(parameters, 'parameter')}, {epochs}"
-
-
-def _reports(row: StudyRow, stages: Stages) -> Cell:
-    runs = {name: stages[name].run_id for name in (row.reproduced, row.sound) if name in stages}
-    return Cell(runs=runs) if runs else Cell("no report")
 
 
 STAGE_COLUMNS = ("stage", "job", "status", "time", "report")

@@ -10,7 +10,7 @@ from fmnist.workflows import JOBS
 from fmnist.workflows.crossval.config import CROSSVAL
 from fmnist.workflows.pipeline.config import PipelineConfig
 from fmnist.workflows.train.config import TRAIN
-from fmnist.workflows.transfer.config import BACKBONES, TRANSFER, TransferConfig
+from fmnist.workflows.transfer.config import BACKBONES, RECIPES, TRANSFER, TransferConfig
 from fmnist.workflows.tune.config import TUNE
 
 SMOKE, FULL = "smoke", "full"
@@ -30,13 +30,9 @@ _FINE_TUNING = {"fine_tune_epochs": 4, "fine_tune_stages": 3}
 
 @dataclass(frozen=True)
 class Stage:
-    """One run of a pipeline.
+    """One run of a pipeline, such as ``tune-extended``: the job's settings have its run id.
 
-    Attributes:
-        name: such as ``tune-extended``.
-        job: that it is a run of.
-        config: of that job, its run id included.
-        left_out: the setting that leaves it out, or None.
+    ``left_out`` is the pipeline's setting that leaves it out, or None.
     """
 
     name: str
@@ -46,54 +42,40 @@ class Stage:
 
 
 def plan(config: PipelineConfig, run_id: str) -> list[Stage]:
-    """Returns all stages of the study in order, including those left out.
-
-    Args:
-        config: the pipeline's settings.
-        run_id: the pipeline's.
-    """
+    """Returns all stages of the study in order, including those left out; ``run_id`` is the pipeline's."""
     stages = [
         *(_stage(config, run_id, TRAIN, model, model=model) for model in MODELS),
         *(_stage(config, run_id, TUNE, space, space=space) for space in SPACES),
         _stage(config, run_id, CROSSVAL, "lenet5", carry_weights=True),
     ]
+    sound = {FULL: _FINE_TUNING, SMOKE: {"image_size": 32}}.get(config.profile, {})
     for backbone in BACKBONES:
-        shared: dict[str, Any] = {"backbone": backbone, "compare_with": f"{run_id}-train-lenet5"}
-        sound = _FINE_TUNING if config.profile == FULL else {"image_size": 32} if config.profile == SMOKE else {}
-        stages.append(_stage(config, run_id, TRANSFER, f"{backbone}-notebook", recipe="notebook", **shared))
-        stages.append(_stage(config, run_id, TRANSFER, f"{backbone}-sound", recipe="sound", **shared, **sound))
+        for recipe in RECIPES:
+            more = {"backbone": backbone, "recipe": recipe, "compare_with": f"{run_id}-train-lenet5"}
+            name = f"{backbone}-{recipe}"
+            stages.append(_stage(config, run_id, TRANSFER, name, **more, **(sound if recipe == "sound" else {})))
     return stages
 
 
 def _stage(config: PipelineConfig, run_id: str, job: str, name: str, **settings: Any) -> Stage:
-    settings |= {
-        "data": config.data,
-        "artifacts": config.artifacts,
-        "run_id": f"{run_id}-{job}-{name}",
-        "seed": config.seed,
-        "limit": limit_of(config),
-        "precision": config.precision,
-        "xla": config.xla,
-        "max_failures": config.max_failures,
-        # A finished stage is not run again.
-        "skip_finished": True,
-    }
+    shared = ("data", "artifacts", "seed", "precision", "xla", "max_failures")
+    settings |= {name: getattr(config, name) for name in shared}
+    # A finished stage is not run again.
+    settings |= {"run_id": f"{run_id}-{job}-{name}", "limit": limit_of(config), "skip_finished": True}
     if job == CROSSVAL:
         settings |= {"gpus_per_fold": config.gpus_per_task}
     else:
-        settings |= {
-            "val_fraction": config.val_fraction,
-            "workers": config.workers,
-            "gpus_per_worker": config.gpus_per_worker,
-        }
+        settings |= {name: getattr(config, name) for name in ("val_fraction", "workers", "gpus_per_worker")}
     if job == TUNE:
         settings |= {"gpus_per_trial": config.gpus_per_task}
     if job == TRANSFER:
-        settings |= {"gpus_per_shard": config.gpus_per_task, "weights": weights_of(config)}
+        automatic = "none" if config.profile == SMOKE else "imagenet"
+        weights = automatic if config.weights == "auto" else config.weights
+        settings |= {"gpus_per_shard": config.gpus_per_task, "weights": weights}
     if config.profile == SMOKE:
         settings = _SMALL[job] | settings
     built, stage = JOBS[job].Config(**settings), f"{job}-{name}"
-    return Stage(stage, job, built, _left_out(config, job, stage) or _backbone_left_out(config, built))
+    return Stage(stage, job, built, _left_out(config, job, stage, built))
 
 
 def limit_of(config: PipelineConfig) -> int | None:
@@ -101,21 +83,14 @@ def limit_of(config: PipelineConfig) -> int | None:
     return config.limit or (SMOKE_LIMIT if config.profile == SMOKE else None)
 
 
-def weights_of(config: PipelineConfig) -> str:
-    """Returns the transfer stages' ``weights``."""
-    if config.weights != "auto":
-        return config.weights
-    return "none" if config.profile == SMOKE else "imagenet"
-
-
-def _left_out(config: PipelineConfig, job: str, stage: str) -> str | None:
+def _left_out(config: PipelineConfig, job: str, stage: str, built: JobConfig) -> str | None:
+    """Names the setting that leaves a stage out; None if it is wanted."""
     wanted: str = config.stages
-    return None if {"all", job, stage} & set(wanted.split(",")) else f"--stages {wanted}"
-
-
-def _backbone_left_out(config: PipelineConfig, built: JobConfig) -> str | None:
-    if not isinstance(built, TransferConfig) or config.backbone == built.backbone:
-        return None
-    if config.backbone != "all":
-        return f"--backbone {config.backbone}"
-    return f"--profile {SMOKE}" if config.profile == SMOKE and built.backbone != "vgg16" else None
+    if not {"all", job, stage} & set(wanted.split(",")):
+        return f"--stages {wanted}"
+    if isinstance(built, TransferConfig) and config.backbone != built.backbone:
+        if config.backbone != "all":
+            return f"--backbone {config.backbone}"
+        if config.profile == SMOKE and built.backbone != "vgg16":
+            return f"--profile {SMOKE}"
+    return None

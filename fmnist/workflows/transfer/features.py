@@ -20,11 +20,9 @@ from fmnist.workflows.transfer.recipes import Recipe
 
 @dataclass(frozen=True, eq=False)
 class Features:
-    """Features of labelled images: the training data of a head.
+    """Features of labelled images, the training data of a head.
 
-    Attributes:
-        inputs: float32 [n, features], or float16 if they were computed in bfloat16, which has fewer digits.
-        labels: uint8 [n], 0 to 9.
+    ``inputs`` are float32 [n, features], or float16 if computed in bfloat16, which has fewer digits.
     """
 
     inputs: NDArray[np.floating]
@@ -36,12 +34,7 @@ class Features:
 
 @dataclass(frozen=True, eq=False)
 class FeatureShard:
-    """The images whose features one task computes.
-
-    Attributes:
-        positions: int [n], of the images among all.
-        digest: sha256 of the images, in their order.
-    """
+    """The images whose features one task computes: their positions among all, int [n], and their sha256."""
 
     positions: NDArray[np.intp]
     digest: str
@@ -50,20 +43,10 @@ class FeatureShard:
 def feature_key(backbone: str, weights: str, recipe: Recipe, precision: str) -> str:
     """Returns a name for everything that features depend on except the images.
 
-    Args:
-        weights: sha256 of their file, or the seed of random ones.
-        precision: of the products, float32 or bfloat16.
+    ``weights`` is the sha256 of their file, or the seed of random ones.
     """
-    parts = {
-        "weights": weights,
-        "image_size": recipe.image_size,
-        "resize": recipe.resize,
-        "scale": recipe.scale,
-        "offset": recipe.offset,
-        "feature_layer": recipe.feature_layer,
-        "pooling": recipe.pooling,
-        "precision": precision,
-    }
+    names = ("image_size", "resize", "scale", "offset", "feature_layer", "pooling")
+    parts = {"weights": weights} | {name: getattr(recipe, name) for name in names} | {"precision": precision}
     return f"{backbone}-{hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]}"
 
 
@@ -75,13 +58,9 @@ def feature_dtype(precision: str) -> type[np.float32] | type[np.float16]:
 def feature_shards(images: Sequence[Images], images_per_shard: int) -> list[FeatureShard]:
     """Assigns images to shards by their pixels, so that shards do not depend on the order that a seed gave the images.
 
-    Args:
-        images: sets of images; positions count through all of them.
-        images_per_shard: maximum number of images of a shard, 1 or more.
+    Positions count through all sets of images. A shard has at most ``images_per_shard``, 1 or more.
     """
-    digests = np.array(
-        [hashlib.sha256(image.tobytes()).digest() for part in images for image in part.pixels], dtype=object
-    )
+    digests = np.array([hashlib.sha256(image).digest() for part in images for image in part.pixels], dtype=object)
     order = np.argsort(digests, kind="stable")
     parts = [order[start : start + images_per_shard] for start in range(0, len(order), images_per_shard)]
     return [FeatureShard(part, hashlib.sha256(b"".join(digests[part])).hexdigest()) for part in parts]
@@ -106,9 +85,8 @@ def read_shard(store: Store, path: str) -> NDArray[np.floating]:
     try:
         return np.load(io.BytesIO(store.get_bytes(path)), allow_pickle=False)
     except (ValueError, EOFError) as error:
-        raise IntegrityError(
-            f"{store.location}/{path}: damaged ({error}); delete it, and it is computed again"
-        ) from error
+        where = f"{store.location}/{path}"
+        raise IntegrityError(f"{where}: damaged ({error}); delete it, and it is computed again") from error
 
 
 def write_shard(store: Store, path: str, features: NDArray[np.floating]) -> None:

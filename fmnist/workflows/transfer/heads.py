@@ -11,50 +11,30 @@ import numpy as np
 import ray
 from ray.util.queue import Queue
 
-from fmnist.data import Images
 from fmnist.distributed.workers import Schedule, join, restore_best, train_epochs
 from fmnist.training import devices
 from fmnist.training.history import History
-from fmnist.workflows.transfer.config import TransferConfig
 from fmnist.workflows.transfer.features import Features
-from fmnist.workflows.transfer.tasks import BackboneTask, load_task_backbone
+from fmnist.workflows.transfer.records import Phase
+from fmnist.workflows.transfer.tasks import BackboneTask, load_model_bytes, load_task_backbone
 
 
 @dataclass(frozen=True)
-class HeadTask:
-    """The arguments of `train_head`; data are references into the object store.
+class TrainTask:
+    """The argument of `train_phase`; data are references into the object store.
 
     Attributes:
-        backbone: that computed the features.
+        phase: ``frozen`` trains a new head on features, ``fine-tuned`` the backbone's last stages too, on images.
         cpus: processors of this worker.
-        weights: reference to the backbone's weights, uint8 [bytes]; None for random ones.
-        train, val: references to `Features`.
+        start: uint8 [bytes]: the backbone's weights, None for random ones; to fine-tune, the ``model.keras``.
+        train, val: references to `Features`; to fine-tune, to `Images`.
         events: rank 0 posts epochs to it.
     """
 
+    phase: Phase
     backbone: BackboneTask
     cpus: float
-    weights: ray.ObjectRef | None
-    train: ray.ObjectRef
-    val: ray.ObjectRef
-    events: Queue
-
-
-@dataclass(frozen=True)
-class FineTuneTask:
-    """The arguments of `fine_tune`; data are references into the object store.
-
-    Attributes:
-        backbone: of the model.
-        cpus: processors of this worker.
-        model: reference to the content of the ``model.keras`` to start from, uint8 [bytes].
-        train, val: references to `Images`.
-        events: rank 0 posts epochs to it.
-    """
-
-    backbone: BackboneTask
-    cpus: float
-    model: ray.ObjectRef
+    start: ray.ObjectRef | None
     train: ray.ObjectRef
     val: ray.ObjectRef
     events: Queue
@@ -62,16 +42,12 @@ class FineTuneTask:
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """The result of training.
+    """The result of training; after a failure only history, precision and ``failure``, the reason.
 
     Attributes:
-        history: every epoch.
         precision: of the products.
         model: the content of ``model.keras``: raw images to probabilities, with the best epoch's weights.
-        parameters: of the model.
-        trained_parameters: number of parameters that were trained.
         dead_units: share of the units of each hidden layer that are 0 for all validation images.
-        failure: why training stopped, if it failed; then only `history` and `precision` are set.
     """
 
     history: History
@@ -83,100 +59,77 @@ class TrainedModel:
     failure: str | None = None
 
 
-def train_head(settings: dict[str, Any]) -> TrainedModel | None:
-    """Trains a head while the backbone is frozen; runs on each worker, and rank 0 returns the model."""
-    task: HeadTask = settings["task"]
-    config, recipe = task.backbone.config, task.backbone.recipe
-    shard = join(task.cpus)
-    from fmnist.models import precision_policy, sparse_cross_entropy
-    from fmnist.models.compiled import Trainable
-    from fmnist.models.optimizers import FusedAdam
-    from fmnist.models.schedules import CosineWithWarmup
-    from fmnist.workflows.transfer.network import build_head, dead_units, standardise, whole_model
-
-    precision = devices.resolve_precision(config.precision)
-    train: Features = ray.get(task.train)
-    val: Features = ray.get(task.val)
-    features = train.inputs.shape[1]
-    with precision_policy(precision):
-        head = build_head(recipe, features, seed=config.seed)
-    standardise(head, train.inputs)
-    # The study's step size is constant.
-    rate = CosineWithWarmup(config.learning_rate) if config.recipe == "sound" else config.learning_rate
-    optimizer = FusedAdam(rate)
-    built = Trainable(head, sparse_cross_entropy, optimizer)
-    history, failure = train_epochs(built, train, val, _schedule(config, config.epochs), shard, task.events)
-    if shard.rank != 0:
-        return None
-    if failure:
-        return TrainedModel(history, precision, failure=failure)
-    # Served in float32 whatever the precision of training, as every model.
-    served = build_head(recipe, features, seed=config.seed)
-    standardise(served, train.inputs)
-    restore_best(served)
-    weights = None if task.weights is None else ray.get(task.weights)
-    backbone = load_task_backbone(task.backbone, weights, recipe, "float32")
-    return _trained(history, precision, whole_model(backbone, recipe, served), dead_units(served, val.inputs))
-
-
-def fine_tune(settings: dict[str, Any]) -> TrainedModel | None:
-    """Trains the backbone's last stages and the head; runs on each worker, and rank 0 returns the model."""
-    task: FineTuneTask = settings["task"]
+def train_phase(settings: dict[str, Any]) -> TrainedModel | None:
+    """Trains one phase of a backbone; runs on each worker, and rank 0 returns the model."""
+    task: TrainTask = settings["task"]
     config = task.backbone.config
     shard = join(task.cpus)
     from fmnist.models import sparse_cross_entropy
     from fmnist.models.compiled import Trainable
     from fmnist.models.optimizers import FusedAdam
     from fmnist.models.schedules import CosineWithWarmup
+    from fmnist.workflows.transfer.network import dead_units, whole_model
 
     precision = devices.resolve_precision(config.precision)
-    train: Images = ray.get(task.train)
-    val: Images = ray.get(task.val)
-    # Large first steps would destroy the pretrained weights.
-    optimizer = FusedAdam(CosineWithWarmup(config.fine_tune_learning_rate, warmup=0.1))
-    built = Trainable(_starting_model(task, precision), sparse_cross_entropy, optimizer)
-    schedule = _schedule(config, config.fine_tune_epochs)
+    train, val = ray.get(task.train), ray.get(task.val)
+    rate: Any
+    if task.phase == "frozen":
+        model, epochs = _new_head(task, train, precision), config.epochs
+        # The study's step size is constant.
+        rate = CosineWithWarmup(config.learning_rate) if config.recipe == "sound" else config.learning_rate
+    else:
+        model, epochs = _unfrozen(task, precision), config.fine_tune_epochs
+        # Large first steps would destroy the pretrained weights.
+        rate = CosineWithWarmup(config.fine_tune_learning_rate, warmup=0.1)
+    schedule = Schedule(epochs, config.batch_size, config.seed, config.patience, config.xla)
+    built = Trainable(model, sparse_cross_entropy, FusedAdam(rate))
     history, failure = train_epochs(built, train, val, schedule, shard, task.events)
     if shard.rank != 0:
         return None
     if failure:
         return TrainedModel(history, precision, failure=failure)
-    served = _starting_model(task, "float32")
+    # Served in float32 whatever the precision of training, as every model.
+    served = _new_head(task, train, "float32") if task.phase == "frozen" else _unfrozen(task, "float32")
     restore_best(served)
-    return _trained(history, precision, served, ())
+    dead: tuple[float, ...] = ()
+    if task.phase == "frozen":
+        dead = dead_units(served, val.inputs)
+        weights = None if task.start is None else ray.get(task.start)
+        recipe = task.backbone.recipe
+        served = whole_model(load_task_backbone(task.backbone, weights, recipe, "float32"), recipe, served)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.keras")
+        served.save(path)
+        return TrainedModel(
+            history,
+            precision,
+            model=path.read_bytes(),
+            parameters=served.count_params(),
+            trained_parameters=int(sum(np.prod(variable.shape) for variable in served.trainable_variables)),
+            dead_units=dead,
+        )
 
 
-def _starting_model(task: FineTuneTask, precision: str) -> Any:
+def _new_head(task: TrainTask, train: Features, precision: str) -> Any:
+    """Returns a head for products in ``precision``, standardised to the features."""
+    from fmnist.models import precision_policy
+    from fmnist.workflows.transfer.network import build_head, standardise
+
+    with precision_policy(precision):
+        head = build_head(task.backbone.recipe, train.inputs.shape[1], seed=task.backbone.config.seed)
+    standardise(head, train.inputs)
+    return head
+
+
+def _unfrozen(task: TrainTask, precision: str) -> Any:
     """Returns the model to start from, for products in ``precision``, with its last stages trainable."""
     from fmnist.models import precision_policy
-    from fmnist.training.inference import load_model
     from fmnist.workflows.transfer.network import copy_weights, unfreeze, whole_model
 
     config, recipe = task.backbone.config, task.backbone.recipe
     backbone = load_task_backbone(task.backbone, None, recipe, precision)
     with precision_policy(precision):
         model = whole_model(backbone, recipe)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.keras")
-        path.write_bytes(ray.get(task.model).tobytes())
-        copy_weights(load_model(path), model)
+    copy_weights(load_model_bytes(ray.get(task.start)), model)
     unfreeze(model, task.backbone.backbone, recipe, config.fine_tune_stages)
     return model
-
-
-def _trained(history: History, precision: str, model: Any, dead: tuple[float, ...]) -> TrainedModel:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "model.keras")
-        model.save(path)
-        return TrainedModel(
-            history,
-            precision,
-            model=path.read_bytes(),
-            parameters=model.count_params(),
-            trained_parameters=int(sum(np.prod(variable.shape) for variable in model.trainable_variables)),
-            dead_units=dead,
-        )
-
-
-def _schedule(config: TransferConfig, epochs: int) -> Schedule:
-    return Schedule(epochs, config.batch_size, config.seed, config.patience, config.xla)

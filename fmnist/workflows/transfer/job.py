@@ -8,10 +8,9 @@ the run folder; the results are written from these.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
 
 import numpy as np
 import ray
@@ -30,25 +29,11 @@ from fmnist.runs.lifecycle import goes_on, is_done, open_run
 from fmnist.runs.results import ModelMetrics, read_metrics
 from fmnist.storage import Store
 from fmnist.training.progress import Progress
+from fmnist.workflows.transfer import tasks
 from fmnist.workflows.transfer.config import BACKBONES, TRANSFER, TransferConfig
-from fmnist.workflows.transfer.heads import FineTuneTask, HeadTask, TrainedModel, fine_tune, train_head
+from fmnist.workflows.transfer.heads import TrainTask, train_phase
 from fmnist.workflows.transfer.recipes import FACTS, Recipe, recipe_of
-from fmnist.workflows.transfer.records import (
-    Phase,
-    PhaseOutcome,
-    WeightsRecord,
-    phase_model,
-    read_phase,
-    write_phase,
-)
-from fmnist.workflows.transfer.tasks import (
-    BackboneReport,
-    BackboneTask,
-    FeatureCost,
-    compute_features,
-    inspect,
-    predict,
-)
+from fmnist.workflows.transfer.records import Phase, PhaseOutcome, phase_model, read_phase, write_phase
 from fmnist.workflows.transfer.weights import WeightsFile, obtain_weights
 
 TransferSession = Session[TransferConfig, PreparedData]
@@ -57,12 +42,9 @@ Outcomes = dict[tuple[str, Phase], PhaseOutcome]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What all phases of a run read.
+    """What all phases of a run read: processors of a worker, references to `Images`, and where workers post epochs.
 
-    Attributes:
-        cpus: processors of a worker.
-        train, val, both, test: references to `Images`; ``both`` is train followed by val.
-        events: workers post epochs to it.
+    ``both`` is train followed by val.
     """
 
     cpus: float
@@ -71,21 +53,6 @@ class Inputs:
     both: ray.ObjectRef
     test: ray.ObjectRef
     events: Queue
-
-
-@dataclass(frozen=True)
-class Backbone:
-    """An inspected backbone.
-
-    Attributes:
-        task: the backbone, its weights and its recipe.
-        weights: reference to the weights' file, uint8 [bytes]; None for random weights.
-        report: of the inspection.
-    """
-
-    task: BackboneTask
-    weights: ray.ObjectRef | None
-    report: BackboneReport
 
 
 def transfer(config: TransferConfig, resources: cluster.Resources | None = None) -> RunFolder:
@@ -115,10 +82,7 @@ def transfer(config: TransferConfig, resources: cluster.Resources | None = None)
 
 
 def find_comparison(store: Store, run_id: str | None) -> ModelMetrics | None:
-    """Returns the metrics of a finished train run of the same store.
-
-    Args:
-        run_id: of the run; None for the newest one of lenet5, if there is any.
+    """Returns the metrics of a finished train run of the same store; without an id of the newest one of lenet5, if any.
 
     Raises:
         RunError: if the run is not a finished train run.
@@ -143,9 +107,7 @@ def _transfer(
 ) -> None:
     """Trains the phases that the run folder does not have, and writes the results.
 
-    Args:
-        sources: recipe and weights of each backbone.
-        comparison: metrics of a train run for the report.
+    ``sources`` are recipe and weights of each backbone, ``comparison`` is a train run for the report.
     """
     config, run, data, resources = session.config, session.run, session.data, session.resources
     phases: tuple[Phase, ...] = ("frozen", "fine-tuned") if config.fine_tune_epochs else ("frozen",)
@@ -159,7 +121,7 @@ def _transfer(
         outcomes = {key: outcome for key, outcome in every.items() if outcome}
     unfinished = [name for name in sources if any((name, phase) not in outcomes for phase in phases)]
     # All are inspected before the first is trained: wrong weights of the last one cost no training.
-    backbones = [_inspected(config, name, *sources[name], data.train) for name in unfinished]
+    backbones = [tasks.inspect(config, name, *sources[name], data.train) for name in unfinished]
     # Imported here: Matplotlib takes a second, and settings are checked before.
     from fmnist.report.data_plots import draw_data
 
@@ -171,22 +133,11 @@ def _transfer(
             session.note(f"{FACTS[name].title}, frozen: trained before")
         for phase in phases:
             if (name, phase) not in outcomes:
-                train_phase = _frozen if phase == "frozen" else _fine_tuned
-                outcomes[name, phase] = train_phase(session, inputs, backbone)
+                outcomes[name, phase] = _train_phase(session, inputs, backbone, phase)
 
     from fmnist.workflows.transfer.results import write_transfer_results
 
     write_transfer_results(started, config, [outcomes[name, phase] for name in sources for phase in phases], comparison)
-
-
-def _inspected(config: TransferConfig, name: str, recipe: Recipe, file: WeightsFile | None, train: Images) -> Backbone:
-    """Builds a backbone in a task, so that wrong weights are found now."""
-    if file is None:
-        task, weights = BackboneTask(config, name, recipe, WeightsRecord("none", None, published=False)), None
-    else:
-        task = BackboneTask(config, name, recipe, file.record, file.path.name)
-        weights = ray.put(np.frombuffer(file.path.read_bytes(), np.uint8))
-    return Backbone(task, weights, inspect(task, weights, train))
 
 
 def _inputs(data: PreparedData, cpus: float) -> Inputs:
@@ -197,45 +148,26 @@ def _inputs(data: PreparedData, cpus: float) -> Inputs:
     return Inputs(cpus, train, val, together, test, open_events())
 
 
-def _frozen(session: TransferSession, inputs: Inputs, backbone: Backbone) -> PhaseOutcome:
-    data, task, report = session.data, backbone.task, backbone.report
-    title, size = FACTS[task.backbone].title, task.recipe.image_size
-    session.note(f"{title}, frozen: {report.features:,} features an image of {size} pixels a side")
-    images = (inputs.both, data.train, data.val)
-    train, val, cost = compute_features(task, report, backbone.weights, images, session.run.store)
-    references = ray.put(train), ray.put(val)
-    # The object store has the features now; this process does not need its copy.
-    del train, val
-    head = HeadTask(task, inputs.cpus, backbone.weights, *references, inputs.events)
-    trained = _run_workers(session, inputs, train_head, head, f"{task.backbone}-frozen", session.config.epochs)
-    return _finish_phase(session, inputs, backbone, "frozen", trained, cost)
-
-
-def _fine_tuned(session: TransferSession, inputs: Inputs, backbone: Backbone) -> PhaseOutcome:
-    config, name = session.config, backbone.task.backbone
-    stages = FACTS[name].stages[: FACTS[name].stages.index(backbone.task.recipe.feature_layer) + 1]
-    session.note(f"{FACTS[name].title}, fine-tuned: up to {', '.join(stages[-config.fine_tune_stages :])}")
-    model = ray.put(np.frombuffer(phase_model(session.run, name, "frozen"), np.uint8))
-    task = FineTuneTask(backbone.task, inputs.cpus, model, inputs.train, inputs.val, inputs.events)
-    trained = _run_workers(session, inputs, fine_tune, task, f"{name}-fine-tuned", config.fine_tune_epochs)
-    return _finish_phase(session, inputs, backbone, "fine-tuned", trained, FeatureCost())
-
-
-def _run_workers(
-    session: TransferSession,
-    inputs: Inputs,
-    worker: Callable[[dict[str, Any]], TrainedModel | None],
-    task: object,
-    name: str,
-    epochs: int,
-) -> tuple[TrainedModel, int]:
-    """Trains on Ray Train's workers; returns the model and how often workers were started again."""
-    run = session.run
+def _train_phase(session: TransferSession, inputs: Inputs, backbone: tasks.Backbone, phase: Phase) -> PhaseOutcome:
+    """Trains a phase on Ray Train's workers, predicts the test images, once, and writes the phase's outcome."""
+    config, run, task, report = session.config, session.run, backbone.task, backbone.report
+    facts, recipe, name = FACTS[task.backbone], task.recipe, f"{task.backbone}-{phase}"
+    cost, epochs = tasks.FeatureCost(), config.fine_tune_epochs
+    if phase == "frozen":
+        size = f"{recipe.image_size} pixels a side"
+        session.note(f"{facts.title}, frozen: {report.features:,} features an image of {size}")
+        start, epochs = backbone.weights, config.epochs
+        train, val, cost = tasks.compute_features(backbone, inputs.both, session.data, run.store)
+    else:
+        stages = facts.stages[: facts.stages.index(recipe.feature_layer) + 1]
+        session.note(f"{facts.title}, fine-tuned: up to {', '.join(stages[-config.fine_tune_stages :])}")
+        start = ray.put(np.frombuffer(phase_model(run, task.backbone, "frozen"), np.uint8))
+        train, val = inputs.train, inputs.val
     with Progress("training", epochs, "epochs") as progress:
         trained, restarts = run_workers(
-            worker,
-            task,
-            scale=session.config,
+            train_phase,
+            TrainTask(phase, task, inputs.cpus, start, train, val, inputs.events),
+            scale=config,
             cpus=inputs.cpus,
             run=run,
             checkpoints=f"{CHECKPOINTS}/{name}",
@@ -243,36 +175,20 @@ def _run_workers(
             progress=progress,
         )
     if trained.failure:
-        raise TrainingError(
-            f"run {run.run_id}: {name}: {trained.failure}; its last good checkpoint is epoch {trained.history.epochs}"
-        )
-    return trained, restarts
-
-
-def _finish_phase(
-    session: TransferSession,
-    inputs: Inputs,
-    backbone: Backbone,
-    phase: Phase,
-    result: tuple[TrainedModel, int],
-    cost: FeatureCost,
-) -> PhaseOutcome:
-    """Predicts the test images, once, and writes the phase's outcome."""
-    run, task, (trained, restarts) = session.run, backbone.task, result
-    labels = session.data.test.labels
-    model = f"{run.location}/{task.backbone}-{phase}"
-    probabilities, devices, seconds = predict(
-        session.config, model, trained.model, (inputs.test, len(labels)), session.note
-    )
+        last = f"its last good checkpoint is epoch {trained.history.epochs}"
+        raise TrainingError(f"run {run.run_id}: {name}: {trained.failure}; {last}")
+    labels, model = session.data.test.labels, f"{run.location}/{name}"
+    test = (inputs.test, len(labels))
+    probabilities, devices, seconds = tasks.predict(config, model, trained.model, test, session.note)
     outcome = PhaseOutcome(
         backbone=task.backbone,
         phase=phase,
-        recipe=session.config.recipe,
-        image_size=task.recipe.image_size,
-        feature_layer=task.recipe.feature_layer,
-        features=backbone.report.features,
+        recipe=config.recipe,
+        image_size=recipe.image_size,
+        feature_layer=recipe.feature_layer,
+        features=report.features,
         weights=task.weights,
-        diagnoses=backbone.report.diagnoses,
+        diagnoses=report.diagnoses,
         rows=trained.history.rows,
         best_epoch=int(trained.history.best["epoch"]),
         parameters=trained.parameters,
@@ -280,16 +196,12 @@ def _finish_phase(
         dead_units=trained.dead_units,
         precision=trained.precision,
         devices=devices,
-        feature_seconds=cost.seconds,
-        shards_computed=cost.computed,
-        shards_found=cost.found,
         evaluation_seconds=seconds,
         restarts=restarts,
         probabilities=probabilities,
+        **asdict(cost),
     )
     write_phase(run, outcome, trained.model)
     accuracy = float((probabilities.argmax(axis=1) == labels).mean())
-    session.note(
-        f"{FACTS[task.backbone].title}, {phase}: test accuracy {accuracy:.4f}, epoch {outcome.best_epoch} kept"
-    )
+    session.note(f"{facts.title}, {phase}: test accuracy {accuracy:.4f}, epoch {outcome.best_epoch} kept")
     return outcome

@@ -20,22 +20,12 @@ _APPLICATIONS: dict[str, Callable[..., keras.Model]] = {
     "efficientnetb1": keras.applications.EfficientNetB1,
     "vgg16": keras.applications.VGG16,
 }
-BACKBONE, HEAD, STANDARDISATION = "backbone", "head", "standardisation"
-STANDARDISATION_EPSILON = 1e-6
+BACKBONE, STANDARDISATION = "backbone", "standardisation"
 BATCH_SIZE = 100
 
 
 def build_backbone(name: str, image_size: int, *, seed: int) -> keras.Model:
-    """Builds a whole backbone with random weights.
-
-    Args:
-        name: a key of `fmnist.workflows.transfer.recipes.FACTS`.
-        image_size: pixels along each side, 32 or more.
-        seed: of the weights.
-
-    Returns:
-        A model of float [n, image_size, image_size, 3] to a map of features.
-    """
+    """Builds a whole backbone with random weights: float [n, image_size, image_size, 3] to a map of features."""
     keras.utils.set_random_seed(seed)
     return _APPLICATIONS[name](include_top=False, weights=None, input_shape=(image_size, image_size, 3))
 
@@ -43,10 +33,9 @@ def build_backbone(name: str, image_size: int, *, seed: int) -> keras.Model:
 def load_backbone(
     name: str, recipe: Recipe, weights: Path | None, *, published: bool = False, seed: int = 0
 ) -> keras.Model:
-    """Builds a backbone up to the feature layer, with pretrained weights, not trainable.
+    """Builds a backbone up to the feature layer, not trainable, with the weights of a file or random ones by the seed.
 
     Args:
-        weights: a file of the whole backbone; random weights by the seed if None.
         published: whether the file is the one that Keras publishes.
 
     Raises:
@@ -78,7 +67,7 @@ def build_head(recipe: Recipe, features: int, *, seed: int) -> keras.Model:
     """Builds a head with random weights: float [n, features] to probabilities [n, 10]."""
     keras.utils.set_random_seed(seed)
     inputs = keras.Input((features,), name="inputs")
-    return keras.Model(inputs, _head(recipe, inputs), name=HEAD)
+    return keras.Model(inputs, _head(recipe, inputs), name="head")
 
 
 def standardise(head: keras.Model, features: np.ndarray) -> None:
@@ -98,8 +87,7 @@ def standardise(head: keras.Model, features: np.ndarray) -> None:
 def whole_model(backbone: keras.Model, recipe: Recipe, head: keras.Model | None = None) -> keras.Model:
     """Joins a backbone and a head into the served model: uint8 [n, 28, 28] to probabilities [n, 10].
 
-    Args:
-        head: its weights are copied; None for random ones.
+    The head's weights are copied; without a head they are random.
     """
     images = keras.Input((28, 28), dtype="uint8", name="images")
     model = keras.Model(images, _head(recipe, _features(backbone, recipe, images)), name="transfer")
@@ -120,15 +108,11 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
 
 
 def unfreeze(model: keras.Model, backbone: str, recipe: Recipe, stages: int) -> None:
-    """Makes the last stages before the features trainable, in addition to the head.
+    """Makes that many of the last stages before the features trainable, in addition to the head.
 
     Batch normalisation stays frozen, because the statistics of 64 small grey images are worse than the pretrained ones.
     Calling the backbone with ``training=False`` does not freeze it: Keras 3 replaces the argument by the outer model's.
     A layer that is not trainable keeps its statistics however it is called.
-
-    Args:
-        backbone: its name.
-        stages: how many.
     """
     ends = FACTS[backbone].stages
     last = ends.index(recipe.feature_layer)
@@ -154,10 +138,7 @@ def diagnose(name: str, recipe_name: str, recipe: Recipe, extractor: keras.Model
     """Measures how well the features of some images separate their classes, without training.
 
     Args:
-        name: of the backbone.
-        recipe_name: ``sound`` or ``notebook``, for the record.
-        recipe: how images are prepared.
-        extractor: raw images to the backbone's features, prepared in this way.
+        extractor: raw images to the backbone's features, prepared as in ``recipe``.
         images: two or more of each class; every second one is held out.
     """
     inputs = backbone_input(recipe).predict(images.pixels, batch_size=BATCH_SIZE, verbose=0)
@@ -199,26 +180,21 @@ def _prepared(recipe: Recipe, images: keras.KerasTensor) -> keras.KerasTensor:
 
 def _features(backbone: keras.Model, recipe: Recipe, images: keras.KerasTensor) -> keras.KerasTensor:
     x = backbone(_prepared(recipe, images))
-    pooled: keras.KerasTensor
     if recipe.pooling == "flatten":
         # Reshape, not Flatten: the size is known when the head is built.
-        pooled = layers.Reshape((math.prod(x.shape[1:]),), dtype="float32", name="pooled")(x)
+        pool: keras.Layer = layers.Reshape((math.prod(x.shape[1:]),), dtype="float32", name="pooled")
+    elif recipe.pooling == "avg":
+        pool = layers.GlobalAveragePooling2D(dtype="float32", name="pooled")
     else:
-        pool = layers.GlobalAveragePooling2D if recipe.pooling == "avg" else layers.GlobalMaxPooling2D
-        pooled = pool(dtype="float32", name="pooled")(x)
-    return pooled
+        pool = layers.GlobalMaxPooling2D(dtype="float32", name="pooled")
+    return pool(x)
 
 
 def _head(recipe: Recipe, x: keras.KerasTensor) -> keras.KerasTensor:
     if recipe.standardise:
         # Keras' Normalization turns its weights into constants when it is built, which a checkpoint cannot restore.
         x = layers.BatchNormalization(
-            center=False,
-            scale=False,
-            epsilon=STANDARDISATION_EPSILON,
-            trainable=False,
-            dtype="float32",
-            name=STANDARDISATION,
+            center=False, scale=False, epsilon=1e-6, trainable=False, dtype="float32", name=STANDARDISATION
         )(x)
     if recipe.feature_dropout:
         x = layers.Dropout(recipe.feature_dropout, name="dropout_0")(x)

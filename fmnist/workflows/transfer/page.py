@@ -12,15 +12,7 @@ from markupsafe import Markup
 
 from fmnist.console import duration
 from fmnist.data import CLASSES
-from fmnist.report.page import (
-    Report,
-    command_again,
-    model_title,
-    percent,
-    render_page,
-    test_accuracy,
-    with_interval,
-)
+from fmnist.report.page import Report, command_again, model_title, percent, render_page, test_accuracy, with_interval
 from fmnist.study import STUDY_TRANSFER_ACCURACIES, STUDY_VAL_ACCURACY
 from fmnist.workflows.transfer.config import RECIPES, TransferConfig
 from fmnist.workflows.transfer.recipes import FACTS
@@ -45,17 +37,12 @@ CANDIDATE_COLUMNS = [
         "best<br>epoch", "time of<br>features", "shards<br>found", "time of<br>training", "time of<br>an epoch",
     )
 ]  # fmt: skip
+Row = tuple[str | int | float | None, ...]
 DIAGNOSIS_COLUMNS = ["backbone", "recipe", "input from", "to", "spread", "silent features", "nearest-mean accuracy"]
 
 
 def render_transfer(report: Report[TransferMetrics], history: pd.DataFrame, comparison: ModelMetrics | None) -> str:
-    """Returns the page of transfer learning as HTML, complete in itself.
-
-    Args:
-        report: what every page shows.
-        history: one row an epoch of a candidate, with the columns of ``history.csv``.
-        comparison: metrics of a train run that the candidates are compared with.
-    """
+    """Returns the page of transfer learning as HTML, complete in itself; arguments as in `transfer_plots`."""
     metrics = report.metrics
     dead_columns, dead_rows = dead_units_table(metrics.candidates)
     return render_page(
@@ -73,47 +60,39 @@ def render_transfer(report: Report[TransferMetrics], history: pd.DataFrame, comp
         chance_loss=f"{CHANCE_LOSS:.4f}",
         study=STUDY_PERCENT,
         weight_columns=["backbone", "weights", "published by Keras", "SHA-256"],
-        weight_rows=[
-            (model_title(name), one.source, one.published, one.sha256) for name, one in metrics.weights.items()
-        ],
+        weight_rows=[(model_title(name), w.source, w.published, w.sha256) for name, w in metrics.weights.items()],
         commands={recipe: command_with(recipe, report.config) for recipe in RECIPES},
         command_again=command_again("transfer", report.run_id),
         **report.shared_values(metrics.test.per_class),
     )
 
 
-def candidate_rows(
-    candidates: Sequence[CandidateMetrics], comparison: ModelMetrics | None
-) -> list[tuple[str | int | None, ...]]:
+def candidate_rows(candidates: Sequence[CandidateMetrics], comparison: ModelMetrics | None) -> list[Row]:
     """Returns the rows of the table of candidates, under ``CANDIDATE_COLUMNS``.
 
     A backbone that was not trained has a row that says so, and a missing comparison, too.
     """
-    rows: list[tuple[str | int | None, ...]] = []
+    rows: list[Row] = []
     empty = (None,) * 10
     for backbone in FACTS:
-        of_backbone = [candidate for candidate in candidates if candidate.backbone == backbone]
-        rows += [_candidate_row(candidate) for candidate in of_backbone]
-        if not of_backbone:
-            rows.append((model_title(backbone), "not in this run", None, None, None, STUDY_PERCENT[backbone], *empty))
+        of_backbone = [_candidate_row(candidate) for candidate in candidates if candidate.backbone == backbone]
+        absent = (model_title(backbone), "not in this run", None, None, None, STUDY_PERCENT[backbone], *empty)
+        rows += of_backbone or [absent]
     study = f"{percent(STUDY_VAL_ACCURACY, 2)} (val)"
     if comparison is None:
-        rows.append(("LeNet-5", "no run to compare", None, None, None, study, *empty))
-        return rows
+        return [*rows, ("LeNet-5", "no run to compare", None, None, None, study, *empty)]
     seconds, parameters = comparison.seconds["training"], comparison.parameters
-    rows.append(
-        (
-            *(model_title(comparison.model), "all layers trained", None),
-            *(with_interval(comparison.test), percent(comparison.val.accuracy, 2)),
-            *(study if comparison.model == "lenet5" else None, _square(28), None, parameters, parameters),
-            *(comparison.epochs, comparison.best_epoch, None, None, duration(seconds)),
-            _short(seconds / comparison.epochs),
-        )
+    compared = (
+        *(model_title(comparison.model), "all layers trained", None),
+        *(with_interval(comparison.test), percent(comparison.val.accuracy, 2)),
+        *(study if comparison.model == "lenet5" else None, _square(28), None, parameters, parameters),
+        *(comparison.epochs, comparison.best_epoch, None, None, duration(seconds)),
+        _short(seconds / comparison.epochs),
     )
-    return rows
+    return [*rows, compared]
 
 
-def _candidate_row(candidate: CandidateMetrics) -> tuple[str | int | None, ...]:
+def _candidate_row(candidate: CandidateMetrics) -> Row:
     shards = candidate.shards_found + candidate.shards_computed
     return (
         *(model_title(candidate.backbone), candidate.phase, candidate.recipe),
@@ -130,19 +109,19 @@ def _candidate_row(candidate: CandidateMetrics) -> tuple[str | int | None, ...]:
 
 def weight_warnings(weights: Mapping[str, WeightsRecord]) -> list[str]:
     """Returns a sentence for every backbone whose weights are not the published ones."""
-    return [
-        (
-            f"{model_title(backbone)} started from random weights"
-            if one.source == "none"
-            else f"The weights of {model_title(backbone)} came from {one.source}, not the file that Keras publishes"
-        )
-        + ": its figures are not those of ImageNet weights."
-        for backbone, one in weights.items()
-        if not one.published
-    ]
+    found = []
+    for backbone, one in weights.items():
+        title = model_title(backbone)
+        if one.source == "none":
+            origin = f"{title} started from random weights"
+        else:
+            origin = f"The weights of {title} came from {one.source}, not the file that Keras publishes"
+        if not one.published:
+            found.append(f"{origin}: its figures are not those of ImageNet weights.")
+    return found
 
 
-def diagnosis_rows(diagnoses: Sequence[InputDiagnosis]) -> list[tuple[str | float, ...]]:
+def diagnosis_rows(diagnoses: Sequence[InputDiagnosis]) -> list[Row]:
     """Returns the rows of the table of diagnoses, under ``DIAGNOSIS_COLUMNS``."""
     return [
         (
@@ -155,11 +134,11 @@ def diagnosis_rows(diagnoses: Sequence[InputDiagnosis]) -> list[tuple[str | floa
     ]
 
 
-def dead_units_table(candidates: Sequence[CandidateMetrics]) -> tuple[list[str], list[tuple[str | None, ...]]]:
+def dead_units_table(candidates: Sequence[CandidateMetrics]) -> tuple[list[str], list[Row]]:
     """Returns columns and rows of the table of dead units by hidden layer; no rows if no model has a hidden layer."""
     layers = max((len(candidate.dead_units) for candidate in candidates), default=0)
     names = [f"hidden layer {layer}" for layer in range(1, layers + 1)]
-    rows = [
+    rows: list[Row] = [
         (
             *(model_title(candidate.backbone), candidate.phase, candidate.recipe),
             *(percent(share) for share in candidate.dead_units),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -11,13 +12,14 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, PercentFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator
 
 from fmnist.console import duration
 from fmnist.data import Images
-from fmnist.report.page import EN_DASH, model_title, percent
+from fmnist.report import style
+from fmnist.report.page import interval, model_title, percent
 from fmnist.report.plots import confusion_matrix, per_class, worst_mistakes_grid
-from fmnist.report.style import QUIET, TEST, TRAIN, VAL, new_figure, styled, to_png
+from fmnist.report.style import DASHED, QUIET, TEST, TRAIN, VAL, name_rows, new_axes, styled, to_png
 from fmnist.runs.results import ModelMetrics
 from fmnist.study import STUDY_TRANSFER_ACCURACIES
 from fmnist.training.evaluation import CHANCE, Evaluation
@@ -29,7 +31,7 @@ from fmnist.workflows.transfer.records import CandidateMetrics, winner
 COLOURS = (TRAIN, VAL, TEST, "#CC79A7", "#E69F00", "#56B4E9")
 # The axis of losses is logarithmic if the largest is so many times the smallest.
 LOG_RATIO = 8.0
-DASHED = (0, (4, 3))
+SHORT_DASHES = (0, (3, 1.5))
 
 
 def transfer_plots(
@@ -42,11 +44,9 @@ def transfer_plots(
     """Draws the figures of a transfer job's result; those of its data are `fmnist.report.data_plots.data_plots`.
 
     Args:
-        candidates: all of them.
         history: one row an epoch of a candidate, with the columns of ``history.csv``.
         comparison: metrics of a train run that the candidates are compared with.
-        test: the test images.
-        probabilities: floats [n, 10], the winner's for ``test``.
+        probabilities: floats [test images, 10] of the winner.
 
     Returns:
         PNG bytes by name (the file's name in ``plots/`` without ``.png``), in the order of the report.
@@ -74,8 +74,7 @@ def accuracies(candidates: Sequence[CandidateMetrics], comparison: ModelMetrics 
     if comparison:
         rows.append((_comparison_label(comparison), comparison.test, TEST))
 
-    figure = new_figure(1.25 + 0.48 * len(rows))
-    axes = figure.add_subplot()
+    figure, axes = new_axes(1.25 + 0.48 * len(rows))
     chance = axes.axvline(CHANCE, color=QUIET, linestyle=DASHED, linewidth=1.2, zorder=0, label="chance")
     for place, (_, test, colour) in enumerate(rows):
         if test:
@@ -85,17 +84,13 @@ def accuracies(candidates: Sequence[CandidateMetrics], comparison: ModelMetrics 
     (diamonds,) = axes.plot(
         *zip(*study, strict=True), "D", color=VAL, fillstyle="none", markersize=9, markeredgewidth=1.8, label="study"
     )
-    axes.set_yticks(range(len(rows)), [name for name, _, _ in rows])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.set_xlim(0, 1)
-    axes.set_xticks([0, 0.25, 0.5, 0.75, 1])
-    axes.xaxis.set_major_formatter(PercentFormatter(1))
+    name_rows(axes, [name for name, _, _ in rows])
+    style.share_axis(axes, 1)
     axes.set_xlabel("accuracy on the test images")
-    axes.tick_params(axis="y", length=0)
-    axes.grid(axis="x")
     # Intervals are narrower than the points: only the numbers tell near ones apart.
     numbers = axes.secondary_yaxis("right")
-    numbers.set_yticks(range(len(rows)), [_with_interval(test) if test else "" for _, test, _ in rows])
+    with_interval = [f"{percent(test.accuracy)}\n({interval(test).split()[0]})" if test else "" for _, test, _ in rows]
+    numbers.set_yticks(range(len(rows)), with_interval)
     numbers.tick_params(length=0, labelsize=9.5)
     numbers.spines["right"].set_visible(False)
     here = Line2D([], [], color=TRAIN, marker="o", linestyle="", label="here")
@@ -106,34 +101,27 @@ def accuracies(candidates: Sequence[CandidateMetrics], comparison: ModelMetrics 
 @styled
 def candidate_curves(candidates: Sequence[CandidateMetrics], history: pd.DataFrame) -> Figure:
     """Draws loss and accuracy of every candidate by epoch, with a dot at the best epoch."""
-    figure = new_figure(6.0 + 0.26 * math.ceil(len(candidates) / 2))
+    figure = style.new_figure(6.0 + 0.26 * math.ceil(len(candidates) / 2))
     panels = figure.subplots(2, 1, sharex=True)
-    for place, one in enumerate(candidates):
-        colour = COLOURS[place % len(COLOURS)]
+    handles = []
+    for colour, one in zip(itertools.cycle(COLOURS), candidates, strict=False):
+        handles.append(Line2D([], [], color=colour, linewidth=2, label=label(one).replace("\n", ", ")))
         rows = history[(history["backbone"] == one.backbone) & (history["phase"] == one.phase)]
         for axes, quantity, best in zip(panels, ("loss", "accuracy"), (one.val_loss, one.val_accuracy), strict=True):
-            axes.plot(rows["epoch"], rows[quantity], color=colour, linestyle=(0, (3, 1.5)), linewidth=1.2)
+            axes.plot(rows["epoch"], rows[quantity], color=colour, linestyle=SHORT_DASHES, linewidth=1.2)
             axes.plot(rows["epoch"], rows[f"val_{quantity}"], color=colour, linewidth=2)
             # The line below the dot shows the epoch among several curves.
             axes.axvline(one.best_epoch, color=colour, linestyle=":", linewidth=1.2, zorder=0)
             axes.plot(one.best_epoch, best, "o", color=colour, markersize=6)
-    for axes, quantity in zip(panels, ("loss", "accuracy"), strict=True):
-        axes.set_title(quantity.capitalize())
-        axes.grid()
+    style.epoch_axes(panels, history["epoch"])
     _scale_losses(panels[0], candidates, history)
     if history[["accuracy", "val_accuracy"]].to_numpy().min() < 2 * CHANCE:
         _level(panels[1], CHANCE, "chance", above=True)
-    panels[1].yaxis.set_major_formatter(PercentFormatter(1, decimals=None))
-    panels[1].set_xlabel("epoch")
-    panels[1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    panels[1].set_xlim(0.5, history["epoch"].max() + 0.5)
-    handles = [
-        Line2D([], [], color=COLOURS[place % len(COLOURS)], linewidth=2, label=label(one).replace("\n", ", "))
-        for place, one in enumerate(candidates)
+    handles += [
+        Line2D([], [], color=QUIET, linewidth=2, label="val"),
+        Line2D([], [], color=QUIET, linewidth=1.2, linestyle=SHORT_DASHES, label="train"),
+        Line2D([], [], color=QUIET, marker="o", linestyle=":", linewidth=1.2, label="best epoch"),
     ]
-    handles.append(Line2D([], [], color=QUIET, linewidth=2, label="val"))
-    handles.append(Line2D([], [], color=QUIET, linewidth=1.2, linestyle=(0, (3, 1.5)), label="train"))
-    handles.append(Line2D([], [], color=QUIET, marker="o", linestyle=":", linewidth=1.2, label="best epoch"))
     figure.legend(handles=handles, loc="outside upper center", ncols=2, fontsize=10)
     return figure
 
@@ -145,8 +133,7 @@ def cost(candidates: Sequence[CandidateMetrics], comparison: ModelMetrics | None
     if comparison:
         rows.append((_comparison_label(comparison), 0.0, "", comparison.seconds["training"]))
     names, features, written, training = zip(*rows, strict=True)
-    figure = new_figure(1.1 + 0.6 * len(rows))
-    axes = figure.add_subplot()
+    figure, axes = new_axes(1.1 + 0.6 * len(rows))
     places = np.arange(len(rows))
     bars = axes.barh(places - 0.19, features, 0.34, color=TRAIN, label="features (processor time)")
     axes.bar_label(bars, labels=written, padding=3, fontsize=9)
@@ -154,9 +141,7 @@ def cost(candidates: Sequence[CandidateMetrics], comparison: ModelMetrics | None
     axes.bar_label(bars, labels=[duration(seconds) for seconds in training], padding=3, fontsize=9)
     # Room for the label of the longest bar.
     axes.set_xlim(0, 1.3 * max([*features, *training]) or 1.0)
-    axes.set_yticks(places, names)
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-    axes.tick_params(axis="y", length=0)
+    name_rows(axes, names)
     axes.xaxis.set_major_locator(MaxNLocator(4))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda seconds, _: f"{seconds:,.10g}"))
     axes.set_xlabel("seconds")
@@ -173,11 +158,6 @@ def label(candidate: CandidateMetrics) -> str:
 
 def _comparison_label(comparison: ModelMetrics) -> str:
     return _escaped(f"{model_title(comparison.model)}\nall layers trained")
-
-
-def _with_interval(test: Evaluation) -> str:
-    low, high = 100 * test.accuracy_low, 100 * test.accuracy_high
-    return f"{percent(test.accuracy)}\n({low:.1f}{EN_DASH}{high:.1f})"
 
 
 def _escaped(text: str) -> str:

@@ -12,20 +12,19 @@ import h5py
 import keras
 
 from fmnist.errors import UserError
+from fmnist.workflows.transfer.weights import KERAS3_SUFFIX
 
-_KERAS3_SUFFIX = ".weights.h5"
 _IMAGENET_STDDEV = (0.229, 0.224, 0.225)  # of red, green and blue, on a scale of 0 to 1
 
 
 def load_pretrained(model: keras.Model, path: Path, *, published: bool, backbone: str) -> None:
-    """Loads a file of weights into a whole backbone.
+    """Loads a file of weights, ``….weights.h5`` in Keras 3's format, otherwise ``….h5``, into a whole backbone.
 
     Args:
         model: ``keras.applications``' network, built with ``include_top=False, weights=None``. After an error, some of
             its layers may have the file's weights.
-        path: of the file, named ``….weights.h5`` in Keras 3's format, otherwise ``….h5``.
         published: whether the file is the ImageNet weights as Keras publishes them.
-        backbone: a key of ``fmnist.workflows.transfer.recipes.FACTS``, also for messages.
+        backbone: a key of `FACTS`.
 
     Raises:
         UserError: if the file is damaged, in no format that Keras reads, or of another network.
@@ -50,9 +49,9 @@ def load_pretrained(model: keras.Model, path: Path, *, published: bool, backbone
 def _rescales(file: h5py.File, path: Path) -> bool:
     """Returns whether a file is of a model with a second Rescaling, after checking that its name fits its format."""
     keras3 = "layers" in file
-    if keras3 != path.name.endswith(_KERAS3_SUFFIX):
+    if keras3 != path.name.endswith(KERAS3_SUFFIX):
         # Keras chooses the format by the name alone.
-        found, expected = ("Keras 3's", _KERAS3_SUFFIX) if keras3 else ("not Keras 3's", ".h5 but not in .weights.h5")
+        found, expected = ("Keras 3's", KERAS3_SUFFIX) if keras3 else ("not Keras 3's", ".h5 but not in .weights.h5")
         raise UserError(f"{path}: the format is {found}, expected a name that ends in {expected}")
     # A whole model's file has the weights in a group. A layer without weights has a group, too.
     names = file["layers"] if keras3 else file.get("model_weights", file)

@@ -50,9 +50,8 @@ class BackboneFacts:
     Attributes:
         title: its name in text.
         stages: name of the last layer of each stage, in order.
-        keras_file: name of the published ImageNet weights without the classifier, as Keras caches them.
-        keras_url: address of the folder that Keras downloads it from.
-        keras_md5: checksum of that file, as in Keras.
+        keras_file, keras_url, keras_md5: name, folder's address and checksum of the published ImageNet weights without
+            the classifier, as in Keras.
         sound, notebook: the recipes.
     """
 
@@ -95,12 +94,7 @@ FACTS: dict[str, BackboneFacts] = {
     "efficientnetb1": BackboneFacts(
         title="EfficientNetB1",
         stages=(
-            "block1b_add",
-            "block2c_add",
-            "block3c_add",
-            "block4d_add",
-            "block5d_add",
-            "block6e_add",
+            *("block1b_add", "block2c_add", "block3c_add", "block4d_add", "block5d_add", "block6e_add"),
             "top_activation",
         ),
         keras_file="efficientnetb1_notop.h5",
@@ -133,23 +127,20 @@ def recipe_of(config: TransferConfig, backbone: str) -> Recipe:
     settings = ("image_size", "feature_layer", "pooling", "head_units", "dropout")
     changed = {name: value for name in settings if (value := getattr(config, name)) != "auto"}
     if config.recipe == "notebook":
-        for name, value in {**changed, "fine_tune_epochs": config.fine_tune_epochs or None}.items():
-            if value is not None:
-                raise UserError(
-                    f"{name}: found {value}, expected {'0' if name == 'fine_tune_epochs' else 'auto'}: "
-                    "the recipe notebook is the study's model to the letter"
-                )
+        refused = {name: (value, "auto") for name, value in changed.items()}
+        if config.fine_tune_epochs:
+            refused["fine_tune_epochs"] = (config.fine_tune_epochs, "0")
+        for name, (value, expected) in refused.items():
+            reason = "the recipe notebook is the study's model to the letter"
+            raise UserError(f"{name}: found {value}, expected {expected}: {reason}")
         return facts.notebook
     layer = changed.get("feature_layer", facts.sound.feature_layer)
     if layer not in facts.stages:
-        raise UserError(
-            f"feature_layer: found {layer}, expected the end of a stage of {backbone}: {', '.join(facts.stages)}"
-        )
+        expected = f"the end of a stage of {backbone}: {', '.join(facts.stages)}"
+        raise UserError(f"feature_layer: found {layer}, expected {expected}")
     if config.fine_tune_epochs and config.fine_tune_stages > (stages := facts.stages.index(layer) + 1):
-        raise UserError(
-            f"fine_tune_stages: found {config.fine_tune_stages}, expected at most {stages}, the stages of {backbone} "
-            f"up to {layer}"
-        )
+        expected = f"at most {stages}, the stages of {backbone} up to {layer}"
+        raise UserError(f"fine_tune_stages: found {config.fine_tune_stages}, expected {expected}")
     units = tuple(changed.get("head_units", facts.sound.head_units))
     dropout = changed.get("dropout")
     return replace(

@@ -35,8 +35,6 @@ class InputDiagnosis:
     """A backbone's response to images that are prepared as in one recipe.
 
     Attributes:
-        backbone: its name.
-        recipe: ``sound`` or ``notebook``.
         low, high: minimum and maximum of the backbone's input.
         spread: standard deviation of a feature over its mean absolute value, averaged over the features that are not
             always 0. About 0 if the features are the same for all images.
@@ -58,14 +56,10 @@ class Candidate:
     """A backbone trained in one phase.
 
     Attributes:
-        backbone: its name, such as ``vgg16``.
-        phase: ``frozen`` or ``fine-tuned``.
-        recipe: ``sound`` or ``notebook``.
         image_size: pixels along each side of the backbone's input.
         feature_layer: the backbone's layer whose output is the features.
         features: number of features of an image, after pooling.
-        parameters: of the whole model.
-        trained_parameters: number of parameters that this phase trained.
+        parameters, trained_parameters: of the whole model, and how many of them this phase trained.
         best_epoch: the epoch, from 1, whose weights were kept: the one of the highest validation accuracy.
         feature_seconds: processor time of computing the features of training and validation images; 0 for a fine-tuned
             backbone, which has none.
@@ -90,13 +84,9 @@ class Candidate:
 
 @dataclass(frozen=True, kw_only=True)
 class CandidateMetrics(Candidate):
-    """A candidate as ``metrics.json`` has it.
+    """A candidate as ``metrics.json`` has it: scores are of the best epoch, ``test`` of the test images.
 
-    Attributes:
-        epochs: number of epochs trained.
-        loss, accuracy, val_loss, val_accuracy: of the best epoch.
-        training_seconds: wall time of training and validation.
-        test: scores on the test images.
+    ``epochs`` is how many were trained, ``training_seconds`` the wall time of training and validation.
     """
 
     epochs: int
@@ -113,8 +103,6 @@ class PhaseOutcome(Candidate):
     """A candidate as the run folder has it, next to its model, from the end of the phase to the end of the run.
 
     Attributes:
-        weights: of the backbone.
-        diagnoses: of the backbone's input.
         rows: one an epoch, as in ``history.csv``.
         precision: of the products, ``float32`` or ``bfloat16``.
         devices: that TensorFlow used for the test images.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import pandas as pd
 
@@ -14,18 +15,11 @@ from fmnist.report.page import Report
 from fmnist.runs import CANDIDATES, CANDIDATES_TABLE, CHECKPOINTS, HISTORY, MODEL, PHASES, PREDICTIONS, utc
 from fmnist.runs.results import ModelMetrics, Results, SetScores, finish_run, write_results
 from fmnist.training.evaluation import Evaluation, evaluate, predictions_table
+from fmnist.workflows.transfer import records
 from fmnist.workflows.transfer.config import TRANSFER, TransferConfig
 from fmnist.workflows.transfer.page import render_transfer
 from fmnist.workflows.transfer.plots import transfer_plots
-from fmnist.workflows.transfer.records import (
-    Candidate,
-    CandidateMetrics,
-    InputDiagnosis,
-    PhaseOutcome,
-    WeightsRecord,
-    phase_model,
-    winner,
-)
+from fmnist.workflows.transfer.records import CandidateMetrics, PhaseOutcome
 
 CANDIDATE_COLUMNS = [
     *("backbone", "phase", "recipe", "image_size", "feature_layer", "features", "parameters", "trained_parameters"),
@@ -49,9 +43,9 @@ class TransferMetrics(ModelMetrics):
     phase: str
     recipe: str
     trained_parameters: int
-    weights: dict[str, WeightsRecord]
+    weights: dict[str, records.WeightsRecord]
     candidates: tuple[CandidateMetrics, ...]
-    diagnoses: tuple[InputDiagnosis, ...]
+    diagnoses: tuple[records.InputDiagnosis, ...]
 
 
 def write_transfer_results(
@@ -62,17 +56,14 @@ def write_transfer_results(
 ) -> None:
     """Evaluates the candidates, writes every file of the run, the manifest last, and says where they are.
 
-    The run's model is the candidate of the highest validation accuracy; each other candidate has a folder.
-
-    Args:
-        outcomes: of all phases.
-        comparison: metrics of the train run that the report shows next to the candidates.
+    The run's model is the candidate of the highest validation accuracy; each other candidate has a folder. The
+    report shows ``comparison``, the metrics of a train run, next to the candidates.
     """
     reporting = time.time()
     run, data = started.run, started.data
     labels = data.test.labels
     candidates = tuple(candidate_metrics(outcome, evaluate(labels, outcome.probabilities)) for outcome in outcomes)
-    best = winner(candidates)
+    best = records.winner(candidates)
     kept = outcomes[candidates.index(best)]
     history = history_table(outcomes)
     # Waited for before this thread draws: Matplotlib is not thread-safe.
@@ -83,8 +74,37 @@ def write_transfer_results(
         folder = "" if outcome is kept else f"{CANDIDATES}/{outcome.backbone}-{outcome.phase}/"
         tables[f"{folder}{PREDICTIONS}"] = predictions_table(labels, outcome.probabilities)
         # One at a time: together they may not fit into memory.
-        run.put_bytes(f"{folder}{MODEL}", phase_model(run, outcome.backbone, outcome.phase))
-    metrics = _metrics(started, config, outcomes, candidates, reporting)
+        run.put_bytes(f"{folder}{MODEL}", records.phase_model(run, outcome.backbone, outcome.phase))
+    finished = time.time()
+    metrics = TransferMetrics(
+        job=TRANSFER,
+        run_id=run.run_id,
+        started=utc(started.started),
+        finished=utc(finished),
+        seconds={
+            "total": finished - started.started,
+            "features": sum(candidate.feature_seconds for candidate in candidates),
+            "training": sum(candidate.training_seconds for candidate in candidates),
+            "evaluation": sum(outcome.evaluation_seconds for outcome in outcomes),
+            "report": finished - reporting,
+        },
+        model=best.backbone,
+        phase=best.phase,
+        recipe=config.recipe,
+        parameters=best.parameters,
+        trained_parameters=best.trained_parameters,
+        seed=config.seed,
+        precision=", ".join(sorted({outcome.precision for outcome in outcomes})),
+        epochs=best.epochs,
+        best_epoch=best.best_epoch,
+        train=SetScores(best.loss, best.accuracy, len(data.train)),
+        val=SetScores(best.val_loss, best.val_accuracy, len(data.val)),
+        test=best.test,
+        weights={outcome.backbone: outcome.weights for outcome in outcomes},
+        candidates=candidates,
+        diagnoses=tuple(one for outcome in outcomes if outcome.phase == "frozen" for one in outcome.diagnoses),
+        restarts=sum(outcome.restarts for outcome in outcomes),
+    )
     devices = sorted({device for outcome in outcomes for device in outcome.devices})
     report = Report(
         title="Transfer learning on Fashion-MNIST",
@@ -104,10 +124,9 @@ def write_transfer_results(
         temporary=(CHECKPOINTS, PHASES),
     )
     write_results(run, results)
-    test = best.test
     line = (
-        f"best by validation: {best.backbone}, {best.phase}: test accuracy {test.accuracy:.4f} (95 % interval "
-        f"{test.accuracy_low:.4f}-{test.accuracy_high:.4f})"
+        f"best by validation: {best.backbone}, {best.phase}: test accuracy {best.test.accuracy:.4f} (95 % interval "
+        f"{best.test.accuracy_low:.4f}-{best.test.accuracy_high:.4f})"
     )
     finish_run(run, results, [line], started.note)
 
@@ -115,12 +134,10 @@ def write_transfer_results(
 def candidate_metrics(outcome: PhaseOutcome, test: Evaluation) -> CandidateMetrics:
     """Returns a phase's outcome as ``metrics.json`` has it."""
     best = next(row for row in outcome.rows if row["epoch"] == outcome.best_epoch)
+    values: dict[str, Any] = {one.name: getattr(outcome, one.name) for one in fields(records.Candidate)}
+    values |= {name: best[name] for name in ("loss", "accuracy", "val_loss", "val_accuracy")}
     return CandidateMetrics(
-        **{one.name: getattr(outcome, one.name) for one in fields(Candidate)},
-        loss=best["loss"],
-        accuracy=best["accuracy"],
-        val_loss=best["val_loss"],
-        val_accuracy=best["val_accuracy"],
+        **values,
         epochs=len(outcome.rows),
         training_seconds=sum(row["seconds"] for row in outcome.rows),
         test=test,
@@ -136,44 +153,4 @@ def history_table(outcomes: Sequence[PhaseOutcome]) -> pd.DataFrame:
     """Returns the content of ``history.csv``: a row an epoch of a candidate."""
     return pd.DataFrame(
         [{"backbone": outcome.backbone, "phase": outcome.phase, **row} for outcome in outcomes for row in outcome.rows]
-    )
-
-
-def _metrics(
-    started: StartedRun[PreparedData],
-    config: TransferConfig,
-    outcomes: Sequence[PhaseOutcome],
-    candidates: tuple[CandidateMetrics, ...],
-    reporting: float,
-) -> TransferMetrics:
-    best = winner(candidates)
-    finished = time.time()
-    return TransferMetrics(
-        job=TRANSFER,
-        run_id=started.run.run_id,
-        started=utc(started.started),
-        finished=utc(finished),
-        seconds={
-            "total": finished - started.started,
-            "features": sum(candidate.feature_seconds for candidate in candidates),
-            "training": sum(candidate.training_seconds for candidate in candidates),
-            "evaluation": sum(outcome.evaluation_seconds for outcome in outcomes),
-            "report": finished - reporting,
-        },
-        model=best.backbone,
-        phase=best.phase,
-        recipe=config.recipe,
-        parameters=best.parameters,
-        trained_parameters=best.trained_parameters,
-        seed=config.seed,
-        precision=", ".join(sorted({outcome.precision for outcome in outcomes})),
-        epochs=best.epochs,
-        best_epoch=best.best_epoch,
-        train=SetScores(best.loss, best.accuracy, len(started.data.train)),
-        val=SetScores(best.val_loss, best.val_accuracy, len(started.data.val)),
-        test=best.test,
-        weights={outcome.backbone: outcome.weights for outcome in outcomes},
-        candidates=candidates,
-        diagnoses=tuple(one for outcome in outcomes if outcome.phase == "frozen" for one in outcome.diagnoses),
-        restarts=sum(outcome.restarts for outcome in outcomes),
     )

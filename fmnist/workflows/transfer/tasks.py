@@ -20,25 +20,17 @@ import ray
 
 from fmnist.console import plain_console
 from fmnist.data import Images
+from fmnist.data.preparation import PreparedData
 from fmnist.distributed.tasks import TaskPool
 from fmnist.errors import IntegrityError, TrainingError, UserError
 from fmnist.storage import Store
 from fmnist.training import devices
 from fmnist.training.progress import Progress
+from fmnist.workflows.transfer import features
 from fmnist.workflows.transfer.config import TransferConfig
-from fmnist.workflows.transfer.features import (
-    Features,
-    FeatureShard,
-    feature_dtype,
-    feature_key,
-    feature_shards,
-    read_shard,
-    shard_path,
-    stored_shards,
-    write_shard,
-)
 from fmnist.workflows.transfer.recipes import FACTS, Recipe
 from fmnist.workflows.transfer.records import InputDiagnosis, WeightsRecord
+from fmnist.workflows.transfer.weights import WeightsFile
 
 if TYPE_CHECKING:
     import keras
@@ -55,9 +47,7 @@ class BackboneTask:
     """A backbone with its weights and its recipe. The content of the weights' file is passed separately.
 
     Attributes:
-        config: of the job.
         backbone: its name.
-        recipe: of input, features and head.
         weights: where they come from.
         file_name: of the weights, whose suffix says the format; empty without a file.
     """
@@ -71,18 +61,12 @@ class BackboneTask:
     def feature_key(self, precision: str) -> str:
         """Returns the name of the features in the artifact store."""
         weights = self.weights.sha256 or f"none, seed {self.config.seed}"
-        return feature_key(self.backbone, weights, self.recipe, precision)
+        return features.feature_key(self.backbone, weights, self.recipe, precision)
 
 
 @dataclass(frozen=True)
 class BackboneReport:
-    """The result of inspecting a backbone.
-
-    Attributes:
-        precision: of the products, float32 or bfloat16.
-        features: number of features of an image.
-        diagnoses: of its input in each recipe.
-    """
+    """The result of inspecting a backbone: the precision of its products, its number of features, and its diagnoses."""
 
     precision: str
     features: int
@@ -90,11 +74,9 @@ class BackboneReport:
 
 
 def inspect_backbone(task: BackboneTask, weights: np.ndarray | None, sample: Images) -> BackboneReport:
-    """Builds a backbone, so that wrong weights are found before anything is trained, and diagnoses its input.
+    """Builds a backbone and diagnoses its input for some training images.
 
-    Args:
-        weights: uint8 [bytes], the file's content; None for random weights.
-        sample: some training images.
+    ``weights`` are the file's content, uint8 [bytes], here and in the other tasks; None for random ones.
 
     Raises:
         UserError: if the weights are another network's.
@@ -105,9 +87,8 @@ def inspect_backbone(task: BackboneTask, weights: np.ndarray | None, sample: Ima
     own = _extractor(task, weights, precision)
     diagnoses = []
     for name in ("sound", "notebook"):
-        if name == task.config.recipe:
-            recipe, extractor = task.recipe, own
-        else:
+        recipe, extractor = task.recipe, own
+        if name != task.config.recipe:
             recipe = getattr(FACTS[task.backbone], name)
             extractor = feature_extractor(load_task_backbone(task, weights, recipe, "float32"), recipe)
         diagnoses.append(diagnose(task.backbone, name, recipe, extractor, sample))
@@ -115,19 +96,9 @@ def inspect_backbone(task: BackboneTask, weights: np.ndarray | None, sample: Ima
 
 
 def compute_shard(
-    task: BackboneTask,
-    weights: np.ndarray | None,
-    images: Images,
-    positions: np.ndarray,
-    store: Store,
-    path: str,
+    task: BackboneTask, weights: np.ndarray | None, images: Images, positions: np.ndarray, store: Store, path: str
 ) -> tuple[np.ndarray, float]:
-    """Computes the features of a shard and writes them to the artifact store.
-
-    Args:
-        images: all; as an argument of a Ray task, mapped from the object store.
-        positions: of the shard's images.
-        path: in the store.
+    """Computes the features of the images at these positions and writes them to the artifact store.
 
     Returns:
         Float16 or float32 [positions, features], and the seconds of computing.
@@ -135,39 +106,39 @@ def compute_shard(
     precision = _start(task)
     extractor = _extractor(task, weights, precision)
     started = time.perf_counter()
-    features = extractor.predict(images.pixels[positions], batch_size=BATCH_SIZE, verbose=0)
-    limits = np.finfo(feature_dtype(precision))
-    features = features.clip(limits.min, limits.max).astype(feature_dtype(precision))
+    computed = extractor.predict(images.pixels[positions], batch_size=BATCH_SIZE, verbose=0)
+    limits = np.finfo(features.feature_dtype(precision))
+    computed = computed.clip(limits.min, limits.max).astype(limits.dtype)
     seconds = time.perf_counter() - started
-    write_shard(store, path, features)
-    return features, seconds
+    features.write_shard(store, path, computed)
+    return computed, seconds
 
 
 def predict_shard(
     cpus: float, name: str, model: np.ndarray, images: Images, start: int, stop: int
 ) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Predicts some of the raw images with a saved model.
+    """Predicts the raw images from ``start`` to before ``stop`` with a saved model.
 
-    Args:
-        cpus: processors of the task.
-        name: of the model, unique; a process does not load the model again that it has.
-        model: uint8 [bytes], the content of ``model.keras``.
-        images: all; the task takes those from ``start`` on and before ``stop``.
+    ``name`` is unique: a process does not load the model again that it has. ``model`` is a ``model.keras``'s content.
 
     Returns:
         Probabilities float32 [n, 10], and the devices that TensorFlow used.
     """
     devices.configure_tensorflow(cpus, chain=True)
-
-    from fmnist.training.inference import load_model
-
     if name not in _built:
         _built.clear()
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder, "model.keras")
-            path.write_bytes(model.tobytes())
-            _built[name] = load_model(path)
+        _built[name] = load_model_bytes(model)
     return _built[name].predict(images.pixels[start:stop], batch_size=BATCH_SIZE, verbose=0), devices.device_names()
+
+
+def load_model_bytes(content: np.ndarray) -> keras.Model:
+    """Loads the content of a ``model.keras``, uint8 [bytes]."""
+    from fmnist.training.inference import load_model
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "model.keras")
+        path.write_bytes(content.tobytes())
+        return load_model(path)
 
 
 def load_task_backbone(task: BackboneTask, weights: np.ndarray | None, recipe: Recipe, precision: str) -> keras.Model:
@@ -210,73 +181,76 @@ def _extractor(task: BackboneTask, weights: np.ndarray | None, precision: str) -
 
 
 @dataclass(frozen=True)
+class Backbone:
+    """An inspected backbone: its task, the reference to the content of its weights' file, and the report."""
+
+    task: BackboneTask
+    weights: ray.ObjectRef | None
+    report: BackboneReport
+
+
+@dataclass(frozen=True)
 class FeatureCost:
-    """What features cost; nothing where a phase has none.
+    """What features cost, as a `Candidate` has it; a fine-tuned backbone has none."""
 
-    Attributes:
-        seconds: of computing, summed over the tasks.
-        computed, found: number of shards that were computed, and that the store already had.
-    """
-
-    seconds: float = 0.0
-    computed: int = 0
-    found: int = 0
+    feature_seconds: float = 0.0
+    shards_computed: int = 0
+    shards_found: int = 0
 
 
-def inspect(task: BackboneTask, weights: ray.ObjectRef | None, train: Images) -> BackboneReport:
-    """Runs `inspect_backbone` in a Ray task.
+def inspect(config: TransferConfig, name: str, recipe: Recipe, file: WeightsFile | None, train: Images) -> Backbone:
+    """Runs `inspect_backbone` in a Ray task; without a file, weights are random.
 
     Raises:
         UserError: if the weights are another network's.
     """
+    task, weights = BackboneTask(config, name, recipe, WeightsRecord("none", None, published=False)), None
+    if file:
+        task = BackboneTask(config, name, recipe, file.record, file.path.name)
+        weights = ray.put(np.frombuffer(file.path.read_bytes(), np.uint8))
     sample = train.select(np.arange(min(SAMPLE_IMAGES, len(train))))
-    pool = _pool(task.config, "inspection", plain_console().print)
+    pool = _pool(config, "inspection", plain_console().print)
     try:
-        [(_, report)] = pool.run(inspect_backbone, [(task.backbone, (task, weights, sample))], str)
+        [(_, report)] = pool.run(inspect_backbone, [(name, (task, weights, sample))], str)
     except TrainingError as error:
         raise error.__cause__ if isinstance(error.__cause__, UserError) else error from None
-    return report
+    return Backbone(task, weights, report)
 
 
 def compute_features(
-    task: BackboneTask,
-    report: BackboneReport,
-    weights: ray.ObjectRef | None,
-    images: tuple[ray.ObjectRef, Images, Images],
-    store: Store,
-) -> tuple[Features, Features, FeatureCost]:
+    backbone: Backbone, images: ray.ObjectRef, data: PreparedData, store: Store
+) -> tuple[ray.ObjectRef, ray.ObjectRef, FeatureCost]:
     """Computes the features that the store does not have, a task a shard.
 
-    Args:
-        images: reference to the training images followed by the validation images, and these two sets.
-        store: keeps features by what they depend on.
+    ``images`` refers to the training images followed by the validation images of ``data``.
 
     Returns:
-        Features of the training and of the validation images, and their cost.
+        References to the `Features` of the training and of the validation images, and their cost.
 
     Raises:
         TrainingError: if a task was killed more often than the configuration allows.
     """
-    reference, train, val = images
-    key, what = task.feature_key(report.precision), f"features of {task.backbone}"
-    out = np.empty((len(train) + len(val), report.features), feature_dtype(report.precision))
-    shards = feature_shards([train, val], task.config.images_per_shard)
-    with Progress(what, len(shards), "shards", images=task.config.images_per_shard) as progress:
+    task, report, train, val = backbone.task, backbone.report, data.train, data.val
+    key, what, size = task.feature_key(report.precision), f"features of {task.backbone}", task.config.images_per_shard
+    out = np.empty((len(train) + len(val), report.features), features.feature_dtype(report.precision))
+    shards = features.feature_shards([train, val], size)
+    seconds = 0.0
+    with Progress(what, len(shards), "shards", images=size) as progress:
         missing = _read_stored(store, key, shards, out, progress)
         if found := len(shards) - len(missing):
             progress.note(f"{what}: {found} of {len(shards)} shards found in {store.location}")
-        seconds = 0.0
         calls = (
-            (shard, (task, weights, reference, shard.positions, store, shard_path(key, shard))) for shard in missing
+            (shard, (task, backbone.weights, images, shard.positions, store, features.shard_path(key, shard)))
+            for shard in missing
         )
         pool = _pool(task.config, "shard of features", progress.note)
-        for shard, (features, took) in pool.run(compute_shard, calls, lambda _: what):
-            out[shard.positions] = features
+        for shard, (computed, took) in pool.run(compute_shard, calls, lambda _: what):
+            out[shard.positions] = computed
             seconds += took
             progress.advance()
     return (
-        Features(out[: len(train)], train.labels),
-        Features(out[len(train) :], val.labels),
+        ray.put(features.Features(out[: len(train)], train.labels)),
+        ray.put(features.Features(out[len(train) :], val.labels)),
         FeatureCost(seconds, len(missing), found),
     )
 
@@ -284,13 +258,7 @@ def compute_features(
 def predict(
     config: TransferConfig, name: str, model: bytes, images: tuple[ray.ObjectRef, int], note: Note
 ) -> tuple[np.ndarray, tuple[str, ...], float]:
-    """Predicts raw images with a saved model, a task a shard.
-
-    Args:
-        name: of the model, unique.
-        model: the content of its ``model.keras``.
-        images: reference to the test images, and their number.
-        note: shows a line.
+    """Predicts raw images, given as a reference and their number, with a saved model, a task a shard.
 
     Returns:
         Probabilities float32 [n, 10], the devices that TensorFlow used, and the wall time in seconds.
@@ -312,17 +280,17 @@ def _pool(config: TransferConfig, kind: str, note: Note) -> TaskPool:
 
 
 def _read_stored(
-    store: Store, key: str, shards: Sequence[FeatureShard], out: np.ndarray, progress: Progress
-) -> list[FeatureShard]:
+    store: Store, key: str, shards: Sequence[features.FeatureShard], out: np.ndarray, progress: Progress
+) -> list[features.FeatureShard]:
     """Copies the shards that the store has into ``out``; returns the others."""
-    known = stored_shards(store, key)
+    known = features.stored_shards(store, key)
 
-    def read(shard: FeatureShard) -> bool:
-        path = shard_path(key, shard)
+    def read(shard: features.FeatureShard) -> bool:
+        path = features.shard_path(key, shard)
         if path not in known:
             return False
         try:
-            out[shard.positions] = read_shard(store, path)
+            out[shard.positions] = features.read_shard(store, path)
         except IntegrityError as error:
             progress.note(f"{error}; computed again")
             return False

@@ -27,7 +27,7 @@ Note = Callable[[str], None]
 
 @dataclass(frozen=True)
 class WeightsFile:
-    """A backbone's weights on this machine: the file and its record."""
+    """A backbone's weights on this machine."""
 
     path: Path
     record: WeightsRecord
@@ -69,15 +69,10 @@ def obtain_weights(location: str, backbone: str, note: Note, cache: Path | None 
 
 
 def stage_weights(backbone: str, source: str, destination: str, note: Note) -> tuple[WeightsFile, str]:
-    """Copies a backbone's weights to where jobs on a cluster without internet find them.
+    """Copies a backbone's weights to a folder or ``s3://bucket/prefix``, for jobs on a cluster without internet.
 
     The file is named after the backbone and keeps its bytes, so that published weights are still known as such.
-
-    Args:
-        backbone: a key of ``FACTS``.
-        source: as `obtain_weights` takes it, except ``none``.
-        destination: a folder or ``s3://bucket/prefix``.
-        note: called with a line of text before a download.
+    ``source`` and ``note`` are as in `obtain_weights`, except ``none``.
 
     Returns:
         The staged weights, and their new path or address.
@@ -138,8 +133,7 @@ def _published(backbone: str, note: Note) -> Path:
     keras = pooch.create(folder, facts.keras_url, registry=registry, retry_if_failed=2)
     pooch.get_logger().setLevel("ERROR")
     try:
-        keras.fetch(facts.keras_file, downloader=pooch.HTTPDownloader(timeout=_TIMEOUT_SECONDS))
-        return path
+        return Path(keras.fetch(facts.keras_file, downloader=pooch.HTTPDownloader(timeout=_TIMEOUT_SECONDS)))
     # OSError: also requests' errors. ValueError: another checksum.
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
@@ -152,9 +146,8 @@ def _published(backbone: str, note: Note) -> Path:
 
 def _keras_home() -> Path:
     """Returns Keras' folder, found as Keras does."""
-    configured = os.environ.get("KERAS_HOME")
-    if configured is not None:
-        return Path(configured).expanduser()
+    if "KERAS_HOME" in os.environ:
+        return Path(os.environ["KERAS_HOME"]).expanduser()
     home = Path("~").expanduser()
     return (home if os.access(home, os.W_OK) else Path("/tmp")) / ".keras"
 
