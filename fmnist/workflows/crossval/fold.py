@@ -183,11 +183,7 @@ def _build(config: CrossvalConfig, seed: int, precision: str) -> Any:
     from fmnist.models.factory import build
 
     return build(
-        config.model,
-        config.hyperparameters,
-        learning_rate=config.learning_rate,
-        seed=seed,
-        precision=precision,
+        config.model, config.hyperparameters, learning_rate=config.learning_rate, seed=seed, precision=precision
     )
 
 

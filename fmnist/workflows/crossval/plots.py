@@ -25,10 +25,7 @@ TITLES: dict[Weights, str] = {
 
 
 def crossval_plots(
-    records: Sequence[FoldRecord],
-    pooled: Evaluation,
-    images: Images,
-    probabilities: npt.NDArray[np.floating],
+    records: Sequence[FoldRecord], pooled: Evaluation, images: Images, probabilities: npt.NDArray[np.floating]
 ) -> dict[str, bytes]:
     """Draws the figures of a cross-validation's result.
 

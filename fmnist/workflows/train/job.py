@@ -153,11 +153,7 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
 
     precision = devices.resolve_precision(config.precision)
     built = build(
-        config.model,
-        config.hyperparameters,
-        learning_rate=config.learning_rate,
-        seed=config.seed,
-        precision=precision,
+        config.model, config.hyperparameters, learning_rate=config.learning_rate, seed=config.seed, precision=precision
     )
     batch_size = batch_size_of(config.hyperparameters, default=config.batch_size)
     schedule = Schedule(config.epochs, batch_size, config.seed, config.patience, config.xla)
@@ -178,11 +174,7 @@ def _outcome(task: WorkerTask, history: History, precision: str) -> TrainOutcome
     test_images: Images = ray.get(task.test_images)
     # Saved in float32 whatever it was trained in: the weights are float32, and not every processor has bfloat16.
     model = build(
-        config.model,
-        config.hyperparameters,
-        learning_rate=config.learning_rate,
-        seed=config.seed,
-        precision="float32",
+        config.model, config.hyperparameters, learning_rate=config.learning_rate, seed=config.seed, precision="float32"
     ).model
     restore_best(model)
     with tempfile.TemporaryDirectory() as temporary:

@@ -165,11 +165,7 @@ class _Watcher(ray_tune.Callback):
     """Records what trials report, and displays it."""
 
     def __init__(
-        self,
-        config: TuneConfig,
-        points: list[dict[str, Any]],
-        scheduler: TrialScheduler,
-        progress: SearchProgress,
+        self, config: TuneConfig, points: list[dict[str, Any]], scheduler: TrialScheduler, progress: SearchProgress
     ) -> None:
         self.config, self.points, self.scheduler, self.progress = config, points, scheduler, progress
         self.records: list[TrialRecord] = []

@@ -7,15 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fmnist.console import duration
-from fmnist.report.page import (
-    Report,
-    command_again,
-    compared_with_study,
-    percent,
-    plural,
-    render_page,
-    test_accuracy,
-)
+from fmnist.report.page import Report, command_again, compared_with_study, percent, plural, render_page, test_accuracy
 from fmnist.study import STUDY_SPACE, STUDY_TUNED_VAL_ACCURACY
 from fmnist.workflows.tune.records import TrialRecord, ranked
 
@@ -92,10 +84,7 @@ def trial_rows(records: Sequence[TrialRecord], winner: int) -> tuple[list[str], 
 
 def status_in_words(record: TrialRecord) -> str:
     """Returns how a trial ended, such as ``dropped after 2 epochs``."""
-    words = {
-        "finished": "finished",
-        "stopped": "dropped",
-        "stopped early": "stopped early",
-        "failed": "failed",
-    }.get(record.status, "not ended,")
+    words = {"finished": "finished", "stopped": "dropped", "stopped early": "stopped early", "failed": "failed"}.get(
+        record.status, "not ended,"
+    )
     return f"{words} after {plural(record.epochs, 'epoch')}"

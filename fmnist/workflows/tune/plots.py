@@ -39,10 +39,7 @@ def tune_plots(records: Sequence[TrialRecord], winner: int) -> dict[str, bytes]:
     Returns:
         PNG bytes by name (the file's name in ``plots/`` without ``.png``), in the order of the report.
     """
-    return {
-        "trial_curves": to_png(trial_curves(records, winner)),
-        "parameters": to_png(parameters(records, winner)),
-    }
+    return {"trial_curves": to_png(trial_curves(records, winner)), "parameters": to_png(parameters(records, winner))}
 
 
 @styled
