@@ -21,24 +21,16 @@ Key = tuple[Weights, int]
 
 @dataclass(frozen=True)
 class FoldEvent:
-    """An event that a fold posts: it starts, it has trained an epoch, or it has ended.
-
-    Attributes:
-        weights, fold: which fold.
-        epochs: that it has trained when it starts, starts again, or ends.
-        row: the epoch that it has trained; None when it starts or ends.
-        accuracy: on the held-out images, when it ends; else None.
-    """
+    """An event that a fold posts: it starts, it has trained an epoch, or it has ended."""
 
     weights: Weights
     fold: int
-    epochs: int = 0
-    row: Row | None = None
-    accuracy: float | None = None
+    epochs: int = 0  # that it has trained when it starts, starts again, or ends
+    row: Row | None = None  # the epoch that it has trained; None when it starts or ends
+    accuracy: float | None = None  # on the held-out images, when it ends; else None
 
     @property
     def key(self) -> Key:
-        """Which fold."""
         return self.weights, self.fold
 
 
@@ -71,15 +63,10 @@ class FoldProgress(Progress):
 
     @property
     def has_begun(self) -> bool:
-        """Whether any fold has begun."""
         return bool(self._running or self._accuracies)
 
     def begin(self, ended: Mapping[Key, float]) -> None:
-        """Starts the clock.
-
-        Args:
-            ended: held-out accuracies of the folds that an earlier process has trained.
-        """
+        """Starts the clock; ``ended`` are the accuracies of the folds that an earlier process has trained."""
         self._accuracies = dict(ended)
         self.resume(len(ended))
         if ended:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
-from typing import Any, Literal
+from typing import Literal
 
 import pandas as pd
 
@@ -29,15 +29,12 @@ class FoldOutcome:
 
     Attributes:
         fold: its number, from 1.
-        weights: ``fresh`` or ``carried``.
         seed: of the initial weights and the order of the images.
         rows: one an epoch, as in ``history.csv``. With fresh weights ``val`` are the validation images; with carried
             weights the held-out ones, as in the study.
         kept_epoch: whose weights were measured: with fresh weights the one of the highest validation accuracy, with
             carried weights the last.
-        parameters: of the model.
         precision: of the products, ``float32`` or ``bfloat16``.
-        devices: that TensorFlow used.
         probabilities: of the held-out images, float32 [n, 10].
     """
 
@@ -71,7 +68,6 @@ class FoldRecord(FoldOutcome):
     """A fold's outcome with its number of images and its scores, as in ``folds.csv``.
 
     Attributes:
-        train_images, val_images, held_out_images: how many images of each.
         held_out_loss: mean negative log likelihood on the held-out images, in nats.
         held_out_accuracy: 0 to 1.
     """
@@ -123,31 +119,22 @@ def held_out_share(records: Sequence[FoldRecord]) -> float:
 
 def folds_table(records: Sequence[FoldRecord]) -> pd.DataFrame:
     """The content of ``folds.csv``: a row a fold; loss and accuracy are those of the kept epoch."""
-    return pd.DataFrame([_table_row(record) for record in records])
+    of_epoch = ("loss", "accuracy", "val_loss", "val_accuracy")
+    of_fold = ("held_out_loss", "held_out_accuracy", "train_images", "val_images", "held_out_images", "seconds")
+    return pd.DataFrame(
+        {
+            **{name: getattr(record, name) for name in ("weights", "fold", "seed")},
+            "epochs": len(record.rows),
+            "kept_epoch": record.kept_epoch,
+            **{name: record.kept[name] for name in of_epoch},
+            **{name: getattr(record, name) for name in of_fold},
+        }
+        for record in records
+    )
 
 
 def history_table(records: Sequence[FoldRecord]) -> pd.DataFrame:
     """The content of ``history.csv``: a row an epoch of a fold."""
     return pd.DataFrame(
-        [{"weights": record.weights, "fold": record.fold, **row} for record in records for row in record.rows]
+        {"weights": record.weights, "fold": record.fold, **row} for record in records for row in record.rows
     )
-
-
-def _table_row(record: FoldRecord) -> dict[str, Any]:
-    return {
-        "weights": record.weights,
-        "fold": record.fold,
-        "seed": record.seed,
-        "epochs": len(record.rows),
-        "kept_epoch": record.kept_epoch,
-        "loss": record.kept["loss"],
-        "accuracy": record.kept["accuracy"],
-        "val_loss": record.kept["val_loss"],
-        "val_accuracy": record.kept["val_accuracy"],
-        "held_out_loss": record.held_out_loss,
-        "held_out_accuracy": record.held_out_accuracy,
-        "train_images": record.train_images,
-        "val_images": record.val_images,
-        "held_out_images": record.held_out_images,
-        "seconds": record.seconds,
-    }

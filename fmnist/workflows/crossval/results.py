@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from statistics import mean
 
 import numpy as np
-import pandas as pd
 
 from fmnist.distributed.session import StartedRun
 from fmnist.report.page import Report, model_title
@@ -16,9 +15,9 @@ from fmnist.runs import FOLDS, FOLDS_TABLE, HISTORY, PREDICTIONS, utc
 from fmnist.runs.results import Metrics, Results, finish_run, write_results
 from fmnist.training.evaluation import ClassScore, Evaluation, evaluate, predictions_table
 from fmnist.workflows.crossval.config import CROSSVAL, CrossvalConfig
+from fmnist.workflows.crossval.job import PreparedFolds
 from fmnist.workflows.crossval.page import render_crossval
 from fmnist.workflows.crossval.plots import crossval_plots
-from fmnist.workflows.crossval.preparation import PreparedFolds
 from fmnist.workflows.crossval.records import (
     INTERVAL_METHOD,
     FoldOutcome,
@@ -78,8 +77,6 @@ class CrossvalMetrics(Metrics):
 
     Attributes:
         model: name of the model or search space.
-        parameters: of the model.
-        seed: of the run.
         precision: of the products, ``float32`` or ``bfloat16``.
         folds: how many.
         epochs: of all folds with fresh weights.
@@ -103,32 +100,33 @@ class CrossvalMetrics(Metrics):
 
     def lines(self) -> list[str]:
         """Returns the lines that the job ends with."""
-        held_out, carried = self.held_out, self.carried
+        held_out = self.held_out
         lines = [
             f"held-out accuracy {held_out.accuracy:.4f} +- {held_out.accuracy_sd:.4f} over {self.folds} folds "
             f"(95 % interval of the mean {held_out.accuracy_low:.4f}-{held_out.accuracy_high:.4f})"
         ]
-        if carried:
-            lines.append(
-                f"with weights carried from fold to fold, as in the study: {carried.accuracy[0]:.4f} in the first "
-                f"fold, {carried.accuracy[-1]:.4f} in the last"
-            )
+        if self.carried:
+            first, *_, last = self.carried.accuracy
+            carried = "with weights carried from fold to fold, as in the study"
+            lines.append(f"{carried}: {first:.4f} in the first fold, {last:.4f} in the last")
         return lines
 
 
 def write_crossval_results(
     started: StartedRun[PreparedFolds], config: CrossvalConfig, outcomes: Sequence[FoldOutcome], restarts: int
 ) -> None:
-    """Measures the folds and writes every file of the run, the manifest last.
-
-    Args:
-        outcomes: of all folds; those with carried weights, if any, last.
-        restarts: how often folds were started again.
-    """
+    """Measures the folds, of which those with carried weights are last, and writes every file of the run."""
     reporting = time.time()
     data = started.data
     records = [_record(outcome, data) for outcome in outcomes]
-    probabilities = _pooled_probabilities(outcomes, data)
+    # Every image's, from the fold that held it out, and the number of that fold.
+    probabilities, fold_of = np.empty((len(data.images), 10), np.float32), np.empty(len(data.images), int)
+    for record in records:
+        if record.weights == "fresh":
+            held_out = data.folds[record.fold - 1].held_out
+            probabilities[held_out], fold_of[held_out] = record.probabilities, record.fold
+    predictions = predictions_table(data.images.labels, probabilities)
+    predictions.insert(1, "fold", fold_of)
     pooled = evaluate(data.images.labels, probabilities)
     # Waited for before this thread draws: Matplotlib is not thread-safe.
     data_figures = started.data_figures.result()
@@ -149,11 +147,7 @@ def write_crossval_results(
         environment=environment,
         page=render_crossval(report, records),
         plots=plots,
-        tables={
-            FOLDS_TABLE: folds_table(records),
-            HISTORY: history_table(records),
-            PREDICTIONS: _predictions(data, probabilities),
-        },
+        tables={FOLDS_TABLE: folds_table(records), HISTORY: history_table(records), PREDICTIONS: predictions},
         # A run resumes from its folds.
         temporary=[FOLDS],
     )
@@ -184,6 +178,7 @@ def _metrics(
     reporting: float,
 ) -> CrossvalMetrics:
     fresh = [record for record in records if record.weights == "fresh"]
+    carried = [record for record in records if record.weights == "carried"]
     finished = time.time()
 
     def mean_of(column: str) -> float:
@@ -208,7 +203,13 @@ def _metrics(
         train=MeanScores(mean_of("loss"), mean_of("accuracy")),
         val=MeanScores(mean_of("val_loss"), mean_of("val_accuracy")),
         held_out=_held_out(fresh, pooled),
-        carried=_carried([record for record in records if record.weights == "carried"]),
+        carried=CarriedScores(
+            accuracy=tuple(record.held_out_accuracy for record in carried),
+            loss=tuple(record.held_out_loss for record in carried),
+            epochs=sum(len(record.rows) for record in carried),
+        )
+        if carried
+        else None,
         restarts=restarts,
     )
 
@@ -230,31 +231,3 @@ def _held_out(fresh: Sequence[FoldRecord], pooled: Evaluation) -> HeldOutScores:
         per_class=pooled.per_class,
         confusion_matrix=pooled.confusion_matrix,
     )
-
-
-def _carried(records: Sequence[FoldRecord]) -> CarriedScores | None:
-    if not records:
-        return None
-    return CarriedScores(
-        accuracy=tuple(record.held_out_accuracy for record in records),
-        loss=tuple(record.held_out_loss for record in records),
-        epochs=sum(len(record.rows) for record in records),
-    )
-
-
-def _pooled_probabilities(outcomes: Sequence[FoldOutcome], data: PreparedFolds) -> np.ndarray:
-    """Returns every image's probabilities, from the fold that held it out: float32 [n, 10]."""
-    pooled = np.empty((len(data.images), 10), np.float32)
-    for outcome in outcomes:
-        if outcome.weights == "fresh":
-            pooled[data.folds[outcome.fold - 1].held_out] = outcome.probabilities
-    return pooled
-
-
-def _predictions(data: PreparedFolds, probabilities: np.ndarray) -> pd.DataFrame:
-    table = predictions_table(data.images.labels, probabilities)
-    folds = np.empty(len(data.images), int)
-    for fold in data.folds:
-        folds[fold.held_out] = fold.number
-    table.insert(1, "fold", folds)
-    return table
