@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -45,8 +46,7 @@ class Evaluation:
         images: how many images.
         loss: mean negative log likelihood of the true class, in nats.
         accuracy: share of images whose most probable class is the true one, 0 to 1.
-        accuracy_low: lower end of the accuracy's 95 % Wilson interval.
-        accuracy_high: upper end of it.
+        accuracy_low, accuracy_high: the accuracy's 95 % Wilson interval.
         per_class: one score a class, by label.
         confusion_matrix: [10, 10], number of images by true class (row) and predicted class (column).
     """
@@ -61,15 +61,8 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the value of ``test`` in ``metrics.json``, in plain Python types."""
-        return {
-            "loss": self.loss,
-            "accuracy": self.accuracy,
-            "accuracy_low": self.accuracy_low,
-            "accuracy_high": self.accuracy_high,
-            "images": self.images,
-            "per_class": [asdict(score) for score in self.per_class],
-            "confusion_matrix": [list(row) for row in self.confusion_matrix],
-        }
+        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return values
 
 
 def evaluate(labels: Labels, probabilities: Probabilities) -> Evaluation:

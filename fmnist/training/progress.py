@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
 from fmnist.console import plain_console, rounded
@@ -19,9 +19,6 @@ class Progress:
 
     In a terminal there is a bar for all of the work and one for each part that was begun; the bars are gone at the end.
     Lines stand above them. Where there is no terminal, there are only lines.
-
-    Attributes:
-        console: where lines and bars are printed.
 
     Args:
         title: of the work, such as ``training``.
@@ -45,14 +42,8 @@ class Progress:
         self.title, self.total, self.unit, self.images, self.line_seconds = title, total, unit, images, line_seconds
         self.console = console or plain_console()
         self._bars = Bars(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[unit]}"),
-            TimeElapsedColumn(),
-            TextColumn("elapsed,"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
+            *("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[unit]}"),
+            *(TimeElapsedColumn(), "elapsed,", TimeRemainingColumn(), "left"),
             console=self.console,
             disable=not self.console.is_terminal,
             transient=True,
@@ -115,14 +106,7 @@ class Progress:
         )
 
     def part(self, title: str, total: int, done: float, unit: str) -> None:
-        """Moves the bar of a part of the work, and begins it at first.
-
-        Args:
-            title: of the part.
-            total: number of its units.
-            done: how many are done.
-            unit: text behind these numbers.
-        """
+        """Moves the bar of a part of the work, and begins it at first; ``unit`` is the text behind the numbers."""
         if title not in self._parts:
             self._parts[title] = self._bars.add_task(title, total=total, unit=unit)
         self._bars.update(self._parts[title], completed=done, unit=unit)

@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fmnist.console import duration, plain_console, rounded
-from fmnist.workflows.tune.records import TrialRecord, best_trial, ranked
+from fmnist.report.page import plural
+from fmnist.workflows.tune.records import TrialRecord, best_trial, parameter_names, ranked
 
 BEST_SHOWN = 8
 LONGEST_VALUE = 10  # characters of a value, so that a long text leaves room for the trial's other values
@@ -61,8 +62,8 @@ class SearchProgress:
 
         Args:
             trials: number of trials.
-            epochs: expected number of epochs of all trials together.
-            known: number of epochs that a resumed search has already, by trial.
+            epochs: expected of all trials together.
+            known: epochs that a resumed search has already, by trial.
         """
         self._trials, self._budget, self._known = trials, epochs, known
         self._started = time.monotonic()
@@ -83,22 +84,18 @@ class SearchProgress:
             if record.trial in self._logged or record.status in OPEN:
                 continue
             self._logged.add(record.trial)
-            text = f"trial {record.trial} {record.status} after {_epochs(record)}"
-            if record.best:
-                text += f", val_accuracy {record.best['val_accuracy']:.4f}"
-            if record.error:
-                text += f": {record.error.splitlines()[0]}"
+            text = f"trial {record.trial} {record.status} after {plural(record.epochs, 'epoch')}"
+            text += f", val_accuracy {record.best['val_accuracy']:.4f}" if record.best else ""
+            text += f": {record.error.splitlines()[0]}" if record.error else ""
             if best and best.best:
                 self._best_logged = best.best["val_accuracy"]
-                text += (
-                    "; best so far" if best is record else f"; best so far trial {best.trial} {self._best_logged:.4f}"
-                )
+                text += "; best so far" + ("" if best is record else f" trial {best.trial} {self._best_logged:.4f}")
             self.note(f"{text}; {', '.join(self._work())}")
         # Two trials that run in parallel may pass each other at every epoch, so a running trial gets no line.
         if best and best.best and best.status != "running" and best.best["val_accuracy"] > self._best_logged:
             self._best_logged = best.best["val_accuracy"]
-            text = f"new best: trial {best.trial}, val_accuracy {self._best_logged:.4f} after {_epochs(best)}"
-            self.note(f"{text}; {', '.join(self._work())}")
+            text = f"new best: trial {best.trial}, val_accuracy {self._best_logged:.4f}"
+            self.note(f"{text} after {plural(best.epochs, 'epoch')}; {', '.join(self._work())}")
 
     def _work(self) -> list[str]:
         """Returns the number of epochs so far, and an estimate of the time left if there is one."""
@@ -130,7 +127,7 @@ def _table(records: Sequence[TrialRecord], width: int) -> list[RenderableType]:
     """Returns the trials as a table, and below it the names of the hyper-parameters, too long for columns."""
     if not records:
         return []
-    names = list(dict.fromkeys(name for record in records for name in record.parameters))
+    names = parameter_names(records)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, width=width, header_style="dim")
     for column in ("trial", "bracket", "status", "epoch", "val_accuracy"):
         table.add_column(column, justify="left" if column == "status" else "right", no_wrap=True)
@@ -156,10 +153,6 @@ def _table(records: Sequence[TrialRecord], width: int) -> list[RenderableType]:
 def _wrapped(text: str, style: str = "") -> Text:
     # The console does not wrap lines by itself.
     return Text(text, style=style, no_wrap=False, overflow="fold")
-
-
-def _epochs(record: TrialRecord) -> str:
-    return f"{record.epochs} epoch{'' if record.epochs == 1 else 's'}"
 
 
 def _value(value: Any) -> str:

@@ -18,7 +18,7 @@ class TrialRecord:
     """The state of one trial.
 
     Attributes:
-        trial: number of the trial, from 1.
+        trial: its number, from 1.
         bracket: number of rungs below the maximum in its bracket; 0 is plain random search, and every trial of ASHA.
         parameters: the active hyper-parameters by name.
         status: ``finished`` trained all epochs, ``stopped`` was dropped by the scheduler, ``stopped early`` had no
@@ -36,7 +36,6 @@ class TrialRecord:
 
     @property
     def epochs(self) -> int:
-        """Number of epochs trained."""
         return len(self.rows)
 
     @property
@@ -66,25 +65,26 @@ def best_trial(records: Iterable[TrialRecord]) -> TrialRecord | None:
     return next((record for record in ranked(records) if record.best and record.status != "failed"), None)
 
 
-def trials_table(records: Iterable[TrialRecord]) -> pd.DataFrame:
-    """Returns the content of ``trials.csv``: one row per trial, with fixed columns and one per hyper-parameter.
+def parameter_names(records: Iterable[TrialRecord]) -> list[str]:
+    """Returns the names of all hyper-parameters that a trial has, in the order of their first use."""
+    return list(dict.fromkeys(name for record in records for name in record.parameters))
 
-    A hyper-parameter with the name of a fixed column gets the suffix `` (hyper-parameter)``.
-    """
+
+def trials_table(records: Iterable[TrialRecord]) -> pd.DataFrame:
+    """Returns the content of ``trials.csv``: one row per trial, with fixed columns and one per hyper-parameter."""
     return pd.DataFrame([_table_row(record) for record in records])
 
 
 def _table_row(record: TrialRecord) -> dict[str, Any]:
+    best = record.best
     row = {
-        "trial": record.trial,
-        "bracket": record.bracket,
-        "status": record.status,
-        "epochs": record.epochs,
-        "best_epoch": int(record.best["epoch"]) if record.best else None,
-        "best_val_accuracy": record.best["val_accuracy"] if record.best else None,
-        "val_loss": record.best["val_loss"] if record.best else None,
+        **{name: getattr(record, name) for name in ("trial", "bracket", "status", "epochs")},
+        "best_epoch": int(best["epoch"]) if best else None,
+        "best_val_accuracy": best["val_accuracy"] if best else None,
+        "val_loss": best["val_loss"] if best else None,
         "seconds": record.seconds,
         "error": record.error,
     }
     parameters = record.parameters.items()
+    # A hyper-parameter may have the name of a fixed column.
     return row | {f"{name} (hyper-parameter)" if name in row else name: value for name, value in parameters}

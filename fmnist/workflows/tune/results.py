@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 from fmnist.data.preparation import PreparedData
 from fmnist.distributed.session import Figures, StartedRun
@@ -52,21 +53,13 @@ class TuneMetrics(TrainMetrics):
 
 @dataclass(frozen=True)
 class SearchOutcome:
-    """The result of a search.
-
-    Attributes:
-        config: the job's settings.
-        records: every trial, in the order of the numbers.
-        winner: the best trial.
-        seconds: from the job's start to the search's end.
-        figures: of the trials, as PNG by name; drawn during the retraining.
-    """
+    """The result of a search: every trial in the order of the numbers, and the best one."""
 
     config: TuneConfig
     records: Sequence[TrialRecord]
     winner: TrialRecord
-    seconds: float
-    figures: Future[Figures]
+    seconds: float  # from the job's start to the search's end
+    figures: Future[Figures]  # of the trials, drawn during the retraining
 
     def summary(self) -> SearchSummary:
         """Returns the search's metrics."""
@@ -95,11 +88,4 @@ def write_tune_results(
     # A search resumes from the trials' states.
     results = replace(results, plots={**plots, **results.plots}, temporary=[*results.temporary, TRIALS])
     title = f"Hyper-parameter search over {search.config.space}"
-    finish(
-        started,
-        results,
-        metrics,
-        title,
-        search.config,
-        lambda report, history: render_tune(report, history, search.records),
-    )
+    finish(started, results, metrics, title, search.config, partial(render_tune, records=search.records))

@@ -36,18 +36,11 @@ OBJECTIVE = "best_val_accuracy"
 
 @dataclass(frozen=True)
 class SearchTask:
-    """What all trials have in common.
-
-    Attributes:
-        config: the job's settings.
-        points: the active hyper-parameters of each trial by name.
-        run: where trials keep their state.
-        train_images, val_images: references to `Images`, which a process maps and does not copy.
-    """
+    """What all trials have in common. Images are references, which a process maps and does not copy."""
 
     config: TuneConfig
-    points: Sequence[dict[str, Any]]
-    run: RunFolder
+    points: Sequence[dict[str, Any]]  # the active hyper-parameters of each trial by name
+    run: RunFolder  # where trials keep their state
     train_images: ray.ObjectRef
     val_images: ray.ObjectRef
 
@@ -100,10 +93,8 @@ class SearchTrial(tune.Trainable):
         self._epochs = None
 
     def _train_an_epoch(self, known: History) -> History:
-        if self._epochs is None:
-            self._epochs = self._begin(known)
-        result = next(self._epochs)
-        known = known.add(result.row())
+        self._epochs = self._epochs or self._begin(known)
+        known = known.add(next(self._epochs).row())
         self.state.save(self.model, self.optimizer, known)
         return known
 
