@@ -11,6 +11,7 @@ import json
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -202,11 +203,10 @@ def _accepted(hp: HyperParameter, value: Any) -> Any:
 
 
 def _accepts(hp: HyperParameter, value: Any) -> bool:
-    try:
+    with suppress(ValueError):
         _accepted(hp, value)
-    except ValueError:
-        return False
-    return True
+        return True
+    return False
 
 
 def _equal(value: Any, candidate: Any, tolerance: float) -> bool:

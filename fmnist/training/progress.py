@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from types import TracebackType
-from typing import Self
+from contextlib import ExitStack
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TimeElapsedColumn, TimeRemainingColumn
@@ -14,7 +13,7 @@ from fmnist.console import plain_console, rounded
 from fmnist.training.history import Row
 
 
-class Progress:
+class Progress(ExitStack):
     """Shows how much of some work is done. Use it as a context manager.
 
     In a terminal there is a bar for all of the work and one for each part that was begun; the bars are gone at the end.
@@ -39,28 +38,21 @@ class Progress:
         line_seconds: float = 15.0,
         console: Console | None = None,
     ) -> None:
+        super().__init__()
         self.title, self.total, self.unit, self.images, self.line_seconds = title, total, unit, images, line_seconds
         self.console = console or plain_console()
-        self._bars = Bars(
+        bars = Bars(
             *("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[unit]}"),
             *(TimeElapsedColumn(), "elapsed,", TimeRemainingColumn(), "left"),
             console=self.console,
             disable=not self.console.is_terminal,
             transient=True,
         )
+        self._bars = self.enter_context(bars)
         self._all = self._bars.add_task(title, total=total, unit=unit)
         self._parts: dict[str, TaskID] = {}
         self._done = self._done_before = 0
         self._started = self._line_printed = time.monotonic()
-
-    def __enter__(self) -> Self:
-        self._bars.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bars.stop()
 
     def note(self, text: str) -> None:
         """Prints a line."""

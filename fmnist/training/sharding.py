@@ -20,7 +20,6 @@ class Shard:
     A lane is a slice of the batch whose gradient is computed separately, in parallel with the other lanes'. On a CPU,
     one lane per thread is faster than one lane whose operations each use all threads. Two workers of one lane compute
     exactly the numbers of one worker of two lanes.
-
     """
 
     strategy: tf.distribute.Strategy | None = None  # sums tensors over the workers; None for one worker

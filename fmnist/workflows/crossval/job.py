@@ -26,7 +26,7 @@ from fmnist.runs import RunFolder
 from fmnist.runs.lifecycle import is_done, open_run
 from fmnist.workflows.crossval.config import CROSSVAL, CrossvalConfig
 from fmnist.workflows.crossval.fold import FoldTask, read_fold, train_folds
-from fmnist.workflows.crossval.progress import FoldProgress
+from fmnist.workflows.crossval.progress import FoldProgress, Key
 from fmnist.workflows.crossval.records import FoldOutcome, Weights
 
 # The folds of one Ray task: one with fresh weights, or all with carried weights.
@@ -56,11 +56,7 @@ def prepare_folds(config: CrossvalConfig, note: Callable[[str], None]) -> Prepar
 
 
 def crossval(config: CrossvalConfig, resources: cluster.Resources | None = None) -> RunFolder:
-    """Runs the crossval job and returns the finished run folder.
-
-    Args:
-        config: the job's settings.
-        resources: of a Ray cluster that is connected already; None connects to one.
+    """Runs the crossval job and returns the finished run folder; arguments as in `fmnist.config.Job`.
 
     Raises:
         UserError: if data, store, run id, model or resources are wrong; then nothing has been trained.
@@ -104,7 +100,7 @@ def _run_folds(
     """
     kinds: tuple[Weights, ...] = ("fresh", "carried") if config.carry_weights else ("fresh",)
     wanted = [(weights, fold) for weights in kinds for fold in prepared.folds]
-    known = {(outcome.weights, outcome.fold): outcome for outcome in _outcomes(run, wanted)}
+    known = _outcomes(run, wanted)
     missing = [(weights, fold) for weights, fold in wanted if (weights, fold.number) not in known]
     # The folds with carried weights are one task, which takes longest and so begins first.
     pieces: list[Piece] = []
@@ -142,15 +138,15 @@ def _run_folds(
             f"run {run.run_id}: {'; '.join(lost)}; the folds that have ended are kept, and the same command with this "
             "--run-id trains the others"
         )
-    ended = {(outcome.weights, outcome.fold): outcome for outcome in _outcomes(run, missing)} | known
+    ended = known | _outcomes(run, missing)
     return [ended[weights, fold.number] for weights, fold in wanted]
 
 
-def _outcomes(run: RunFolder, wanted: list[tuple[Weights, Fold]]) -> list[FoldOutcome]:
-    """Returns the outcomes that the run folder has, in the order of ``wanted``."""
+def _outcomes(run: RunFolder, wanted: list[tuple[Weights, Fold]]) -> dict[Key, FoldOutcome]:
+    """Returns the outcomes that the run folder has."""
     with ThreadPoolExecutor(8) as pool:
         found = pool.map(lambda one: read_fold(run, one[0], one[1].number), wanted)
-        return [outcome for outcome in found if outcome is not None]
+        return {(outcome.weights, outcome.fold): outcome for outcome in found if outcome is not None}
 
 
 def _name(piece: Piece) -> str:

@@ -40,9 +40,6 @@ class FoldProgress(Progress):
     In a terminal each running fold has a bar; in a log a line now and then names the running folds. A fold that has
     ended is a line in both.
 
-    Attributes:
-        restarts: how often a fold was started again.
-
     Args:
         folds: number of folds.
         epochs: of a fold at most.
@@ -54,7 +51,7 @@ class FoldProgress(Progress):
         total = folds * (2 if carried else 1)
         super().__init__("all folds", total, "folds", line_seconds=LINE_INTERVAL, console=console)
         self.folds, self.epochs = folds, epochs
-        self.restarts = 0
+        self.restarts = 0  # of all folds
         # The last epoch of each running fold, None before the first.
         self._running: dict[Key, Row | None] = {}
         self._accuracies: dict[Key, float] = {}
@@ -98,13 +95,12 @@ class FoldProgress(Progress):
     def _epoch(self, key: Key, row: Row) -> None:
         self._running[key] = row
         self.part(_title(key), self.epochs, row["epoch"], f"epochs, val_accuracy {row['val_accuracy']:.4f}")
-        self.log(
-            "; ".join(
-                f"{_title(key)} epoch {row['epoch']:.0f}/{self.epochs} val_accuracy {row['val_accuracy']:.4f}"
-                for key, row in sorted(self._running.items())
-                if row is not None
-            )
-        )
+        lines = [
+            f"{_title(key)} epoch {row['epoch']:.0f}/{self.epochs} val_accuracy {row['val_accuracy']:.4f}"
+            for key, row in sorted(self._running.items())
+            if row is not None
+        ]
+        self.log("; ".join(lines))
 
     def _end(self, event: FoldEvent, accuracy: float) -> None:
         self.end_part(_title(event.key))

@@ -27,26 +27,18 @@ INTERVAL_METHOD = (
 class FoldOutcome:
     """One fold's training, as it is kept in the run folder.
 
-    Attributes:
-        fold: its number, from 1.
-        seed: of the initial weights and the order of the images.
-        rows: one an epoch, as in ``history.csv``. With fresh weights ``val`` are the validation images; with carried
-            weights the held-out ones, as in the study.
-        kept_epoch: whose weights were measured: with fresh weights the one of the highest validation accuracy, with
-            carried weights the last.
-        precision: of the products, ``float32`` or ``bfloat16``.
-        probabilities: of the held-out images, float32 [n, 10].
+    With carried weights ``val`` are the held-out images, as in the study, and the last epoch is kept, not the best.
     """
 
-    fold: int
+    fold: int  # its number, from 1
     weights: Weights
-    seed: int
-    rows: tuple[Row, ...]
-    kept_epoch: int
+    seed: int  # of the initial weights and the order of the images
+    rows: tuple[Row, ...]  # one per epoch, as in history.csv
+    kept_epoch: int  # whose weights were measured
     parameters: int
-    precision: str
+    precision: str  # of the products, float32 or bfloat16
     devices: tuple[str, ...]
-    probabilities: Probabilities
+    probabilities: Probabilities  # of the held-out images, float32 [n, 10]
 
     @property
     def kept(self) -> Row:
@@ -65,18 +57,13 @@ class FoldOutcome:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FoldRecord(FoldOutcome):
-    """A fold's outcome with its number of images and its scores, as in ``folds.csv``.
-
-    Attributes:
-        held_out_loss: mean negative log likelihood on the held-out images, in nats.
-        held_out_accuracy: 0 to 1.
-    """
+    """A fold's outcome with its number of images and its scores, as in ``folds.csv``."""
 
     train_images: int
     val_images: int
     held_out_images: int
-    held_out_loss: float
-    held_out_accuracy: float
+    held_out_loss: float  # mean negative log likelihood, in nats
+    held_out_accuracy: float  # 0 to 1
 
 
 @dataclass(frozen=True)
@@ -90,15 +77,11 @@ class Spread:
 
 
 def spread(values: Sequence[float], held_out_share: float) -> Spread:
-    """Returns mean, standard deviation and 95 % interval of a figure over folds.
+    """Returns mean, standard deviation and 95 % interval of a figure over 2 or more folds.
 
     The folds' models share most of their training images, so that the plain ``sd / sqrt(folds)`` is too small. Nadeau
     and Bengio ("Inference for the Generalization Error", Machine Learning 52, 2003, section 4) correct it for the share
-    of images held out.
-
-    Args:
-        values: one a fold, 2 or more.
-        held_out_share: held-out images over training images, above 0.
+    of images held out: held-out images over training images, above 0.
 
     Example:
         >>> spread([0.9, 0.92], 1.0).mean

@@ -39,26 +39,17 @@ class MeanScores:
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutScores:
-    """Scores on held-out images.
-
-    Attributes:
-        accuracy, accuracy_sd: mean and standard deviation over the folds.
-        accuracy_low, accuracy_high: 95 % interval of the mean.
-        interval: how the interval was computed.
-        loss, loss_sd: mean and standard deviation over the folds, in nats.
-        images: how many were held out, over all folds.
-        per_class, confusion_matrix: of all images, each predicted by the fold that held it out.
-    """
+    """Scores on held-out images: means over the folds, their standard deviations, and the accuracy's 95 % interval."""
 
     accuracy: float
     accuracy_sd: float
     accuracy_low: float
     accuracy_high: float
-    interval: str
-    loss: float
+    interval: str  # how it was computed
+    loss: float  # in nats
     loss_sd: float
-    images: int
-    per_class: tuple[ClassScore, ...]
+    images: int  # of all folds
+    per_class: tuple[ClassScore, ...]  # of all images, each predicted by the fold that held it out
     confusion_matrix: tuple[tuple[int, ...], ...]
 
 
@@ -73,30 +64,19 @@ class CarriedScores:
 
 @dataclass(frozen=True, kw_only=True)
 class CrossvalMetrics(Metrics):
-    """The content of a crossval run's ``metrics.json``.
+    """The content of a crossval run's ``metrics.json``; all but ``carried`` is of the folds with fresh weights."""
 
-    Attributes:
-        model: name of the model or search space.
-        precision: of the products, ``float32`` or ``bfloat16``.
-        folds: how many.
-        epochs: of all folds with fresh weights.
-        train, val: means over the folds with fresh weights.
-        held_out: scores of the folds with fresh weights.
-        carried: of the folds with carried weights; None where the study's protocol did not run.
-        restarts: how often folds were started again.
-    """
-
-    model: str
+    model: str  # its name, or that of the search space
     parameters: int
     seed: int
-    precision: str
+    precision: str  # of the products, float32 or bfloat16
     folds: int
-    epochs: int
+    epochs: int  # of all folds
     train: MeanScores
     val: MeanScores
     held_out: HeldOutScores
-    carried: CarriedScores | None
-    restarts: int
+    carried: CarriedScores | None  # None where the study's protocol did not run
+    restarts: int  # of folds
 
     def lines(self) -> list[str]:
         """Returns the lines that the job ends with."""

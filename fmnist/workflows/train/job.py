@@ -51,37 +51,21 @@ class WorkerTask:
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """The result of a training, as rank 0 returns it to the driver.
+    """The result of a training, as rank 0 returns it to the driver."""
 
-    Attributes:
-        history: every epoch of the run, those before a restart included.
-        precision: of the products, float32 or bfloat16.
-        model: the content of ``model.keras``, with the best epoch's weights.
-        parameters: number of parameters of the model.
-        test_probabilities: float32 [n, 10], of the saved model for the raw test images.
-        evaluation_seconds: wall time of the prediction of the test images.
-        devices: TensorFlow's devices.
-        restarts: how often the workers were restarted.
-        failure: why training cannot continue; only `history` and `precision` are set then.
-    """
-
-    history: History
-    precision: str
-    model: bytes = b""
-    parameters: int = 0
-    test_probabilities: np.ndarray | None = None
-    evaluation_seconds: float = 0.0
+    history: History  # every epoch of the run, those before a restart included
+    precision: str  # of the products, float32 or bfloat16
+    model: bytes = b""  # the content of model.keras, with the best epoch's weights
+    parameters: int = 0  # number of the model's parameters
+    test_probabilities: np.ndarray | None = None  # float32 [n, 10], of the saved model for the raw test images
+    evaluation_seconds: float = 0.0  # wall time of that prediction
     devices: tuple[str, ...] = ()
-    restarts: int = 0
-    failure: str | None = None
+    restarts: int = 0  # of the workers
+    failure: str | None = None  # why training cannot continue; only history and precision are set then
 
 
 def train(config: TrainConfig, resources: cluster.Resources | None = None) -> RunFolder:
-    """Runs the train job and returns the finished run folder.
-
-    Args:
-        config: the job's settings.
-        resources: of a Ray cluster that is connected already; None connects to one.
+    """Runs the train job and returns the finished run folder; arguments as in `fmnist.config.Job`.
 
     Raises:
         UserError: if data, store, run id, model or resources are wrong; nothing has been trained then.

@@ -25,17 +25,11 @@ from fmnist.workflows.train.page import render
 
 @dataclass(frozen=True, kw_only=True)
 class TrainMetrics(ModelMetrics):
-    """The content of a train run's ``metrics.json``.
+    """The content of a train run's ``metrics.json``."""
 
-    Attributes:
-        stopped_early: whether training ended before the last epoch of its settings.
-        images_per_second: training images per second, median over the epochs.
-        workers: number of data-parallel processes.
-    """
-
-    stopped_early: bool
-    images_per_second: float
-    workers: int
+    stopped_early: bool  # whether training ended before the last epoch of its settings
+    images_per_second: float  # of training, median over the epochs
+    workers: int  # data-parallel processes
 
 
 AnyTrainMetrics = TypeVar("AnyTrainMetrics", bound=TrainMetrics)

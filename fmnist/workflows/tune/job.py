@@ -53,11 +53,7 @@ WORKER_SETTINGS = ("workers", "cpus_per_worker", "gpus_per_worker")
 
 
 def tune(config: TuneConfig, resources: cluster.Resources | None = None) -> RunFolder:
-    """Runs the tune job and returns the finished run folder.
-
-    Args:
-        config: the job's settings.
-        resources: of a Ray cluster that is connected already; None connects to one.
+    """Runs the tune job and returns the finished run folder; arguments as in `fmnist.config.Job`.
 
     Raises:
         UserError: if space, data, store, run id or resources are wrong; nothing has been trained then.

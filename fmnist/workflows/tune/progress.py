@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from types import TracebackType
+from contextlib import ExitStack
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -24,7 +24,7 @@ ENDED = ("finished", "stopped", "stopped early")
 OPEN = ("pending", "running", "paused")
 
 
-class SearchProgress:
+class SearchProgress(ExitStack):
     """Shows the trials of a search. Use it as a context manager.
 
     A terminal has a table of the best trials and of all that run, redrawn a few times per second. A log has a line when
@@ -35,6 +35,7 @@ class SearchProgress:
     """
 
     def __init__(self, console: Console | None = None) -> None:
+        super().__init__()
         self.console = console or plain_console()
         self._records: Sequence[TrialRecord] = ()
         self._trials = self._budget = 0
@@ -42,16 +43,7 @@ class SearchProgress:
         self._started = time.monotonic()
         self._logged: set[int] = set()
         self._best_logged = 0.0
-        self._live: Live | None = None
-
-    def __enter__(self) -> SearchProgress:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._live.stop()
+        self._has_table = self.console.is_terminal and not self.console.is_dumb_terminal
 
     def note(self, text: str) -> None:
         """Prints a line."""
@@ -67,15 +59,15 @@ class SearchProgress:
         """
         self._trials, self._budget, self._known = trials, epochs, known
         self._started = time.monotonic()
-        if self.console.is_terminal and not self.console.is_dumb_terminal:
+        if self._has_table:
             # Live renders in its own thread, so that an update costs nothing.
-            self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=REDRAWS_PER_SECOND)
-            self._live.start()
+            live = Live(get_renderable=self._render, console=self.console, refresh_per_second=REDRAWS_PER_SECOND)
+            self.enter_context(live)
 
     def update(self, records: Sequence[TrialRecord]) -> None:
         """Shows the current state of the trials. Cheap enough for every event of a search."""
         self._records = tuple(records)
-        if not self._live:
+        if not self._has_table:
             self._log()
 
     def _log(self) -> None:

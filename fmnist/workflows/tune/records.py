@@ -10,29 +10,20 @@ import pandas as pd
 
 from fmnist.training.history import History, Row
 
+# "finished" trained all epochs, "stopped" was dropped by the scheduler, "stopped early" ran out of patience.
 Status = Literal["pending", "running", "paused", "finished", "stopped", "stopped early", "failed"]
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """The state of one trial.
+    """The state of one trial."""
 
-    Attributes:
-        trial: its number, from 1.
-        bracket: number of rungs below the maximum in its bracket; 0 is plain random search, and every trial of ASHA.
-        parameters: the active hyper-parameters by name.
-        status: ``finished`` trained all epochs, ``stopped`` was dropped by the scheduler, ``stopped early`` had no
-            lower validation loss for the patience's epochs.
-        rows: one per epoch, as in ``history.csv``.
-        error: why it failed.
-    """
-
-    trial: int
-    bracket: int
-    parameters: dict[str, Any]
+    trial: int  # its number, from 1
+    bracket: int  # rungs below the maximum in its bracket; 0 is plain random search, and every trial of ASHA
+    parameters: dict[str, Any]  # the active hyper-parameters by name
     status: Status = "pending"
-    rows: tuple[Row, ...] = ()
-    error: str | None = None
+    rows: tuple[Row, ...] = ()  # one per epoch, as in history.csv
+    error: str | None = None  # why it failed
 
     @property
     def epochs(self) -> int:
@@ -58,10 +49,7 @@ def ranked(records: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 
 def best_trial(records: Iterable[TrialRecord]) -> TrialRecord | None:
-    """Returns the best trial of a search: the first of the `ranked` ones that did not fail and has an epoch.
-
-    So of trials of equal accuracy the one of the lower number wins. None if there is no such trial.
-    """
+    """Returns the first of the `ranked` trials that did not fail and has an epoch; None if there is none."""
     return next((record for record in ranked(records) if record.best and record.status != "failed"), None)
 
 

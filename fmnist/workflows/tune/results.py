@@ -20,16 +20,7 @@ from fmnist.workflows.tune.records import TrialRecord
 
 @dataclass(frozen=True)
 class SearchSummary:
-    """The metrics of a search.
-
-    Attributes:
-        space, scheduler, max_epochs, factor, iterations: see `TuneConfig`.
-        trials, failed: number of trials, and of failed ones.
-        epochs: of all trials together.
-        winner: number of the best trial, whose hyper-parameters were retrained.
-        val_accuracy: of the winner's best epoch in the search.
-        seconds: from the job's start to the search's end.
-    """
+    """The metrics of a search; the first five are settings."""
 
     space: str
     scheduler: str
@@ -38,10 +29,10 @@ class SearchSummary:
     iterations: int
     trials: int
     failed: int
-    epochs: int
-    winner: int
-    val_accuracy: float
-    seconds: float
+    epochs: int  # of all trials together
+    winner: int  # number of the best trial, whose hyper-parameters were retrained
+    val_accuracy: float  # of the winner's best epoch in the search
+    seconds: float  # from the job's start to the search's end
 
 
 @dataclass(frozen=True, kw_only=True)
