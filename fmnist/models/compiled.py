@@ -95,8 +95,7 @@ def _loss(model: keras.Model) -> tuple[Loss, bool]:
     if found is keras.losses.sparse_categorical_crossentropy or found is keras.losses.categorical_crossentropy:
         return sparse_cross_entropy, False
     if type(found) not in (keras.losses.SparseCategoricalCrossentropy, keras.losses.CategoricalCrossentropy):
-        named = found is None or isinstance(found, str)
-        shown = found if named else getattr(found, "__name__", type(found).__name__)
+        shown = found if found is None or isinstance(found, str) else getattr(found, "__name__", type(found).__name__)
         raise _refusal(model, f"loss {shown}", "sparse_categorical_crossentropy or categorical_crossentropy")
     settings = found.get_config()
     if settings["reduction"] not in MEANS:
@@ -108,12 +107,9 @@ def _loss(model: keras.Model) -> tuple[Loss, bool]:
 
 
 def _smoothed_cross_entropy(smoothing: float) -> Loss:
-    def loss(labels: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
-        return keras.losses.categorical_crossentropy(
-            keras.ops.one_hot(labels, CLASSES), logits, from_logits=True, label_smoothing=smoothing
-        )
-
-    return loss
+    return lambda labels, logits: keras.losses.categorical_crossentropy(
+        keras.ops.one_hot(labels, CLASSES), logits, from_logits=True, label_smoothing=smoothing
+    )
 
 
 def _build(model: keras.Sequential) -> None:

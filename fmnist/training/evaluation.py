@@ -108,7 +108,7 @@ def evaluate(labels: Labels, probabilities: Probabilities) -> Evaluation:
 def worst_mistakes(labels: Labels, probabilities: Probabilities, n: int) -> npt.NDArray[np.intp]:
     """Returns the positions of up to ``n`` wrong predictions, the most probable ones first.
 
-    Takes what :func:`evaluate` takes and raises the same errors.
+    Arguments and errors as in `evaluate`.
     """
     _check(labels, probabilities)
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
@@ -120,7 +120,7 @@ def predictions_table(labels: Labels, probabilities: Probabilities) -> pd.DataFr
     """Returns one row per image, as in a run's ``predictions.csv``.
 
     The columns are ``index`` (position in the set), ``label``, ``predicted``, ``probability`` (of the predicted class)
-    and ``probability_0`` to ``probability_9``. Takes what :func:`evaluate` takes and raises the same errors.
+    and ``probability_0`` to ``probability_9``. Arguments and errors as in `evaluate`.
     """
     import pandas as pd
 

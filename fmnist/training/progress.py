@@ -71,7 +71,7 @@ class Progress(ExitStack):
         self._bars.update(self._all, completed=done)
 
     def advance(self) -> None:
-        """Counts one more unit; in a log it prints a line now and then."""
+        """Counts one more unit; a log has a line now and then."""
         self._done += 1
         self._bars.update(self._all, completed=self._done)
         if self.images:

@@ -80,9 +80,9 @@ def _tune(session: Session[TuneConfig, PreparedData]) -> None:
     with SearchProgress() as progress:
         records = _search(config, run, session.data, points, progress)
     searched = time.time()
-    winner, reached = _write_trials(config, run, records)
+    winner, val_accuracy = _write_trials(config, run, records)
     session.note(
-        f"best of {len(records)} trials: trial {winner.trial} with val_accuracy {reached['val_accuracy']:.4f}; "
+        f"best of {len(records)} trials: trial {winner.trial} with val_accuracy {val_accuracy:.4f}; "
         f"training it for {config.retrain_epochs} epochs"
     )
     figures = session.beside.submit(_draw_trials, records, winner.trial)
@@ -232,9 +232,9 @@ def _error_line(trial: Trial) -> str:
     return str(cause) if isinstance(cause, FmnistError) else f"{type(cause).__name__}: {first_line(cause)}"
 
 
-def _write_trials(config: TuneConfig, run: RunFolder, records: list[TrialRecord]) -> tuple[TrialRecord, Row]:
-    """Writes the tables of the trials and ``best.yaml``; returns the best trial and the row of its best epoch."""
-    run.put_bytes(TRIALS_TABLE, trials_table(records).to_csv(index=False).encode())
+def _write_trials(config: TuneConfig, run: RunFolder, records: list[TrialRecord]) -> tuple[TrialRecord, float]:
+    """Writes the tables of the trials and ``best.yaml``; returns the best trial and its validation accuracy."""
+    run.put_csv(TRIALS_TABLE, trials_table(records))
     winner = best_trial(records)
     if winner is None or winner.best is None:
         raise TrainingError(
@@ -242,11 +242,12 @@ def _write_trials(config: TuneConfig, run: RunFolder, records: list[TrialRecord]
             f"trial 1: {records[0].error}"
         )
     rows = [{"trial": record.trial, **row} for record in records for row in record.rows]
-    run.put_bytes(TRIALS_HISTORY, pd.DataFrame(rows).to_csv(index=False).encode())
-    reached = winner.best
-    found = f"# Trial {winner.trial} of run {run.run_id}: val_accuracy {reached['val_accuracy']:.4f} in epoch "
-    found += f"{reached['epoch']:g}.\n# To train it: fmnist train --config {BEST}\n"
-    found += f"# To cross-validate it: fmnist crossval --config {BEST}\n"
+    run.put_csv(TRIALS_HISTORY, pd.DataFrame(rows))
+    epoch, val_accuracy = winner.best["epoch"], winner.best["val_accuracy"]
+    comment = (
+        f"# Trial {winner.trial} of run {run.run_id}: val_accuracy {val_accuracy:.4f} in epoch {epoch:g}.\n"
+        f"# To train it: fmnist train --config {BEST}\n# To cross-validate it: fmnist crossval --config {BEST}\n"
+    )
     # Without the settings of this run or this cluster only, and without what the space decides.
     left_out = {"artifacts", "run_id", "overwrite", "skip_finished", "learning_rate", *WORKER_SETTINGS}
     settings = {name: value for name, value in asdict(best_config(config, winner)).items() if name not in left_out}
@@ -254,8 +255,8 @@ def _write_trials(config: TuneConfig, run: RunFolder, records: list[TrialRecord]
     if before and before["hyperparameters"] != settings["hyperparameters"]:
         # The run was interrupted while it retrained another trial, the best one then.
         run.store.delete_folder(f"{run.run_id}/{CHECKPOINTS}")
-    run.put_bytes(BEST, (found + settings_yaml(settings)).encode())
-    return winner, reached
+    run.put_bytes(BEST, (comment + settings_yaml(settings)).encode())
+    return winner, val_accuracy
 
 
 def best_config(config: TuneConfig, winner: TrialRecord) -> TrainConfig:

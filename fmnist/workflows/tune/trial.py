@@ -141,7 +141,6 @@ class SearchTrial(tune.Trainable):
 def trial_state(run: RunFolder, trial: int, parameters: dict[str, Any]) -> TrainingState:
     """Returns a trial's state in the run folder: ``trials/NUMBER/state.json`` and the weights of its last epoch.
 
-    The state has the trial's parameters. One of other parameters, such as those that an earlier version drew for the
-    same number, is not used.
+    One of other parameters, such as those that an earlier version drew for the same number, is not used.
     """
     return TrainingState(run, f"{TRIALS}/{trial:04d}", parameters)
