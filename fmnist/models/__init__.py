@@ -14,13 +14,17 @@ from fmnist.models import lenet
 # Name of the layer before the softmax. The engine computes the loss from logits, because that does not overflow.
 LOGITS = "logits"
 
-# Of integer labels [n] and logits [n, 10], one float loss per image [n].
-Loss = Callable[[keras.KerasTensor, keras.KerasTensor], keras.KerasTensor]
+Loss = Callable[..., keras.KerasTensor]
 
 
 @dataclass(frozen=True)
 class ModelEntry:
-    """A registered model: a function that builds it, with fresh weights from Keras' global seed, and its loss."""
+    """A registered model.
+
+    Attributes:
+        build: builds the model, with fresh weights from Keras' global seed.
+        loss: ``loss(labels, logits)``: int labels [n] and float logits [n, 10] to one float loss per image [n].
+    """
 
     build: Callable[[], keras.Model]
     loss: Loss
@@ -38,14 +42,27 @@ MODELS: dict[str, ModelEntry] = {
 
 
 def model_entry(name: str) -> ModelEntry:
-    """Returns the model registered as ``name``. Raises a UserError if there is none."""
+    """Returns the model registered as ``name``.
+
+    Raises:
+        UserError: if there is no model of that name.
+    """
     if name not in MODELS:
         raise UserError(f"model {name!r} is unknown: expected one of {', '.join(MODELS)}")
     return MODELS[name]
 
 
 def build_model(name: str, *, seed: int, precision: str = "float32") -> keras.Model:
-    """Builds a registered model with fresh weights; arguments and errors as in `fmnist.models.factory.build`."""
+    """Builds a model with fresh weights.
+
+    Args:
+        name: a key of `MODELS`.
+        seed: of the initial weights and of dropout; 0 or more.
+        precision: ``"float32"``, or ``"bfloat16"`` for products in bfloat16 with float32 weights.
+
+    Raises:
+        UserError: if the name is unknown.
+    """
     entry = model_entry(name)
     keras.utils.set_random_seed(seed)
     with precision_policy(precision):

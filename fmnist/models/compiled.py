@@ -27,7 +27,7 @@ class Trainable:
 
     Attributes:
         model: uint8 [n, 28, 28] to float32 probabilities [n, 10], with a layer "logits" before the softmax.
-        loss: see `fmnist.models.Loss`.
+        loss: int labels [n] and logits [n, 10] to one loss per image [n].
         optimizer: not built yet.
     """
 
@@ -54,70 +54,79 @@ def trainable(model: keras.Model) -> Trainable:
     if not isinstance(model, keras.Model):
         raise UserError(f"the builder's model: found {type(model).__name__}, expected a compiled keras.Model")
     if not model.compiled or model.optimizer is None:
-        raise _refusal(model, "no optimizer and loss", "a model that compile() was called on")
+        raise UserError(
+            f"model {model.name!r}: found no optimizer and loss, expected a model that compile() was called on"
+        )
     loss, from_logits = _loss(model)
     if isinstance(model, keras.Sequential) and not model.built:
         _build(model)
     inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
     if not inputs or not outputs:
-        raise _refusal(model, "a subclass of keras.Model", "a Sequential or functional one")
+        raise UserError(
+            f"model {model.name!r}: found a subclass of keras.Model, expected a Sequential or functional one"
+        )
     if len(inputs) != 1 or len(outputs) != 1:
-        raise _refusal(model, f"{len(inputs)} inputs and {len(outputs)} outputs", "one of each")
+        raise UserError(
+            f"model {model.name!r}: found {len(inputs)} inputs and {len(outputs)} outputs, expected one of each"
+        )
     if tuple(outputs[0].shape) != (None, CLASSES):
-        raise _refusal(model, f"output {_shown(outputs[0].shape)}", f"[n, {CLASSES}]")
+        raise UserError(f"model {model.name!r}: found output {_shown(outputs[0].shape)}, expected [n, {CLASSES}]")
     if _is_ready(model):
         for layer in (model.get_layer(LOGITS), _last(outputs[0])[0]):
             layer.dtype_policy = "float32"
         # Without the arguments of compile(): saved ones would need the schedule's class to load the model.
         return Trainable(keras.Model(inputs[0], outputs[0], name=model.name), loss, fused(model.optimizer))
 
-    logits = _without_softmax(model, from_logits)
+    logits = _without_softmax(outputs[0], from_logits, model.name)
     network = keras.Model(inputs[0], logits, name="network")
     images = keras.Input((SIDE, SIDE), dtype="uint8", name="images")
-    x = network(_prepared(images, model))
+    x = network(_prepared(images, inputs[0], model.name))
     x = layers.Activation("linear", name=LOGITS, dtype="float32")(x)
     probabilities = layers.Softmax(name="probabilities", dtype="float32")(x)
     return Trainable(keras.Model(images, probabilities, name=model.name), loss, fused(model.optimizer))
 
 
-def _refusal(model: keras.Model, found: str, expected: str) -> UserError:
-    return UserError(f"model {model.name!r}: found {found}, expected {expected}")
-
-
 def _loss(model: keras.Model) -> tuple[Loss, bool]:
     """Returns the loss of labels and logits, and whether the model's output is logits."""
+    expected = "expected sparse_categorical_crossentropy or categorical_crossentropy"
     try:
         found = keras.losses.get(model.loss) if isinstance(model.loss, str) else model.loss
     except ValueError:
         found = model.loss
     if model._compile_loss is not None and model._compile_loss._user_loss_weights is not None:
-        raise _refusal(model, "loss_weights", "none, as there is one output")
+        raise UserError(f"model {model.name!r}: found loss_weights, expected none, as there is one output")
     if found is keras.losses.sparse_categorical_crossentropy or found is keras.losses.categorical_crossentropy:
         return sparse_cross_entropy, False
     if type(found) not in (keras.losses.SparseCategoricalCrossentropy, keras.losses.CategoricalCrossentropy):
-        shown = found if found is None or isinstance(found, str) else getattr(found, "__name__", type(found).__name__)
-        raise _refusal(model, f"loss {shown}", "sparse_categorical_crossentropy or categorical_crossentropy")
+        named = found is None or isinstance(found, str)
+        shown = found if named else getattr(found, "__name__", type(found).__name__)
+        raise UserError(f"model {model.name!r}: found loss {shown}, {expected}")
     settings = found.get_config()
     if settings["reduction"] not in MEANS:
-        raise _refusal(model, f"loss with reduction {settings['reduction']!r}", "a mean")
+        raise UserError(f"model {model.name!r}: found loss with reduction {settings['reduction']!r}, expected a mean")
     if settings.get("ignore_class") is not None:
-        raise _refusal(model, f"loss with ignore_class {settings['ignore_class']}", "none")
+        raise UserError(f"model {model.name!r}: found loss with ignore_class {settings['ignore_class']}, expected none")
     smoothing = settings.get("label_smoothing", 0)
     return (_smoothed_cross_entropy(smoothing) if smoothing else sparse_cross_entropy), found.from_logits
 
 
 def _smoothed_cross_entropy(smoothing: float) -> Loss:
-    return lambda labels, logits: keras.losses.categorical_crossentropy(
-        keras.ops.one_hot(labels, CLASSES), logits, from_logits=True, label_smoothing=smoothing
-    )
+    def loss(labels: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
+        return keras.losses.categorical_crossentropy(
+            keras.ops.one_hot(labels, CLASSES), logits, from_logits=True, label_smoothing=smoothing
+        )
+
+    return loss
 
 
 def _build(model: keras.Sequential) -> None:
     try:
         model.build((None, SIDE, SIDE, 1))
     except Exception as error:
-        found = f"no keras.Input, and layers that do not take [n, {SIDE}, {SIDE}, 1] ({first_line(error)})"
-        raise _refusal(model, found, "a keras.Input") from error
+        raise UserError(
+            f"model {model.name!r}: found no keras.Input, and layers that do not take [n, {SIDE}, {SIDE}, 1] "
+            f"({first_line(error)}), expected a keras.Input"
+        ) from error
 
 
 def _is_ready(model: keras.Model) -> bool:
@@ -128,9 +137,8 @@ def _is_ready(model: keras.Model) -> bool:
     return _is_softmax_layer(last) and isinstance(_last(before)[0], layers.Layer) and _last(before)[0].name == LOGITS
 
 
-def _without_softmax(model: keras.Model, from_logits: bool) -> keras.KerasTensor:
+def _without_softmax(output: keras.KerasTensor, from_logits: bool, name: str) -> keras.KerasTensor:
     """Returns the tensor of the logits, computed in float32. Removes the softmax of a last Dense layer."""
-    output = model.outputs[0]
     last, before = _last(output)
     if _is_softmax_layer(last):
         output, last = before, _last(before)[0]
@@ -140,8 +148,10 @@ def _without_softmax(model: keras.Model, from_logits: bool) -> keras.KerasTensor
         if getattr(last, "activation", None) is keras.activations.softmax:
             last.activation = keras.activations.linear
         elif not from_logits:
-            found = f"a last layer {last.name!r} without softmax"
-            raise _refusal(model, found, "a softmax, or a loss with from_logits=True")
+            raise UserError(
+                f"model {name!r}: found a last layer {last.name!r} without softmax, expected a softmax, or a loss "
+                "with from_logits=True"
+            )
     # bfloat16 logits would have only three significant digits.
     if isinstance(last, layers.Layer) and not isinstance(last, keras.Model):
         last.dtype_policy = "float32"
@@ -160,16 +170,17 @@ def _last(tensor: keras.KerasTensor) -> tuple[Any, keras.KerasTensor | None]:
     return operation, next(iter(operation._inbound_nodes[node].input_tensors), None)
 
 
-def _prepared(images: keras.KerasTensor, model: keras.Model) -> keras.KerasTensor:
-    """Returns images [n, 28, 28] in the shape and type of the model's input."""
-    wanted = model.inputs[0]
+def _prepared(images: keras.KerasTensor, wanted: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """Returns images [n, 28, 28] in the shape and type of the wanted input."""
     shape = tuple(wanted.shape[1:])
     flat = shape == (SIDE * SIDE,)
     height, width, *channels = (SIDE, SIDE) if flat else (*shape, *(None,) * (2 - len(shape)))
     sides = [side for side in (height, width) if side is not None and side >= SIDE]
     if len(sides) != 2 or channels not in ([], [1], [3]):
-        expected = f"[n, H, W], [n, H, W, 1] or [n, H, W, 3] with H and W {SIDE} or more, or [n, {SIDE * SIDE}]"
-        raise _refusal(model, f"input {_shown(wanted.shape)}", expected)
+        raise UserError(
+            f"model {name!r}: found input {_shown(wanted.shape)}, expected [n, H, W], [n, H, W, 1] or [n, H, W, 3] "
+            f"with H and W {SIDE} or more, or [n, {SIDE * SIDE}]"
+        )
     x = layers.Reshape((SIDE, SIDE, 1))(images)
     if sides != [SIDE, SIDE]:
         x = layers.ZeroPadding2D([((side - SIDE) // 2, (side - SIDE + 1) // 2) for side in sides])(x)

@@ -11,7 +11,6 @@ import json
 import math
 from collections import deque
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -62,8 +61,7 @@ def discover(build: Callable[[HyperParameters], Any]) -> HyperParameters:
         never_active = {text: scope for text, scope in never_active.items() if text not in ever_active}
 
         for place, hp in enumerate(space.space):
-            if (step := getattr(hp, "step", None)) is not None and step <= 0:
-                raise UserError(f"hyper-parameter {hp.name!r}: found step {step!r}, expected one above 0")
+            _check_step(hp)
             if place not in explored and space.is_active(hp):
                 explored.add(place)
                 trials.extend({**space.values, hp.name: value} for value in _extremes(hp))
@@ -85,9 +83,12 @@ def discover(build: Callable[[HyperParameters], Any]) -> HyperParameters:
 
 
 def draw(space: HyperParameters, seed: int, trial: int) -> dict[str, Any]:
-    """Draws a random point of a space of `discover`, as keras-tuner's random search does.
+    """Draws a random point, as keras-tuner's random search does.
 
-    The search's seed and the trial's number, both 0 or more, alone decide the point.
+    Args:
+        space: from `discover`.
+        seed: of the search, 0 or more.
+        trial: number of the trial, 0 or more. Seed and number alone decide the point.
     """
     random = np.random.default_rng([seed, trial])
 
@@ -103,9 +104,10 @@ def draw(space: HyperParameters, seed: int, trial: int) -> dict[str, Any]:
 
 
 def hyperparameters(space: HyperParameters, values: Mapping[str, Any]) -> HyperParameters:
-    """Returns a space of `discover` with exactly these values, to be passed to the builder.
+    """Returns the space with exactly these values, to be passed to the builder.
 
     Args:
+        space: from `discover`.
         values: of the active hyper-parameters by name. A whole number may stand for a float, and a float of a stepped
             range may be rounded to ten digits.
 
@@ -125,8 +127,10 @@ def hyperparameters(space: HyperParameters, values: Mapping[str, Any]) -> HyperP
     for name in values:
         if name not in filled.values:
             known = any(hp.name == name for hp in space.space)
-            why = "not active with the others' values" if known else f"unknown; active are {', '.join(filled.values)}"
-            raise UserError(f"hyper-parameter {name!r}: found a value, expected none, as it is {why}")
+            raise UserError(
+                f"hyper-parameter {name!r}: found a value, expected none, as it is "
+                + ("not active with the others' values" if known else f"unknown; active are {', '.join(filled.values)}")
+            )
     return filled
 
 
@@ -148,12 +152,17 @@ def _near(space: HyperParameters, wanted: Mapping[str, Any]) -> HyperParameters:
 
 def _activating(scope: list[Any], space: HyperParameters) -> dict[str, Any]:
     """Returns values of the parents that make a conditional scope active."""
-
-    def value_of(condition: Any) -> Any:
-        parents = [hp for hp in space.space if hp.name == condition.name]
-        return next((value for value in condition.values if any(_accepts(hp, value) for hp in parents)), None)
-
-    return {condition.name: value_of(condition) for condition in scope}
+    return {
+        condition.name: next(
+            (
+                value
+                for value in condition.values
+                if any(hp.name == condition.name and _accepts(hp, value) for hp in space.space)
+            ),
+            None,
+        )
+        for condition in scope
+    }
 
 
 def _is_range(hp: HyperParameter) -> bool:
@@ -174,10 +183,19 @@ def _listed(hp: HyperParameter) -> list[Any]:
 
 def _extremes(hp: HyperParameter) -> list[Any]:
     """Returns values, besides the default, for which a builder may declare further hyper-parameters."""
-    values = [] if hasattr(hp, "sampling") else _listed(hp)
-    if _is_int(hp):
+    if not hasattr(hp, "sampling"):
+        values = _listed(hp)
+    elif _is_int(hp):
         values = [hp.max_value if _is_range(hp) else max(_listed(hp))]
+    else:
+        values = []
     return [value for value in values if value != hp.default]
+
+
+def _check_step(hp: HyperParameter) -> None:
+    step = getattr(hp, "step", None)
+    if step is not None and step <= 0:
+        raise UserError(f"hyper-parameter {hp.name!r}: found step {step!r}, expected one above 0")
 
 
 def _accepted(hp: HyperParameter, value: Any) -> Any:
@@ -194,19 +212,21 @@ def _accepted(hp: HyperParameter, value: Any) -> Any:
         return value if _is_int(hp) else float(value)
     allowed = _listed(hp)
     # People write 0.15 for the 0.15000000000000002 of keras-tuner's steps.
-    equal = [candidate for tolerance in (0.0, 1e-10) for candidate in allowed if _equal(value, candidate, tolerance)]
-    if equal:
-        return equal[0]
+    for tolerance in (0.0, 1e-10):
+        for candidate in allowed:
+            if _equal(value, candidate, tolerance):
+                return candidate
     shown = [repr(candidate) for candidate in allowed]
     listed = ", ".join(shown if len(shown) <= 12 else [*shown[:3], "…", shown[-1]])
     raise ValueError(listed if len(shown) == 1 else f"one of {listed}")
 
 
 def _accepts(hp: HyperParameter, value: Any) -> bool:
-    with suppress(ValueError):
+    try:
         _accepted(hp, value)
-        return True
-    return False
+    except ValueError:
+        return False
+    return True
 
 
 def _equal(value: Any, candidate: Any, tolerance: float) -> bool:

@@ -28,7 +28,9 @@ RUBBISH_PENALTY = 42.0
 def lenet5() -> keras.Model:
     """The study's LeNet-5: 504,342 parameters (832; 38,448; 442,624; 21,588; 850).
 
-    It has plain Keras layers only: a saved one loads without this package.
+    Returns:
+        A model from uint8 images [n, 28, 28] to float32 probabilities [n, 10]. Plain Keras layers: a saved one loads
+        without this package.
     """
     images = keras.Input((28, 28), dtype="uint8", name="images")
     x = layers.Reshape((28, 28, 1))(images)
@@ -41,7 +43,9 @@ def lenet5() -> keras.Model:
     x = layers.Flatten()(x)
     x = layers.Dense(256, activation="relu", name="F5")(x)
     x = layers.Dense(84, activation="relu", name="F6")(x)
-    return classifier(images, layers.Dense(10, name="logits", dtype="float32")(x), "lenet5")
+    logits = layers.Dense(10, name="logits", dtype="float32")(x)
+    probabilities = layers.Softmax(name="probabilities", dtype="float32")(logits)
+    return keras.Model(images, probabilities, name="lenet5")
 
 
 def lenet5_1998() -> keras.Model:
@@ -49,6 +53,9 @@ def lenet5_1998() -> keras.Model:
 
     The logits are the negated penalties of the output layer's radial basis functions (equation 7), so that the nearest
     code has the highest probability. It is trained with `maximum_a_posteriori_loss`.
+
+    Returns:
+        A model from uint8 images [n, 28, 28] to float32 probabilities [n, 10].
     """
     images = keras.Input((28, 28), dtype="uint8", name="images")
     x = layers.Reshape((28, 28, 1))(images)
@@ -64,12 +71,8 @@ def lenet5_1998() -> keras.Model:
     x = layers.Flatten()(x)
     x = layers.Dense(F6_UNITS, activation=scaled_tanh, kernel_initializer=_uniform(120), name="F6")(x)
     logits = NegatedSquaredDistance(class_codes().tolist(), name="logits", dtype="float32")(x)
-    return classifier(images, logits, "lenet5_1998")
-
-
-def classifier(images: keras.KerasTensor, logits: keras.KerasTensor, name: str) -> keras.Model:
-    """Returns a model from images to the softmax of logits, float32 [n, 10]."""
-    return keras.Model(images, layers.Softmax(name="probabilities", dtype="float32")(logits), name=name)
+    probabilities = layers.Softmax(name="probabilities", dtype="float32")(logits)
+    return keras.Model(images, probabilities, name="lenet5_1998")
 
 
 @keras.saving.register_keras_serializable("fmnist")
@@ -166,10 +169,17 @@ class NegatedSquaredDistance(layers.Layer):
 
 
 def maximum_a_posteriori_loss(labels: keras.KerasTensor, logits: keras.KerasTensor) -> keras.KerasTensor:
-    """Equation 9: the right class' penalty plus ``log(exp(-j) + sum over classes of exp(-penalty))``, at least 0.
+    """Equation 9: the right class' penalty plus ``log(exp(-j) + sum over classes of exp(-penalty))``.
 
     That is the cross-entropy with an eleventh, rubbish class of constant penalty ``j``, which keeps the penalties of
-    wrong classes from being pushed up for ever. The logits are the negated penalties.
+    wrong classes from being pushed up for ever.
+
+    Args:
+        labels: int [n], 0-9.
+        logits: float [n, 10], the negated penalties.
+
+    Returns:
+        float [n], at least 0.
     """
     rubbish = ops.full_like(logits[:, :1], -RUBBISH_PENALTY)
     return keras.losses.sparse_categorical_crossentropy(
@@ -185,8 +195,11 @@ def class_codes(classes: int = 10) -> np.ndarray:
     indices is a square modulo the prime 83. Its first row, all ones, is left out, because a unit that is at 1 for no
     class but one would only count.
 
+    Args:
+        classes: how many, 1-83.
+
     Returns:
-        int8 [classes, 84], for 1-83 classes.
+        int8 [classes, 84].
     """
     prime = F6_UNITS - 1
     squares = {i * i % prime for i in range(1, prime)}

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 import keras
 from keras import layers
 
-from fmnist.models.lenet import classifier
 from fmnist.models.schedules import CosineWithWarmup
 
 if TYPE_CHECKING:
@@ -39,7 +38,7 @@ def notebook(hp: HyperParameters) -> keras.Model:
     x = layers.Dense(256, activation="relu")(x)
     x = layers.Dropout(hp.Float("DROPOUT_1", 0, 0.5, step=0.05))(x)
     x = layers.Dense(84, activation="relu")(x)
-    model = classifier(images, layers.Dense(10, name="logits", dtype="float32")(x), "notebook")
+    model = _classifier(images, x, "notebook")
     model.compile(
         keras.optimizers.Adam(hp.Float("learning_rate", 1e-4, 1e-2, sampling="log")),
         loss="sparse_categorical_crossentropy",
@@ -72,7 +71,7 @@ def extended(hp: HyperParameters) -> keras.Model:
     x = layers.Dropout(dropout)(x)
     x = _activated(layers.Dense(hp.Int("units", 96, 160, step=32), use_bias=not normalize)(x), normalize)
     x = layers.Dropout(dropout)(x)
-    model = classifier(images, layers.Dense(10, name="logits", dtype="float32")(x), "extended")
+    model = _classifier(images, x, "extended")
 
     # The training reads it, see `fmnist.config.batch_size_of`.
     hp.Choice("batch_size", [64, 128])
@@ -103,6 +102,11 @@ def _activated(x: keras.KerasTensor, normalize: bool) -> keras.KerasTensor:
         # Keras' default of 0.99 needs more steps than the first epochs of a trial have.
         x = layers.BatchNormalization(momentum=0.9)(x)
     return layers.ReLU()(x)
+
+
+def _classifier(images: keras.KerasTensor, x: keras.KerasTensor, name: str) -> keras.Model:
+    logits = layers.Dense(10, name="logits", dtype="float32")(x)
+    return keras.Model(images, layers.Softmax(name="probabilities", dtype="float32")(logits), name=name)
 
 
 SPACES = {"notebook": notebook, "extended": extended}

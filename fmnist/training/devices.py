@@ -52,7 +52,7 @@ def resolve_precision(precision: Literal["float32", "bfloat16", "auto"]) -> Lite
     if gpus:
         capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
         return "bfloat16" if capability >= (8, 0) else "float32"
-    return "bfloat16" if {"avx512_bf16", "amx_bf16"}.intersection(cpu_field("flags").split()) else "float32"
+    return "bfloat16" if cpu_flags() & {"avx512_bf16", "amx_bf16"} else "float32"
 
 
 def device_names() -> tuple[str, ...]:
@@ -60,6 +60,11 @@ def device_names() -> tuple[str, ...]:
     import tensorflow as tf
 
     return tuple(device.name for device in tf.config.list_logical_devices())
+
+
+def cpu_flags() -> frozenset[str]:
+    """Returns the instruction sets that Linux reports for the processor; empty elsewhere."""
+    return frozenset(cpu_field("flags").split())
 
 
 def cpu_field(name: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -46,7 +45,8 @@ class Evaluation:
         images: how many images.
         loss: mean negative log likelihood of the true class, in nats.
         accuracy: share of images whose most probable class is the true one, 0 to 1.
-        accuracy_low, accuracy_high: the accuracy's 95 % Wilson interval.
+        accuracy_low: lower end of the accuracy's 95 % Wilson interval.
+        accuracy_high: upper end of it.
         per_class: one score a class, by label.
         confusion_matrix: [10, 10], number of images by true class (row) and predicted class (column).
     """
@@ -61,8 +61,15 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """Returns the value of ``test`` in ``metrics.json``, in plain Python types."""
-        values: dict[str, Any] = json.loads(json.dumps(asdict(self)))
-        return values
+        return {
+            "loss": self.loss,
+            "accuracy": self.accuracy,
+            "accuracy_low": self.accuracy_low,
+            "accuracy_high": self.accuracy_high,
+            "images": self.images,
+            "per_class": [asdict(score) for score in self.per_class],
+            "confusion_matrix": [list(row) for row in self.confusion_matrix],
+        }
 
 
 def evaluate(labels: Labels, probabilities: Probabilities) -> Evaluation:
@@ -108,7 +115,7 @@ def evaluate(labels: Labels, probabilities: Probabilities) -> Evaluation:
 def worst_mistakes(labels: Labels, probabilities: Probabilities, n: int) -> npt.NDArray[np.intp]:
     """Returns the positions of up to ``n`` wrong predictions, the most probable ones first.
 
-    Arguments and errors as in `evaluate`.
+    Takes what :func:`evaluate` takes and raises the same errors.
     """
     _check(labels, probabilities)
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
@@ -120,7 +127,7 @@ def predictions_table(labels: Labels, probabilities: Probabilities) -> pd.DataFr
     """Returns one row per image, as in a run's ``predictions.csv``.
 
     The columns are ``index`` (position in the set), ``label``, ``predicted``, ``probability`` (of the predicted class)
-    and ``probability_0`` to ``probability_9``. Arguments and errors as in `evaluate`.
+    and ``probability_0`` to ``probability_9``. Takes what :func:`evaluate` takes and raises the same errors.
     """
     import pandas as pd
 

@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import time
-from contextlib import ExitStack
+from types import TracebackType
+from typing import Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TimeElapsedColumn, TimeRemainingColumn
-from rich.progress import Progress as Bars
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import (
+    Progress as Bars,
+)
 
 from fmnist.console import plain_console, rounded
 from fmnist.training.history import Row
 
 
-class Progress(ExitStack):
+class Progress:
     """Shows how much of some work is done. Use it as a context manager.
 
     In a terminal there is a bar for all of the work and one for each part that was begun; the bars are gone at the end.
     Lines stand above them. Where there is no terminal, there are only lines.
+
+    Attributes:
+        console: where lines and bars are printed.
 
     Args:
         title: of the work, such as ``training``.
@@ -38,21 +51,34 @@ class Progress(ExitStack):
         line_seconds: float = 15.0,
         console: Console | None = None,
     ) -> None:
-        super().__init__()
         self.title, self.total, self.unit, self.images, self.line_seconds = title, total, unit, images, line_seconds
         self.console = console or plain_console()
-        bars = Bars(
-            *("{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[unit]}"),
-            *(TimeElapsedColumn(), "elapsed,", TimeRemainingColumn(), "left"),
+        self._bars = Bars(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[unit]}"),
+            TimeElapsedColumn(),
+            TextColumn("elapsed,"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
             console=self.console,
             disable=not self.console.is_terminal,
             transient=True,
         )
-        self._bars = self.enter_context(bars)
         self._all = self._bars.add_task(title, total=total, unit=unit)
         self._parts: dict[str, TaskID] = {}
         self._done = self._done_before = 0
         self._started = self._line_printed = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
 
     def note(self, text: str) -> None:
         """Prints a line."""
@@ -71,7 +97,7 @@ class Progress(ExitStack):
         self._bars.update(self._all, completed=done)
 
     def advance(self) -> None:
-        """Counts one more unit; a log has a line now and then."""
+        """Counts one more unit; in a log it prints a line now and then."""
         self._done += 1
         self._bars.update(self._all, completed=self._done)
         if self.images:
@@ -98,7 +124,14 @@ class Progress(ExitStack):
         )
 
     def part(self, title: str, total: int, done: float, unit: str) -> None:
-        """Moves the bar of a part of the work, and begins it at first; ``unit`` is the text behind the numbers."""
+        """Moves the bar of a part of the work, and begins it at first.
+
+        Args:
+            title: of the part.
+            total: number of its units.
+            done: how many are done.
+            unit: text behind these numbers.
+        """
         if title not in self._parts:
             self._parts[title] = self._bars.add_task(title, total=total, unit=unit)
         self._bars.update(self._parts[title], completed=done, unit=unit)

@@ -20,12 +20,18 @@ class Shard:
     A lane is a slice of the batch whose gradient is computed separately, in parallel with the other lanes'. On a CPU,
     one lane per thread is faster than one lane whose operations each use all threads. Two workers of one lane compute
     exactly the numbers of one worker of two lanes.
+
+    Attributes:
+        strategy: sums tensors over the workers; None for one worker.
+        rank: of this worker, from 0.
+        workers: number of workers.
+        lanes: number of lanes of this worker.
     """
 
-    strategy: tf.distribute.Strategy | None = None  # sums tensors over the workers; None for one worker
-    rank: int = 0  # of this worker
+    strategy: tf.distribute.Strategy | None = None
+    rank: int = 0
     workers: int = 1
-    lanes: int = 1  # of this worker
+    lanes: int = 1
 
     @tf.autograph.experimental.do_not_convert
     def sum(self, value: tf.Tensor) -> tf.Tensor:
@@ -83,7 +89,8 @@ def batches(order: np.ndarray, batch_size: int, part: int, parts: int) -> tuple[
     Args:
         order: int [n], the images of the epoch in the order of their use.
         batch_size: images per step over all lanes.
-        part: number of the lane, from 0, of the ``parts`` lanes of all workers.
+        part: number of the lane, from 0, over all workers.
+        parts: number of lanes of all workers.
 
     Returns:
         ``(indices, mask)``: int32 and float32 [steps, share]; the mask is 0 for padding, else 1.
