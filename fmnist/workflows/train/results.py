@@ -75,14 +75,9 @@ def finish(
     config: JobConfig,
     render: Callable[[Report[AnyTrainMetrics], pd.DataFrame], str],
 ) -> None:
-    """Renders the page of a job that ends with a training, and writes every file of the run.
+    """Writes every file of a job that ends with a training: the ``results`` of `measure`, and the job's own page.
 
-    Args:
-        results: of `measure`.
-        metrics: of the job.
-        title: of the page.
-        config: the job's settings.
-        render: returns the page, from the report and the rows of ``history.csv``.
+    Metrics and config are the job's; ``render`` returns the page from the report and the table of epochs.
     """
     report = Report(
         title=title,

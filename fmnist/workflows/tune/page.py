@@ -21,13 +21,7 @@ ENDS = {"finished": "finished", "stopped": "dropped", "stopped early": "stopped 
 
 
 def render_tune(report: Report[TuneMetrics], history: pd.DataFrame, records: Sequence[TrialRecord]) -> str:
-    """Returns the page of a search as one HTML file.
-
-    Args:
-        report: metrics, settings and figures of the run.
-        history: of the retraining, with the columns of ``history.csv``.
-        records: every trial.
-    """
+    """Returns the page of a search and all its trials as one HTML file; ``history`` is that of the retraining."""
     metrics, search = report.metrics, report.metrics.search
     columns, rows = _trial_rows(records, search.winner)
     return render_page(

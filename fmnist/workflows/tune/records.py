@@ -60,19 +60,17 @@ def parameter_names(records: Iterable[TrialRecord]) -> list[str]:
 
 def trials_table(records: Iterable[TrialRecord]) -> pd.DataFrame:
     """Returns the content of ``trials.csv``: one row per trial, with fixed columns and one per hyper-parameter."""
-    return pd.DataFrame([_table_row(record) for record in records])
-
-
-def _table_row(record: TrialRecord) -> dict[str, Any]:
-    best = record.best
-    row = {
-        **{name: getattr(record, name) for name in ("trial", "bracket", "status", "epochs")},
-        "best_epoch": int(best["epoch"]) if best else None,
-        "best_val_accuracy": best["val_accuracy"] if best else None,
-        "val_loss": best["val_loss"] if best else None,
-        "seconds": record.seconds,
-        "error": record.error,
-    }
-    parameters = record.parameters.items()
-    # A hyper-parameter may have the name of a fixed column.
-    return row | {f"{name} (hyper-parameter)" if name in row else name: value for name, value in parameters}
+    rows = []
+    for record in records:
+        best = record.best
+        row = {
+            **{name: getattr(record, name) for name in ("trial", "bracket", "status", "epochs")},
+            "best_epoch": int(best["epoch"]) if best else None,
+            "best_val_accuracy": best["val_accuracy"] if best else None,
+            "val_loss": best["val_loss"] if best else None,
+            **{name: getattr(record, name) for name in ("seconds", "error")},
+        }
+        # A hyper-parameter may have the name of a fixed column.
+        own = {f"{name} (hyper-parameter)" if name in row else name: it for name, it in record.parameters.items()}
+        rows.append(row | own)
+    return pd.DataFrame(rows)
