@@ -76,8 +76,12 @@ class SearchTrial(tune.Trainable):
             raise TrainingError(f"{type(error).__name__}: {error}") from None
 
     def _step(self, done: int) -> dict[str, Any]:
-        known = self.state.history() if self.known is None else self.known
-        self.known = known if done < known.epochs else self._train_an_epoch(known)
+        if self.known is None:
+            self.known = self.state.history()
+        if done >= self.known.epochs:
+            self._epochs = self._epochs or self._begin(self.known)
+            self.known = self.known.add(next(self._epochs).row())
+            self.state.save(self.model, self.optimizer, self.known)
         history = History(self.known.rows[: done + 1])
         ends = history.epochs >= self.task.config.max_epochs or history.should_stop(self.task.config.patience)
         return {"rows": self.known.rows, OBJECTIVE: history.best["val_accuracy"], tune.result.DONE: ends}
@@ -91,12 +95,6 @@ class SearchTrial(tune.Trainable):
 
     def cleanup(self) -> None:
         self._epochs = None
-
-    def _train_an_epoch(self, known: History) -> History:
-        self._epochs = self._epochs or self._begin(known)
-        known = known.add(next(self._epochs).row())
-        self.state.save(self.model, self.optimizer, known)
-        return known
 
     def _begin(self, known: History) -> Iterator[EpochResult]:
         """Builds the model, restores its state if it has one, and returns the epochs that follow."""
