@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from ray.util.queue import Queue
@@ -28,20 +28,16 @@ from fmnist.workflows.crossval.records import FoldOutcome, Weights
 if TYPE_CHECKING:
     import keras
 
+    from fmnist.models.compiled import Trainable
+
 
 @dataclass(frozen=True)
 class FoldTask:
-    """What every task of a cross-validation gets.
-
-    Attributes:
-        config: of the job.
-        run: the run folder, where folds keep their state and their outcome.
-        events: where folds post a `FoldEvent`.
-    """
+    """What every task of a cross-validation gets."""
 
     config: CrossvalConfig
-    run: RunFolder
-    events: Queue
+    run: RunFolder  # where folds keep their state and their outcome
+    events: Queue  # where folds post a `FoldEvent`
 
 
 def train_folds(task: FoldTask, images: Images, folds: Sequence[Fold], weights: Weights) -> list[FoldEvent]:
@@ -57,7 +53,7 @@ def train_folds(task: FoldTask, images: Images, folds: Sequence[Fold], weights: 
     Returns:
         The last event of each fold.
     """
-    images = _of_this_process(task.run.location, images)
+    images = _images.setdefault(task.run.location, images)
     ends: list[FoldEvent] = []
     before: TrainingState | None = None
     for fold in folds:
@@ -89,11 +85,7 @@ def fold_state(run: RunFolder, weights: Weights, fold: int) -> TrainingState:
 
 
 def read_fold(run: RunFolder, weights: Weights, fold: int) -> FoldOutcome | None:
-    """Returns a fold's outcome, or None if the run folder does not have it.
-
-    Raises:
-        IntegrityError: if it is damaged.
-    """
+    """Returns a fold's outcome, None if the run folder has none. Raises an IntegrityError if it is damaged."""
     return read_outcome(run, _folder(weights, fold), FoldOutcome)
 
 
@@ -122,9 +114,10 @@ def _train_fold(
     seed = fold_seed(config.seed, fold.number)
     precision = devices.resolve_precision(config.precision)
     built = _build(config, seed, precision)
-    batch_size = batch_size_of(config.hyperparameters, default=config.batch_size)
-    # The study stopped by the same images that it measured on.
-    train, val = (fold.train, fold.val) if weights == "fresh" else (_not_held_out(fold), fold.held_out)
+    train, val = fold.train, fold.val
+    if weights == "carried":
+        # The study stopped by the same images that it measured on.
+        train, val = np.concatenate([train, val]), fold.held_out
 
     if history.epochs:
         state.restore(history.epochs, built.model, built.optimizer)
@@ -137,7 +130,7 @@ def _train_fold(
             built.optimizer,
             images,
             images,
-            batch_size=batch_size,
+            batch_size=batch_size_of(config.hyperparameters, default=config.batch_size),
             epochs=config.epochs,
             seed=seed,
             first_epoch=history.epochs + 1,
@@ -153,14 +146,14 @@ def _train_fold(
             if history.should_stop(config.patience):
                 break
     kept = int(history.best["epoch"]) if weights == "fresh" else history.epochs
-    probabilities, parameters = _measure(config, seed, state, kept, images.pixels[fold.held_out])
+    model, probabilities = _measure(config, seed, state, kept, images.pixels[fold.held_out])
     return FoldOutcome(
         weights=weights,
         fold=fold.number,
         seed=seed,
         rows=history.rows,
         kept_epoch=kept,
-        parameters=parameters,
+        parameters=model.count_params(),
         precision=precision,
         devices=devices.device_names(),
         probabilities=probabilities,
@@ -169,35 +162,23 @@ def _train_fold(
 
 def _measure(
     config: CrossvalConfig, seed: int, state: TrainingState, epoch: int, pixels: np.ndarray
-) -> tuple[np.ndarray, int]:
-    """Returns the probabilities of the model as it is served, in float32, and its number of parameters."""
+) -> tuple[keras.Model, np.ndarray]:
+    """Returns the model of an epoch, and its probabilities as it is served, in float32."""
     from fmnist.models.serving import without_augmentation
     from fmnist.training.inference import probabilities
 
-    model: keras.Model = _build(config, seed, "float32").model
+    model = _build(config, seed, "float32").model
     state.restore(epoch, model)
-    return probabilities(without_augmentation(model), pixels), model.count_params()
+    return model, probabilities(without_augmentation(model), pixels)
 
 
-def _build(config: CrossvalConfig, seed: int, precision: str) -> Any:
+def _build(config: CrossvalConfig, seed: int, precision: str) -> Trainable:
     from fmnist.models.factory import build
 
     return build(
-        config.model,
-        config.hyperparameters,
-        learning_rate=config.learning_rate,
-        seed=seed,
-        precision=precision,
+        config.model, config.hyperparameters, learning_rate=config.learning_rate, seed=seed, precision=precision
     )
 
 
-def _not_held_out(fold: Fold) -> np.ndarray:
-    return np.concatenate([fold.train, fold.val])
-
-
+# The images of this process' first task, for all its tasks of the same run: the engine keeps a copy of each object.
 _images: dict[str, Images] = {}
-
-
-def _of_this_process(run: str, images: Images) -> Images:
-    """Returns the images of this process' first task for all its tasks: the engine keeps a copy of each object."""
-    return _images.setdefault(run, images)

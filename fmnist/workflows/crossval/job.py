@@ -6,11 +6,16 @@ as there is room for, and the results are written from the outcomes that these l
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
 
 import ray
 
-from fmnist.data import Fold
+from fmnist import data
+from fmnist.data import Fold, Images
+from fmnist.data.preparation import load_cleaned
 from fmnist.distributed import cluster
 from fmnist.distributed.events import listen, open_events
 from fmnist.distributed.session import Figures, Session, run_on_ray
@@ -21,23 +26,37 @@ from fmnist.runs import RunFolder
 from fmnist.runs.lifecycle import is_done, open_run
 from fmnist.workflows.crossval.config import CROSSVAL, CrossvalConfig
 from fmnist.workflows.crossval.fold import FoldTask, read_fold, train_folds
-from fmnist.workflows.crossval.preparation import PreparedFolds, prepare_folds
-from fmnist.workflows.crossval.progress import FoldProgress
+from fmnist.workflows.crossval.progress import FoldProgress, Key
 from fmnist.workflows.crossval.records import FoldOutcome, Weights
 
 # The folds of one Ray task: one with fresh weights, or all with carried weights.
 Piece = tuple[Weights, tuple[Fold, ...]]
 
 
+@dataclass(frozen=True)
+class PreparedFolds:
+    """Cleaned images, the positions of each fold's images, and the content of ``data.json``."""
+
+    images: Images
+    folds: list[Fold]
+    summary: dict[str, Any]
+
+
+def prepare_folds(config: CrossvalConfig, note: Callable[[str], None]) -> PreparedFolds:
+    """Loads and cleans the images, and splits those for training into folds; a DataError if they are too few."""
+    loaded = load_cleaned(config, note)
+    folds = data.folds(loaded.train, config.folds, val_fraction=config.val_fraction, seed=config.seed)
+    summary = loaded.summary(config, {"train": loaded.train, "test": loaded.test}, folds=len(folds))
+    one = folds[0]
+    note(
+        f"data {config.data}: {len(loaded.train):,} images in {len(folds)} folds; in fold 1 {len(one.train):,} to "
+        f"train on, {len(one.val):,} to stop by, {len(one.held_out):,} held out; {loaded.dropped}"
+    )
+    return PreparedFolds(loaded.train, folds, summary)
+
+
 def crossval(config: CrossvalConfig, resources: cluster.Resources | None = None) -> RunFolder:
-    """Runs the crossval job.
-
-    Args:
-        config: the job's settings.
-        resources: of a Ray cluster that is connected already; None connects to one.
-
-    Returns:
-        The finished run folder.
+    """Runs the crossval job and returns the finished run folder; arguments as in `fmnist.config.Job`.
 
     Raises:
         UserError: if data, store, run id, model or resources are wrong; then nothing has been trained.
@@ -50,7 +69,6 @@ def crossval(config: CrossvalConfig, resources: cluster.Resources | None = None)
 
 
 def _crossval(session: Session[CrossvalConfig, PreparedFolds]) -> None:
-    """Trains and measures all folds, and writes the results."""
     config, resources = session.config, session.resources
     cluster.check_room(resources, "fold", 1, config.cpus_per_fold, config.gpus_per_fold)
     at_once = f", {config.concurrency} at once at most" if config.concurrency != "auto" else ""
@@ -65,34 +83,33 @@ def _crossval(session: Session[CrossvalConfig, PreparedFolds]) -> None:
     write_crossval_results(started_run, config, outcomes, progress.restarts)
 
 
-def _draw_data(data: PreparedFolds) -> Figures:
+def _draw_data(prepared: PreparedFolds) -> Figures:
     """Draws the data's figures, and imports the modules that write the results, while the folds are trained."""
     import fmnist.workflows.crossval.results  # noqa: F401
     from fmnist.report.data_plots import data_plots
 
-    return data_plots({"train": data.images})
+    return data_plots({"train": prepared.images})
 
 
 def _run_folds(
-    config: CrossvalConfig, run: RunFolder, data: PreparedFolds, progress: FoldProgress
+    config: CrossvalConfig, run: RunFolder, prepared: PreparedFolds, progress: FoldProgress
 ) -> list[FoldOutcome]:
     """Trains the folds that the run folder does not have; returns all folds, those with carried weights last.
 
-    Raises:
-        TrainingError: if a fold failed, at once; if folds were lost, when all others have ended.
+    A failed fold raises at once; if folds were lost, the others end before.
     """
     kinds: tuple[Weights, ...] = ("fresh", "carried") if config.carry_weights else ("fresh",)
-    wanted = [(weights, fold) for weights in kinds for fold in data.folds]
-    known = {(outcome.weights, outcome.fold): outcome for outcome in _outcomes(run, wanted)}
+    wanted = [(weights, fold) for weights in kinds for fold in prepared.folds]
+    known = _outcomes(run, wanted)
     missing = [(weights, fold) for weights, fold in wanted if (weights, fold.number) not in known]
     # The folds with carried weights are one task, which takes longest and so begins first.
     pieces: list[Piece] = []
     if any(weights == "carried" for weights, _ in missing):
-        pieces.append(("carried", tuple(data.folds)))
+        pieces.append(("carried", tuple(prepared.folds)))
     pieces += [(weights, (fold,)) for weights, fold in missing if weights == "fresh"]
 
-    progress.begin({key: outcome.accuracy(data.images, data.folds[key[1] - 1]) for key, outcome in known.items()})
-    task, images = FoldTask(config, run, open_events()), ray.put(data.images)
+    progress.begin({key: one.accuracy(prepared.images, prepared.folds[key[1] - 1]) for key, one in known.items()})
+    task, images = FoldTask(config, run, open_events()), ray.put(prepared.images)
     limit = MOST_SUBMITTED if config.concurrency == "auto" else config.concurrency
     pool = TaskPool(
         "fold",
@@ -121,15 +138,15 @@ def _run_folds(
             f"run {run.run_id}: {'; '.join(lost)}; the folds that have ended are kept, and the same command with this "
             "--run-id trains the others"
         )
-    ended = {(outcome.weights, outcome.fold): outcome for outcome in _outcomes(run, missing)} | known
+    ended = known | _outcomes(run, missing)
     return [ended[weights, fold.number] for weights, fold in wanted]
 
 
-def _outcomes(run: RunFolder, wanted: list[tuple[Weights, Fold]]) -> list[FoldOutcome]:
-    """Returns the outcomes that the run folder has, in the order of ``wanted``."""
+def _outcomes(run: RunFolder, wanted: list[tuple[Weights, Fold]]) -> dict[Key, FoldOutcome]:
+    """Returns the outcomes that the run folder has."""
     with ThreadPoolExecutor(8) as pool:
         found = pool.map(lambda one: read_fold(run, one[0], one[1].number), wanted)
-        return [outcome for outcome in found if outcome is not None]
+        return {(outcome.weights, outcome.fold): outcome for outcome in found if outcome is not None}
 
 
 def _name(piece: Piece) -> str:

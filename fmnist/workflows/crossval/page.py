@@ -15,12 +15,7 @@ if TYPE_CHECKING:
 
 
 def render_crossval(report: Report[CrossvalMetrics], records: Sequence[FoldRecord]) -> str:
-    """Returns the page of a cross-validation as HTML, complete in itself.
-
-    Args:
-        report: what every page shows.
-        records: all folds; those with carried weights, if any, last.
-    """
+    """Returns the page of a cross-validation and all its folds as one HTML file."""
     metrics = report.metrics
     fresh = [record for record in records if record.weights == "fresh"]
     carried = [record for record in records if record.weights == "carried"]
@@ -29,7 +24,7 @@ def render_crossval(report: Report[CrossvalMetrics], records: Sequence[FoldRecor
         headline=crossval_headline(metrics),
         study=(percent(STUDY_FIRST_FOLD, 2), percent(STUDY_LAST_FOLD, 2)),
         fold_columns=FOLD_COLUMNS,
-        fold_rows=[*fold_rows(fresh), mean_row(metrics)],
+        fold_rows=[*map(_fold_row, fresh), _mean_row(metrics)],
         both_columns=["fold", "fresh weights", "weights carried over"],
         both_rows=[
             (one.fold, percent(one.held_out_accuracy, 2), percent(other.held_out_accuracy, 2))
@@ -47,39 +42,22 @@ FOLD_COLUMNS = (
 )  # fmt: skip
 
 
-def fold_rows(records: Sequence[FoldRecord]) -> list[tuple[Any, ...]]:
-    """Returns the rows of the table of folds, under ``FOLD_COLUMNS``."""
-    return [
-        (
-            record.fold,
-            percent(record.held_out_accuracy, 2),
-            record.held_out_loss,
-            len(record.rows),
-            record.kept_epoch,
-            percent(record.kept["accuracy"], 2),
-            record.kept["loss"],
-            percent(record.kept["val_accuracy"], 2),
-            record.kept["val_loss"],
-            duration(record.seconds),
-        )
-        for record in records
-    ]
-
-
-def mean_row(metrics: CrossvalMetrics) -> tuple[Any, ...]:
-    """Returns the last row of that table."""
-    train, val, held_out = metrics.train, metrics.val, metrics.held_out
+def _fold_row(record: FoldRecord) -> tuple[Any, ...]:
+    kept = record.kept
     return (
-        "mean ± sd",
-        f"{percent(held_out.accuracy, 2)} ± {100 * held_out.accuracy_sd:.2f}",
-        f"{number(held_out.loss)} ± {number(held_out.loss_sd)}",
-        metrics.epochs / metrics.folds,
-        None,
-        percent(train.accuracy, 2),
-        train.loss,
-        percent(val.accuracy, 2),
-        val.loss,
-        None,
+        *(record.fold, percent(record.held_out_accuracy, 2), record.held_out_loss, len(record.rows), record.kept_epoch),
+        *(percent(kept["accuracy"], 2), kept["loss"], percent(kept["val_accuracy"], 2), kept["val_loss"]),
+        duration(record.seconds),
+    )
+
+
+def _mean_row(metrics: CrossvalMetrics) -> tuple[Any, ...]:
+    train, val, held_out = metrics.train, metrics.val, metrics.held_out
+    accuracy = f"{percent(held_out.accuracy, 2)} ± {100 * held_out.accuracy_sd:.2f}"
+    loss = f"{number(held_out.loss)} ± {number(held_out.loss_sd)}"
+    return (
+        *("mean ± sd", accuracy, loss, metrics.epochs / metrics.folds, None),
+        *(percent(train.accuracy, 2), train.loss, percent(val.accuracy, 2), val.loss, None),
     )
 
 

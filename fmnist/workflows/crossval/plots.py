@@ -25,21 +25,15 @@ TITLES: dict[Weights, str] = {
 
 
 def crossval_plots(
-    records: Sequence[FoldRecord],
-    pooled: Evaluation,
-    images: Images,
-    probabilities: npt.NDArray[np.floating],
+    records: Sequence[FoldRecord], pooled: Evaluation, images: Images, probabilities: npt.NDArray[np.floating]
 ) -> dict[str, bytes]:
-    """Draws the figures of a cross-validation's result.
+    """Draws the figures of a cross-validation's result, as PNG by name, in the order of the report.
 
     Args:
-        records: all folds; those with carried weights, if any, last.
+        records: all folds.
         pooled: of all images, each predicted by the fold that held it out.
         images: all images.
         probabilities: floats [n, 10], of ``images``, each from the fold that held it out.
-
-    Returns:
-        PNG bytes by name (the file's name in ``plots/`` without ``.png``), in the order of the report.
     """
     fresh = [record for record in records if record.weights == "fresh"]
     plots = {"fold_accuracy": to_png(fold_accuracy(records)), "fold_curves": to_png(fold_curves(fresh))}

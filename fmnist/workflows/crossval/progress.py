@@ -21,24 +21,16 @@ Key = tuple[Weights, int]
 
 @dataclass(frozen=True)
 class FoldEvent:
-    """An event that a fold posts: it starts, it has trained an epoch, or it has ended.
-
-    Attributes:
-        weights, fold: which fold.
-        epochs: that it has trained when it starts, starts again, or ends.
-        row: the epoch that it has trained; None when it starts or ends.
-        accuracy: on the held-out images, when it ends; else None.
-    """
+    """An event that a fold posts: it starts, it has trained an epoch, or it has ended."""
 
     weights: Weights
     fold: int
-    epochs: int = 0
-    row: Row | None = None
-    accuracy: float | None = None
+    epochs: int = 0  # that it has trained when it starts, starts again, or ends
+    row: Row | None = None  # the epoch that it has trained; None when it starts or ends
+    accuracy: float | None = None  # on the held-out images, when it ends; else None
 
     @property
     def key(self) -> Key:
-        """Which fold."""
         return self.weights, self.fold
 
 
@@ -47,9 +39,6 @@ class FoldProgress(Progress):
 
     In a terminal each running fold has a bar; in a log a line now and then names the running folds. A fold that has
     ended is a line in both.
-
-    Attributes:
-        restarts: how often a fold was started again.
 
     Args:
         folds: number of folds.
@@ -62,7 +51,7 @@ class FoldProgress(Progress):
         total = folds * (2 if carried else 1)
         super().__init__("all folds", total, "folds", line_seconds=LINE_INTERVAL, console=console)
         self.folds, self.epochs = folds, epochs
-        self.restarts = 0
+        self.restarts = 0  # of all folds
         # The last epoch of each running fold, None before the first.
         self._running: dict[Key, Row | None] = {}
         self._accuracies: dict[Key, float] = {}
@@ -71,15 +60,10 @@ class FoldProgress(Progress):
 
     @property
     def has_begun(self) -> bool:
-        """Whether any fold has begun."""
         return bool(self._running or self._accuracies)
 
     def begin(self, ended: Mapping[Key, float]) -> None:
-        """Starts the clock.
-
-        Args:
-            ended: held-out accuracies of the folds that an earlier process has trained.
-        """
+        """Starts the clock; ``ended`` are the accuracies of the folds that an earlier process has trained."""
         self._accuracies = dict(ended)
         self.resume(len(ended))
         if ended:
@@ -111,13 +95,12 @@ class FoldProgress(Progress):
     def _epoch(self, key: Key, row: Row) -> None:
         self._running[key] = row
         self.part(_title(key), self.epochs, row["epoch"], f"epochs, val_accuracy {row['val_accuracy']:.4f}")
-        self.log(
-            "; ".join(
-                f"{_title(key)} epoch {row['epoch']:.0f}/{self.epochs} val_accuracy {row['val_accuracy']:.4f}"
-                for key, row in sorted(self._running.items())
-                if row is not None
-            )
-        )
+        lines = [
+            f"{_title(key)} epoch {row['epoch']:.0f}/{self.epochs} val_accuracy {row['val_accuracy']:.4f}"
+            for key, row in sorted(self._running.items())
+            if row is not None
+        ]
+        self.log("; ".join(lines))
 
     def _end(self, event: FoldEvent, accuracy: float) -> None:
         self.end_part(_title(event.key))

@@ -1,14 +1,9 @@
-"""The folds of a cross-validation as records; their tables, their mean and its interval."""
+"""The folds of a cross-validation as records."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean, stdev
-from typing import Any, Literal
-
-import pandas as pd
+from typing import Literal
 
 from fmnist.data import Fold, Images
 from fmnist.runs.outcomes import Probabilities
@@ -17,39 +12,23 @@ from fmnist.training.history import Row
 # A fold's initial weights: fresh, by its own seed, or carried over from the previous fold, as in the study.
 Weights = Literal["fresh", "carried"]
 
-INTERVAL_METHOD = (
-    "95 % interval of the mean: Student's t with (folds - 1) degrees of freedom and the variance of Nadeau and Bengio "
-    "(2003), sd^2 * (1 / folds + held-out images / training images), because folds share training images"
-)
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FoldOutcome:
     """One fold's training, as it is kept in the run folder.
 
-    Attributes:
-        fold: its number, from 1.
-        weights: ``fresh`` or ``carried``.
-        seed: of the initial weights and the order of the images.
-        rows: one an epoch, as in ``history.csv``. With fresh weights ``val`` are the validation images; with carried
-            weights the held-out ones, as in the study.
-        kept_epoch: whose weights were measured: with fresh weights the one of the highest validation accuracy, with
-            carried weights the last.
-        parameters: of the model.
-        precision: of the products, ``float32`` or ``bfloat16``.
-        devices: that TensorFlow used.
-        probabilities: of the held-out images, float32 [n, 10].
+    With carried weights ``val`` are the held-out images, as in the study, and the last epoch is kept, not the best.
     """
 
-    fold: int
+    fold: int  # its number, from 1
     weights: Weights
-    seed: int
-    rows: tuple[Row, ...]
-    kept_epoch: int
+    seed: int  # of the initial weights and the order of the images
+    rows: tuple[Row, ...]  # one per epoch, as in history.csv
+    kept_epoch: int  # whose weights were measured
     parameters: int
-    precision: str
+    precision: str  # of the products, float32 or bfloat16
     devices: tuple[str, ...]
-    probabilities: Probabilities
+    probabilities: Probabilities  # of the held-out images, float32 [n, 10]
 
     @property
     def kept(self) -> Row:
@@ -68,86 +47,10 @@ class FoldOutcome:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class FoldRecord(FoldOutcome):
-    """A fold's outcome with its number of images and its scores, as in ``folds.csv``.
-
-    Attributes:
-        train_images, val_images, held_out_images: how many images of each.
-        held_out_loss: mean negative log likelihood on the held-out images, in nats.
-        held_out_accuracy: 0 to 1.
-    """
+    """A fold's outcome with its number of images and its scores, as in ``folds.csv``."""
 
     train_images: int
     val_images: int
     held_out_images: int
-    held_out_loss: float
-    held_out_accuracy: float
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and standard deviation (of a sample) of a figure over folds, and the mean's 95 % interval."""
-
-    mean: float
-    sd: float
-    low: float
-    high: float
-
-
-def spread(values: Sequence[float], held_out_share: float) -> Spread:
-    """Returns mean, standard deviation and 95 % interval of a figure over folds.
-
-    The folds' models share most of their training images, so that the plain ``sd / sqrt(folds)`` is too small. Nadeau
-    and Bengio ("Inference for the Generalization Error", Machine Learning 52, 2003, section 4) correct it for the share
-    of images held out.
-
-    Args:
-        values: one a fold, 2 or more.
-        held_out_share: held-out images over training images, above 0.
-
-    Example:
-        >>> spread([0.9, 0.92], 1.0).mean
-        0.91
-    """
-    from scipy.stats import t
-
-    count = len(values)
-    sd = stdev(values)
-    half = float(t.ppf(0.975, count - 1)) * sd * math.sqrt(1 / count + held_out_share)
-    return Spread(mean(values), sd, mean(values) - half, mean(values) + half)
-
-
-def held_out_share(records: Sequence[FoldRecord]) -> float:
-    """Held-out images over training images, on average over the folds."""
-    return mean(record.held_out_images / record.train_images for record in records)
-
-
-def folds_table(records: Sequence[FoldRecord]) -> pd.DataFrame:
-    """The content of ``folds.csv``: a row a fold; loss and accuracy are those of the kept epoch."""
-    return pd.DataFrame([_table_row(record) for record in records])
-
-
-def history_table(records: Sequence[FoldRecord]) -> pd.DataFrame:
-    """The content of ``history.csv``: a row an epoch of a fold."""
-    return pd.DataFrame(
-        [{"weights": record.weights, "fold": record.fold, **row} for record in records for row in record.rows]
-    )
-
-
-def _table_row(record: FoldRecord) -> dict[str, Any]:
-    return {
-        "weights": record.weights,
-        "fold": record.fold,
-        "seed": record.seed,
-        "epochs": len(record.rows),
-        "kept_epoch": record.kept_epoch,
-        "loss": record.kept["loss"],
-        "accuracy": record.kept["accuracy"],
-        "val_loss": record.kept["val_loss"],
-        "val_accuracy": record.kept["val_accuracy"],
-        "held_out_loss": record.held_out_loss,
-        "held_out_accuracy": record.held_out_accuracy,
-        "train_images": record.train_images,
-        "val_images": record.val_images,
-        "held_out_images": record.held_out_images,
-        "seconds": record.seconds,
-    }
+    held_out_loss: float  # mean negative log likelihood, in nats
+    held_out_accuracy: float  # 0 to 1

@@ -1,11 +1,12 @@
-"""From the folds' outcomes to the files of a finished cross-validation."""
+"""From the folds' outcomes to the files of a finished cross-validation: tables, means and their intervals."""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from statistics import mean
+from statistics import mean, stdev
 
 import numpy as np
 import pandas as pd
@@ -16,17 +17,14 @@ from fmnist.runs import FOLDS, FOLDS_TABLE, HISTORY, PREDICTIONS, utc
 from fmnist.runs.results import Metrics, Results, finish_run, write_results
 from fmnist.training.evaluation import ClassScore, Evaluation, evaluate, predictions_table
 from fmnist.workflows.crossval.config import CROSSVAL, CrossvalConfig
+from fmnist.workflows.crossval.job import PreparedFolds
 from fmnist.workflows.crossval.page import render_crossval
 from fmnist.workflows.crossval.plots import crossval_plots
-from fmnist.workflows.crossval.preparation import PreparedFolds
-from fmnist.workflows.crossval.records import (
-    INTERVAL_METHOD,
-    FoldOutcome,
-    FoldRecord,
-    folds_table,
-    held_out_share,
-    history_table,
-    spread,
+from fmnist.workflows.crossval.records import FoldOutcome, FoldRecord
+
+INTERVAL_METHOD = (
+    "95 % interval of the mean: Student's t with (folds - 1) degrees of freedom and the variance of Nadeau and Bengio "
+    "(2003), sd^2 * (1 / folds + held-out images / training images), because folds share training images"
 )
 
 
@@ -40,26 +38,17 @@ class MeanScores:
 
 @dataclass(frozen=True, kw_only=True)
 class HeldOutScores:
-    """Scores on held-out images.
-
-    Attributes:
-        accuracy, accuracy_sd: mean and standard deviation over the folds.
-        accuracy_low, accuracy_high: 95 % interval of the mean.
-        interval: how the interval was computed.
-        loss, loss_sd: mean and standard deviation over the folds, in nats.
-        images: how many were held out, over all folds.
-        per_class, confusion_matrix: of all images, each predicted by the fold that held it out.
-    """
+    """Scores on held-out images: means over the folds, their standard deviations, and the accuracy's 95 % interval."""
 
     accuracy: float
     accuracy_sd: float
     accuracy_low: float
     accuracy_high: float
-    interval: str
-    loss: float
+    interval: str  # how it was computed
+    loss: float  # in nats
     loss_sd: float
-    images: int
-    per_class: tuple[ClassScore, ...]
+    images: int  # of all folds
+    per_class: tuple[ClassScore, ...]  # of all images, each predicted by the fold that held it out
     confusion_matrix: tuple[tuple[int, ...], ...]
 
 
@@ -74,61 +63,49 @@ class CarriedScores:
 
 @dataclass(frozen=True, kw_only=True)
 class CrossvalMetrics(Metrics):
-    """The content of a crossval run's ``metrics.json``.
+    """The content of a crossval run's ``metrics.json``; all but ``carried`` is of the folds with fresh weights."""
 
-    Attributes:
-        model: name of the model or search space.
-        parameters: of the model.
-        seed: of the run.
-        precision: of the products, ``float32`` or ``bfloat16``.
-        folds: how many.
-        epochs: of all folds with fresh weights.
-        train, val: means over the folds with fresh weights.
-        held_out: scores of the folds with fresh weights.
-        carried: of the folds with carried weights; None where the study's protocol did not run.
-        restarts: how often folds were started again.
-    """
-
-    model: str
+    model: str  # its name, or that of the search space
     parameters: int
     seed: int
-    precision: str
+    precision: str  # of the products, float32 or bfloat16
     folds: int
-    epochs: int
+    epochs: int  # of all folds
     train: MeanScores
     val: MeanScores
     held_out: HeldOutScores
-    carried: CarriedScores | None
-    restarts: int
+    carried: CarriedScores | None  # None where the study's protocol did not run
+    restarts: int  # of folds
 
     def lines(self) -> list[str]:
         """Returns the lines that the job ends with."""
-        held_out, carried = self.held_out, self.carried
+        held_out = self.held_out
         lines = [
             f"held-out accuracy {held_out.accuracy:.4f} +- {held_out.accuracy_sd:.4f} over {self.folds} folds "
             f"(95 % interval of the mean {held_out.accuracy_low:.4f}-{held_out.accuracy_high:.4f})"
         ]
-        if carried:
-            lines.append(
-                f"with weights carried from fold to fold, as in the study: {carried.accuracy[0]:.4f} in the first "
-                f"fold, {carried.accuracy[-1]:.4f} in the last"
-            )
+        if self.carried:
+            first, *_, last = self.carried.accuracy
+            carried = "with weights carried from fold to fold, as in the study"
+            lines.append(f"{carried}: {first:.4f} in the first fold, {last:.4f} in the last")
         return lines
 
 
 def write_crossval_results(
     started: StartedRun[PreparedFolds], config: CrossvalConfig, outcomes: Sequence[FoldOutcome], restarts: int
 ) -> None:
-    """Measures the folds and writes every file of the run, the manifest last.
-
-    Args:
-        outcomes: of all folds; those with carried weights, if any, last.
-        restarts: how often folds were started again.
-    """
+    """Measures the folds, of which those with carried weights are last, and writes every file of the run."""
     reporting = time.time()
     data = started.data
     records = [_record(outcome, data) for outcome in outcomes]
-    probabilities = _pooled_probabilities(outcomes, data)
+    # Every image's, from the fold that held it out, and the number of that fold.
+    probabilities, fold_of = np.empty((len(data.images), 10), np.float32), np.empty(len(data.images), int)
+    for record in records:
+        if record.weights == "fresh":
+            held_out = data.folds[record.fold - 1].held_out
+            probabilities[held_out], fold_of[held_out] = record.probabilities, record.fold
+    predictions = predictions_table(data.images.labels, probabilities)
+    predictions.insert(1, "fold", fold_of)
     pooled = evaluate(data.images.labels, probabilities)
     # Waited for before this thread draws: Matplotlib is not thread-safe.
     data_figures = started.data_figures.result()
@@ -149,11 +126,7 @@ def write_crossval_results(
         environment=environment,
         page=render_crossval(report, records),
         plots=plots,
-        tables={
-            FOLDS_TABLE: folds_table(records),
-            HISTORY: history_table(records),
-            PREDICTIONS: _predictions(data, probabilities),
-        },
+        tables={FOLDS_TABLE: folds_table(records), HISTORY: history_table(records), PREDICTIONS: predictions},
         # A run resumes from its folds.
         temporary=[FOLDS],
     )
@@ -184,6 +157,7 @@ def _metrics(
     reporting: float,
 ) -> CrossvalMetrics:
     fresh = [record for record in records if record.weights == "fresh"]
+    carried = [record for record in records if record.weights == "carried"]
     finished = time.time()
 
     def mean_of(column: str) -> float:
@@ -208,7 +182,13 @@ def _metrics(
         train=MeanScores(mean_of("loss"), mean_of("accuracy")),
         val=MeanScores(mean_of("val_loss"), mean_of("val_accuracy")),
         held_out=_held_out(fresh, pooled),
-        carried=_carried([record for record in records if record.weights == "carried"]),
+        carried=CarriedScores(
+            accuracy=tuple(record.held_out_accuracy for record in carried),
+            loss=tuple(record.held_out_loss for record in carried),
+            epochs=sum(len(record.rows) for record in carried),
+        )
+        if carried
+        else None,
         restarts=restarts,
     )
 
@@ -232,29 +212,58 @@ def _held_out(fresh: Sequence[FoldRecord], pooled: Evaluation) -> HeldOutScores:
     )
 
 
-def _carried(records: Sequence[FoldRecord]) -> CarriedScores | None:
-    if not records:
-        return None
-    return CarriedScores(
-        accuracy=tuple(record.held_out_accuracy for record in records),
-        loss=tuple(record.held_out_loss for record in records),
-        epochs=sum(len(record.rows) for record in records),
+@dataclass(frozen=True)
+class Spread:
+    """Mean and standard deviation (of a sample) of a figure over folds, and the mean's 95 % interval."""
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+
+
+def spread(values: Sequence[float], held_out_share: float) -> Spread:
+    """Returns mean, standard deviation and 95 % interval of a figure over 2 or more folds.
+
+    The folds' models share most of their training images, so that the plain ``sd / sqrt(folds)`` is too small. Nadeau
+    and Bengio ("Inference for the Generalization Error", Machine Learning 52, 2003, section 4) correct it for the share
+    of images held out: held-out images over training images, above 0.
+
+    Example:
+        >>> spread([0.9, 0.92], 1.0).mean
+        0.91
+    """
+    from scipy.stats import t
+
+    count = len(values)
+    sd = stdev(values)
+    half = float(t.ppf(0.975, count - 1)) * sd * math.sqrt(1 / count + held_out_share)
+    return Spread(mean(values), sd, mean(values) - half, mean(values) + half)
+
+
+def held_out_share(records: Sequence[FoldRecord]) -> float:
+    """Held-out images over training images, on average over the folds."""
+    return mean(record.held_out_images / record.train_images for record in records)
+
+
+def folds_table(records: Sequence[FoldRecord]) -> pd.DataFrame:
+    """The content of ``folds.csv``: a row a fold; loss and accuracy are those of the kept epoch."""
+    of_epoch = ("loss", "accuracy", "val_loss", "val_accuracy")
+    of_fold = ("held_out_loss", "held_out_accuracy", "train_images", "val_images", "held_out_images", "seconds")
+    return pd.DataFrame(
+        {
+            **{name: getattr(record, name) for name in ("weights", "fold", "seed")},
+            "epochs": len(record.rows),
+            "kept_epoch": record.kept_epoch,
+            **{name: record.kept[name] for name in of_epoch},
+            **{name: getattr(record, name) for name in of_fold},
+        }
+        for record in records
     )
 
 
-def _pooled_probabilities(outcomes: Sequence[FoldOutcome], data: PreparedFolds) -> np.ndarray:
-    """Returns every image's probabilities, from the fold that held it out: float32 [n, 10]."""
-    pooled = np.empty((len(data.images), 10), np.float32)
-    for outcome in outcomes:
-        if outcome.weights == "fresh":
-            pooled[data.folds[outcome.fold - 1].held_out] = outcome.probabilities
-    return pooled
-
-
-def _predictions(data: PreparedFolds, probabilities: np.ndarray) -> pd.DataFrame:
-    table = predictions_table(data.images.labels, probabilities)
-    folds = np.empty(len(data.images), int)
-    for fold in data.folds:
-        folds[fold.held_out] = fold.number
-    table.insert(1, "fold", folds)
-    return table
+def history_table(records: Sequence[FoldRecord]) -> pd.DataFrame:
+    """The content of ``history.csv``: a row an epoch of a fold."""
+    return pd.DataFrame(
+        {"weights": record.weights, "fold": record.fold, **row} for record in records for row in record.rows
+    )

@@ -11,7 +11,7 @@ import tempfile
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import ray
@@ -33,62 +33,39 @@ from fmnist.training.history import History
 from fmnist.training.progress import Progress
 from fmnist.workflows.train.config import TRAIN, TrainConfig
 
+if TYPE_CHECKING:
+    from fmnist.models.compiled import Trainable
+
 
 @dataclass(frozen=True)
 class WorkerTask:
-    """The task of every worker. Workers map the images from the object store; they do not copy them.
-
-    Attributes:
-        config: the job's settings.
-        cpus: processors of each worker.
-        train_images, val_images, test_images: references to `Images`.
-        events: where rank 0 posts its progress, for the driver to display.
-    """
+    """The task of every worker. Workers map the images from the object store; they do not copy them."""
 
     config: TrainConfig
-    cpus: float
+    cpus: float  # processors of each worker
     train_images: ray.ObjectRef
     val_images: ray.ObjectRef
     test_images: ray.ObjectRef
-    events: Queue
+    events: Queue  # where rank 0 posts its progress, for the driver to display
 
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """The result of a training, as rank 0 returns it to the driver.
+    """The result of a training, as rank 0 returns it to the driver."""
 
-    Attributes:
-        history: every epoch of the run, those before a restart included.
-        precision: of the products, float32 or bfloat16.
-        model: the content of ``model.keras``, with the best epoch's weights.
-        parameters: number of parameters of the model.
-        test_probabilities: float32 [n, 10], of the saved model for the raw test images.
-        evaluation_seconds: wall time of the prediction of the test images.
-        devices: TensorFlow's devices.
-        restarts: how often the workers were restarted.
-        failure: why training cannot continue; only `history` and `precision` are set then.
-    """
-
-    history: History
-    precision: str
-    model: bytes = b""
-    parameters: int = 0
-    test_probabilities: np.ndarray | None = None
-    evaluation_seconds: float = 0.0
+    history: History  # every epoch of the run, those before a restart included
+    precision: str  # of the products, float32 or bfloat16
+    model: bytes = b""  # the content of model.keras, with the best epoch's weights
+    parameters: int = 0  # number of the model's parameters
+    test_probabilities: np.ndarray | None = None  # float32 [n, 10], of the saved model for the raw test images
+    evaluation_seconds: float = 0.0  # wall time of that prediction
     devices: tuple[str, ...] = ()
-    restarts: int = 0
-    failure: str | None = None
+    restarts: int = 0  # of the workers
+    failure: str | None = None  # why training cannot continue; only history and precision are set then
 
 
 def train(config: TrainConfig, resources: cluster.Resources | None = None) -> RunFolder:
-    """Runs the train job.
-
-    Args:
-        config: the job's settings.
-        resources: of a Ray cluster that is connected already; None connects to one.
-
-    Returns:
-        The finished run folder.
+    """Runs the train job and returns the finished run folder; arguments as in `fmnist.config.Job`.
 
     Raises:
         UserError: if data, store, run id, model or resources are wrong; nothing has been trained then.
@@ -101,7 +78,6 @@ def train(config: TrainConfig, resources: cluster.Resources | None = None) -> Ru
 
 
 def _train(session: Session[TrainConfig, PreparedData]) -> None:
-    """Trains and writes the results."""
     config, resources = session.config, session.resources
     cpus = cluster.cpus_per_worker(resources, config.workers, config.cpus_per_worker, config.gpus_per_worker)
     session.note(f"Ray: {resources}; workers: {config.workers} of {cpus:g} CPUs, {config.gpus_per_worker:g} GPUs")
@@ -118,11 +94,7 @@ def _train(session: Session[TrainConfig, PreparedData]) -> None:
 
 
 def fit(config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float) -> TrainOutcome:
-    """Trains on the cluster and returns the outcome of rank 0.
-
-    Raises:
-        TrainingError: if training cannot continue.
-    """
+    """Trains on the cluster and returns the outcome of rank 0. Raises a TrainingError if training cannot continue."""
     events = open_events()
     task = WorkerTask(config, cpus, ray.put(data.train), ray.put(data.val), ray.put(data.test), events)
     with Progress("training", config.epochs, "epochs") as progress:
@@ -149,16 +121,8 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
     task: WorkerTask = settings["task"]
     config = task.config
     shard = join(task.cpus)
-    from fmnist.models.factory import build
-
     precision = devices.resolve_precision(config.precision)
-    built = build(
-        config.model,
-        config.hyperparameters,
-        learning_rate=config.learning_rate,
-        seed=config.seed,
-        precision=precision,
-    )
+    built = _build(config, precision)
     batch_size = batch_size_of(config.hyperparameters, default=config.batch_size)
     schedule = Schedule(config.epochs, batch_size, config.seed, config.patience, config.xla)
     images: tuple[Images, Images] = ray.get(task.train_images), ray.get(task.val_images)
@@ -168,22 +132,22 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
     return TrainOutcome(history, precision, failure=failure) if failure else _outcome(task, history, precision)
 
 
+def _build(config: TrainConfig, precision: str) -> Trainable:
+    from fmnist.models.factory import build
+
+    return build(
+        config.model, config.hyperparameters, learning_rate=config.learning_rate, seed=config.seed, precision=precision
+    )
+
+
 def _outcome(task: WorkerTask, history: History, precision: str) -> TrainOutcome:
     """Saves the model with the best epoch's weights, and predicts the test images with the saved model, once."""
-    from fmnist.models.factory import build
     from fmnist.models.serving import without_augmentation
     from fmnist.training.inference import load_model, probabilities
 
-    config = task.config
     test_images: Images = ray.get(task.test_images)
     # Saved in float32 whatever it was trained in: the weights are float32, and not every processor has bfloat16.
-    model = build(
-        config.model,
-        config.hyperparameters,
-        learning_rate=config.learning_rate,
-        seed=config.seed,
-        precision="float32",
-    ).model
+    model = _build(task.config, "float32").model
     restore_best(model)
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "model.keras"

@@ -14,12 +14,7 @@ if TYPE_CHECKING:
 
 
 def render(report: Report[TrainMetrics], history: pd.DataFrame) -> str:
-    """Returns the page of a training run as one HTML file.
-
-    Args:
-        report: metrics, settings and figures of the run.
-        history: one row per epoch, with the columns of ``history.csv``.
-    """
+    """Returns the page of a training run as one HTML file; ``history`` has the columns of ``history.csv``."""
     return render_page(
         "train/page.html",
         headline=headline(report.metrics),

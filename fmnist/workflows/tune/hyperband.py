@@ -16,17 +16,11 @@ from ray.tune.schedulers.hyperband import _Bracket
 
 @dataclass(frozen=True)
 class Bracket:
-    """One bracket of a search.
+    """One bracket of a search; ``sizes`` and ``epochs`` have a value for each rung, [halvings + 1]."""
 
-    Attributes:
-        halvings: number of rungs below the maximum, keras-tuner's number of the bracket; 0 is plain random search.
-        sizes: trials that train up to each rung, [halvings + 1]; the first is all of them.
-        epochs: of a trial at each rung, [halvings + 1]; the last is the search's maximum.
-    """
-
-    halvings: int
-    sizes: tuple[int, ...]
-    epochs: tuple[int, ...]
+    halvings: int  # rungs below the maximum, keras-tuner's number of the bracket; 0 is plain random search
+    sizes: tuple[int, ...]  # trials that train up to the rung; the first is all of them
+    epochs: tuple[int, ...]  # of a trial at the rung; the last is the search's maximum
 
     @property
     def budget(self) -> int:
@@ -46,21 +40,17 @@ def brackets(max_epochs: int, factor: int) -> list[Bracket]:
         max_epochs: of a trial, 1 or more.
         factor: reduction factor, 2 or more; 1/factor of the trials survive each rung.
     """
+    # All in integers: a power or a quotient of floats may round to the wrong side.
     most = 0
     while factor ** (most + 1) <= max_epochs:
         most += 1
-    return [_bracket(halvings, most, max_epochs, factor) for halvings in range(most, -1, -1)]
-
-
-def _bracket(halvings: int, most: int, max_epochs: int, factor: int) -> Bracket:
-    remaining = range(halvings, -1, -1)  # halvings after each rung
-    # In integers: a power or a quotient of floats may round to the wrong side.
-    first = -(-(most + 1) * factor**halvings // (halvings + 1))
-    return Bracket(
-        halvings,
-        sizes=tuple(-(-first // factor ** (halvings - left)) for left in remaining),
-        epochs=tuple(-(-max_epochs // factor**left) for left in remaining),
-    )
+    plan = []
+    for halvings in range(most, -1, -1):
+        first = -(-(most + 1) * factor**halvings // (halvings + 1))
+        sizes = tuple(-(-first // factor**rung) for rung in range(halvings + 1))
+        epochs = tuple(-(-max_epochs // factor ** (halvings - rung)) for rung in range(halvings + 1))
+        plan.append(Bracket(halvings, sizes, epochs))
+    return plan
 
 
 class Hyperband(HyperBandScheduler):

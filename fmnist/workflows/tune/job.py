@@ -40,19 +40,20 @@ from fmnist.workflows.tune.progress import SearchProgress
 from fmnist.workflows.tune.records import Status, TrialRecord, best_trial, trials_table
 from fmnist.workflows.tune.trial import OBJECTIVE, SearchTask, SearchTrial, trial_state
 
+# What Ray Tune's status of a trial means here; a trial of any other status has ended.
+STATUSES: dict[str, Status] = {
+    Trial.PENDING: "pending",
+    Trial.RUNNING: "running",
+    Trial.PAUSED: "paused",
+    Trial.ERROR: "failed",
+}
 # Folder of Ray Tune's own state in the run folder, deleted after the search.
 TUNE_STATE = "search"
+WORKER_SETTINGS = ("workers", "cpus_per_worker", "gpus_per_worker")
 
 
 def tune(config: TuneConfig, resources: cluster.Resources | None = None) -> RunFolder:
-    """Runs the tune job.
-
-    Args:
-        config: the job's settings.
-        resources: of a Ray cluster that is connected already; None connects to one.
-
-    Returns:
-        The finished run folder.
+    """Runs the tune job and returns the finished run folder; arguments as in `fmnist.config.Job`.
 
     Raises:
         UserError: if space, data, store, run id or resources are wrong; nothing has been trained then.
@@ -65,11 +66,11 @@ def tune(config: TuneConfig, resources: cluster.Resources | None = None) -> RunF
 
 
 def _tune(session: Session[TuneConfig, PreparedData]) -> None:
-    """Searches, retrains the best, and writes the results."""
     config, run, resources = session.config, session.run, session.resources
     cluster.check_room(resources, "trial", 1, config.cpus_per_trial, config.gpus_per_trial)
     cpus = cluster.cpus_per_worker(resources, config.workers, config.cpus_per_worker, config.gpus_per_worker)
-    points = draw_points(config.space, config.seed, _trials(config))
+    plan = brackets(config.max_epochs, config.factor)
+    points = draw_points(config.space, config.seed, config.iterations * sum(bracket.sizes[0] for bracket in plan))
     if not points[0]:
         raise UserError(f"{config.space}: found no hyper-parameter, expected at least one to search")
     session.note(f"Ray: {resources}; a trial: {config.cpus_per_trial:g} CPUs, {config.gpus_per_trial:g} GPUs")
@@ -79,9 +80,9 @@ def _tune(session: Session[TuneConfig, PreparedData]) -> None:
     with SearchProgress() as progress:
         records = _search(config, run, session.data, points, progress)
     searched = time.time()
-    winner, reached = _write_trials(config, run, records)
+    winner, val_accuracy = _write_trials(config, run, records)
     session.note(
-        f"best of {len(records)} trials: trial {winner.trial} with val_accuracy {reached['val_accuracy']:.4f}; "
+        f"best of {len(records)} trials: trial {winner.trial} with val_accuracy {val_accuracy:.4f}; "
         f"training it for {config.retrain_epochs} epochs"
     )
     figures = session.beside.submit(_draw_trials, records, winner.trial)
@@ -99,10 +100,6 @@ def _draw_trials(records: list[TrialRecord], winner: int) -> Figures:
     from fmnist.workflows.tune.plots import tune_plots
 
     return tune_plots(records, winner)
-
-
-def _trials(config: TuneConfig) -> int:
-    return config.iterations * sum(bracket.sizes[0] for bracket in brackets(config.max_epochs, config.factor))
 
 
 def _search(
@@ -165,11 +162,7 @@ class _Watcher(ray_tune.Callback):
     """Records what trials report, and displays it."""
 
     def __init__(
-        self,
-        config: TuneConfig,
-        points: list[dict[str, Any]],
-        scheduler: TrialScheduler,
-        progress: SearchProgress,
+        self, config: TuneConfig, points: list[dict[str, Any]], scheduler: TrialScheduler, progress: SearchProgress
     ) -> None:
         self.config, self.points, self.scheduler, self.progress = config, points, scheduler, progress
         self.records: list[TrialRecord] = []
@@ -207,8 +200,7 @@ class _Watcher(ray_tune.Callback):
         self._show(trials)
 
     def _show(self, trials: list[Trial]) -> None:
-        ordered = sorted(trials, key=lambda trial: trial.config["trial"])
-        self.records = [self._record(trial) for trial in ordered]
+        self.records = sorted(map(self._record, trials), key=lambda record: record.trial)
         self.progress.update(self.records)
 
     def _record(self, trial: Trial) -> TrialRecord:
@@ -224,14 +216,8 @@ class _Watcher(ray_tune.Callback):
         )
 
     def _status(self, trial: Trial, history: History) -> Status:
-        open_or_failed: dict[str, Status] = {
-            Trial.ERROR: "failed",
-            Trial.PAUSED: "paused",
-            Trial.RUNNING: "running",
-            Trial.PENDING: "pending",
-        }
-        if trial.status in open_or_failed:
-            return open_or_failed[trial.status]
+        if trial.status in STATUSES:
+            return STATUSES[trial.status]
         if history.epochs >= self.config.max_epochs:
             return "finished"
         return "stopped early" if history.should_stop(self.config.patience) else "stopped"
@@ -243,18 +229,12 @@ def _error_line(trial: Trial) -> str:
     file = trial.pickled_error_file
     error = cloudpickle.loads(Path(file).read_bytes()) if file else RuntimeError("Ray Tune kept no error")
     cause: BaseException = getattr(error, "cause", None) or error
-    if isinstance(cause, FmnistError):
-        return str(cause)
-    return f"{type(cause).__name__}: {first_line(cause)}"
+    return str(cause) if isinstance(cause, FmnistError) else f"{type(cause).__name__}: {first_line(cause)}"
 
 
-def _write_trials(config: TuneConfig, run: RunFolder, records: list[TrialRecord]) -> tuple[TrialRecord, Row]:
-    """Writes the tables of the trials and ``best.yaml``, and returns the best trial and the row of its best epoch.
-
-    Raises:
-        TrainingError: if every trial failed.
-    """
-    run.put_bytes(TRIALS_TABLE, trials_table(records).to_csv(index=False).encode())
+def _write_trials(config: TuneConfig, run: RunFolder, records: list[TrialRecord]) -> tuple[TrialRecord, float]:
+    """Writes the tables of the trials and ``best.yaml``; returns the best trial and its validation accuracy."""
+    run.put_csv(TRIALS_TABLE, trials_table(records))
     winner = best_trial(records)
     if winner is None or winner.best is None:
         raise TrainingError(
@@ -262,28 +242,26 @@ def _write_trials(config: TuneConfig, run: RunFolder, records: list[TrialRecord]
             f"trial 1: {records[0].error}"
         )
     rows = [{"trial": record.trial, **row} for record in records for row in record.rows]
-    run.put_bytes(TRIALS_HISTORY, pd.DataFrame(rows).to_csv(index=False).encode())
-    reached = winner.best
-    found = f"# Trial {winner.trial} of run {run.run_id}: val_accuracy {reached['val_accuracy']:.4f} in epoch "
-    found += f"{reached['epoch']:g}.\n# To train it: fmnist train --config {BEST}\n"
-    found += f"# To cross-validate it: fmnist crossval --config {BEST}\n"
+    run.put_csv(TRIALS_HISTORY, pd.DataFrame(rows))
+    epoch, val_accuracy = winner.best["epoch"], winner.best["val_accuracy"]
+    comment = (
+        f"# Trial {winner.trial} of run {run.run_id}: val_accuracy {val_accuracy:.4f} in epoch {epoch:g}.\n"
+        f"# To train it: fmnist train --config {BEST}\n# To cross-validate it: fmnist crossval --config {BEST}\n"
+    )
     # Without the settings of this run or this cluster only, and without what the space decides.
-    left_out = {"artifacts", "run_id", "overwrite", "skip_finished", "learning_rate"}
-    left_out |= {"workers", "cpus_per_worker", "gpus_per_worker"}
+    left_out = {"artifacts", "run_id", "overwrite", "skip_finished", "learning_rate", *WORKER_SETTINGS}
     settings = {name: value for name, value in asdict(best_config(config, winner)).items() if name not in left_out}
     before = yaml.safe_load(run.get_bytes(BEST)) if run.exists(BEST) else None
     if before and before["hyperparameters"] != settings["hyperparameters"]:
         # The run was interrupted while it retrained another trial, the best one then.
         run.store.delete_folder(f"{run.run_id}/{CHECKPOINTS}")
-    run.put_bytes(BEST, (found + settings_yaml(settings)).encode())
-    return winner, reached
+    run.put_bytes(BEST, (comment + settings_yaml(settings)).encode())
+    return winner, val_accuracy
 
 
 def best_config(config: TuneConfig, winner: TrialRecord) -> TrainConfig:
     """Returns the settings of the train job that trains with a trial's hyper-parameters."""
-    shared = {field.name for field in fields(JobConfig)} | {
-        *("workers", "cpus_per_worker", "gpus_per_worker", "max_failures")
-    }
+    shared = {field.name for field in fields(JobConfig)} | {*WORKER_SETTINGS, "max_failures"}
     return TrainConfig(
         **{name: getattr(config, name) for name in shared},
         model=config.space,

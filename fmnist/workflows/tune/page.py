@@ -7,17 +7,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fmnist.console import duration
-from fmnist.report.page import (
-    Report,
-    command_again,
-    compared_with_study,
-    percent,
-    plural,
-    render_page,
-    test_accuracy,
-)
+from fmnist.report.page import Report, command_again, compared_with_study, percent, plural, render_page, test_accuracy
 from fmnist.study import STUDY_SPACE, STUDY_TUNED_VAL_ACCURACY
-from fmnist.workflows.tune.records import TrialRecord, ranked
+from fmnist.workflows.tune.records import TrialRecord, parameter_names, ranked
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,18 +17,13 @@ if TYPE_CHECKING:
     from fmnist.workflows.tune.results import TuneMetrics
 
 SCHEDULER_TITLES = {"hyperband": "Hyperband", "asha": "ASHA"}
+ENDS = {"finished": "finished", "stopped": "dropped", "stopped early": "stopped early", "failed": "failed"}
 
 
 def render_tune(report: Report[TuneMetrics], history: pd.DataFrame, records: Sequence[TrialRecord]) -> str:
-    """Returns the page of a search as one HTML file.
-
-    Args:
-        report: metrics, settings and figures of the run.
-        history: of the retraining: one row per epoch, with the columns of ``history.csv``.
-        records: every trial.
-    """
+    """Returns the page of a search and all its trials as one HTML file; ``history`` is that of the retraining."""
     metrics, search = report.metrics, report.metrics.search
-    columns, rows = trial_rows(records, search.winner)
+    columns, rows = _trial_rows(records, search.winner)
     return render_page(
         "tune/page.html",
         headline=tune_headline(metrics),
@@ -68,17 +55,13 @@ def tune_comparison(metrics: TuneMetrics) -> str:
     return compared if space == STUDY_SPACE else f"{compared} The space {space} is not the one that the study searched."
 
 
-def trial_rows(records: Sequence[TrialRecord], winner: int) -> tuple[list[str], list[list[Any]]]:
-    """Returns the header and the rows of the table of trials, in the order of `ranked`.
-
-    A hyper-parameter that a trial does not have is None.
-    """
-    names = list(dict.fromkeys(name for record in records for name in record.parameters))
+def _trial_rows(records: Sequence[TrialRecord], winner: int) -> tuple[list[str], list[list[Any]]]:
+    names = parameter_names(records)
     rows = [
         [
             f"{record.trial} (winner)" if record.trial == winner else record.trial,
             percent(record.best["val_accuracy"], 2) if record.best else None,
-            status_in_words(record),
+            f"{ENDS.get(record.status, 'not ended,')} after {plural(record.epochs, 'epoch')}",
             record.bracket,
             int(record.best["epoch"]) if record.best else None,
             record.best["val_loss"] if record.best else None,
@@ -88,14 +71,3 @@ def trial_rows(records: Sequence[TrialRecord], winner: int) -> tuple[list[str], 
         for record in ranked(records)
     ]
     return ["trial", "val_accuracy", "status", "bracket", "best epoch", "val_loss", "time", *names], rows
-
-
-def status_in_words(record: TrialRecord) -> str:
-    """Returns how a trial ended, such as ``dropped after 2 epochs``."""
-    words = {
-        "finished": "finished",
-        "stopped": "dropped",
-        "stopped early": "stopped early",
-        "failed": "failed",
-    }.get(record.status, "not ended,")
-    return f"{words} after {plural(record.epochs, 'epoch')}"

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from fmnist.report.style import TRAIN, VAL, new_figure, styled, to_png
-from fmnist.workflows.tune.records import TrialRecord
+from fmnist.workflows.tune.records import TrialRecord, parameter_names
 
 # Accuracies further than this below the best are at the lower edge of the axis: a trial that learnt nothing has 0.10,
 # and an axis down to it would leave no room between the others.
@@ -30,19 +30,8 @@ LEGEND: Any = {"loc": "outside upper center", "ncols": 3, "fontsize": 10, "colum
 
 
 def tune_plots(records: Sequence[TrialRecord], winner: int) -> dict[str, bytes]:
-    """Draws the figures of a search; `fmnist.report.plots.train_plots` draws those of the retraining.
-
-    Args:
-        records: every trial of the search, 1 or more.
-        winner: number of the best trial.
-
-    Returns:
-        PNG bytes by name (the file's name in ``plots/`` without ``.png``), in the order of the report.
-    """
-    return {
-        "trial_curves": to_png(trial_curves(records, winner)),
-        "parameters": to_png(parameters(records, winner)),
-    }
+    """Draws the figures of a search with ``winner`` as the best trial's number; returns PNG by name."""
+    return {"trial_curves": to_png(trial_curves(records, winner)), "parameters": to_png(parameters(records, winner))}
 
 
 @styled
@@ -101,7 +90,7 @@ def parameters(records: Sequence[TrialRecord], winner: int) -> Figure:
 
     Points are darker the more epochs a trial trained. Trials without an epoch are left out.
     """
-    names = list(dict.fromkeys(name for record in records for name in record.parameters))
+    names = parameter_names(records)
     # Those of few epochs are drawn first, because they are many.
     trained = sorted((record for record in records if record.best), key=lambda record: record.epochs)
     limits = accuracy_limits(_accuracy(record) for record in trained)
@@ -126,9 +115,9 @@ def parameters(records: Sequence[TrialRecord], winner: int) -> Figure:
             clip_on=False,
             zorder=3,
         )
+        ring: dict[str, Any] = {"facecolors": "none", "edgecolors": VAL, "linewidths": 2.2, "s": 130}
         for value, record in zip(values, members, strict=True):
             if record.trial == winner:
-                ring: dict[str, Any] = {"facecolors": "none", "edgecolors": VAL, "linewidths": 2.2, "s": 130}
                 axes.scatter([value], [_accuracy(record)], zorder=4, clip_on=False, **ring)
         axes.set_title(_shortened(name, LONGEST_LABEL * (3 - columns)), fontsize=10)
         axes.set_ylim(limits)

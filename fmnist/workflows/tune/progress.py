@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from types import TracebackType
+from contextlib import ExitStack
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -14,7 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from fmnist.console import duration, plain_console, rounded
-from fmnist.workflows.tune.records import TrialRecord, best_trial, ranked
+from fmnist.report.page import plural
+from fmnist.workflows.tune.records import TrialRecord, best_trial, parameter_names, ranked
 
 BEST_SHOWN = 8
 LONGEST_VALUE = 10  # characters of a value, so that a long text leaves room for the trial's other values
@@ -23,7 +24,7 @@ ENDED = ("finished", "stopped", "stopped early")
 OPEN = ("pending", "running", "paused")
 
 
-class SearchProgress:
+class SearchProgress(ExitStack):
     """Shows the trials of a search. Use it as a context manager.
 
     A terminal has a table of the best trials and of all that run, redrawn a few times per second. A log has a line when
@@ -34,6 +35,7 @@ class SearchProgress:
     """
 
     def __init__(self, console: Console | None = None) -> None:
+        super().__init__()
         self.console = console or plain_console()
         self._records: Sequence[TrialRecord] = ()
         self._trials = self._budget = 0
@@ -41,16 +43,7 @@ class SearchProgress:
         self._started = time.monotonic()
         self._logged: set[int] = set()
         self._best_logged = 0.0
-        self._live: Live | None = None
-
-    def __enter__(self) -> SearchProgress:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._live:
-            self._live.stop()
+        self._has_table = self.console.is_terminal and not self.console.is_dumb_terminal
 
     def note(self, text: str) -> None:
         """Prints a line."""
@@ -61,20 +54,20 @@ class SearchProgress:
 
         Args:
             trials: number of trials.
-            epochs: expected number of epochs of all trials together.
-            known: number of epochs that a resumed search has already, by trial.
+            epochs: expected of all trials together.
+            known: epochs that a resumed search has already, by trial.
         """
         self._trials, self._budget, self._known = trials, epochs, known
         self._started = time.monotonic()
-        if self.console.is_terminal and not self.console.is_dumb_terminal:
+        if self._has_table:
             # Live renders in its own thread, so that an update costs nothing.
-            self._live = Live(get_renderable=self._render, console=self.console, refresh_per_second=REDRAWS_PER_SECOND)
-            self._live.start()
+            live = Live(get_renderable=self._render, console=self.console, refresh_per_second=REDRAWS_PER_SECOND)
+            self.enter_context(live)
 
     def update(self, records: Sequence[TrialRecord]) -> None:
         """Shows the current state of the trials. Cheap enough for every event of a search."""
         self._records = tuple(records)
-        if not self._live:
+        if not self._has_table:
             self._log()
 
     def _log(self) -> None:
@@ -83,22 +76,18 @@ class SearchProgress:
             if record.trial in self._logged or record.status in OPEN:
                 continue
             self._logged.add(record.trial)
-            text = f"trial {record.trial} {record.status} after {_epochs(record)}"
-            if record.best:
-                text += f", val_accuracy {record.best['val_accuracy']:.4f}"
-            if record.error:
-                text += f": {record.error.splitlines()[0]}"
+            text = f"trial {record.trial} {record.status} after {plural(record.epochs, 'epoch')}"
+            text += f", val_accuracy {record.best['val_accuracy']:.4f}" if record.best else ""
+            text += f": {record.error.splitlines()[0]}" if record.error else ""
             if best and best.best:
                 self._best_logged = best.best["val_accuracy"]
-                text += (
-                    "; best so far" if best is record else f"; best so far trial {best.trial} {self._best_logged:.4f}"
-                )
+                text += "; best so far" + ("" if best is record else f" trial {best.trial} {self._best_logged:.4f}")
             self.note(f"{text}; {', '.join(self._work())}")
         # Two trials that run in parallel may pass each other at every epoch, so a running trial gets no line.
         if best and best.best and best.status != "running" and best.best["val_accuracy"] > self._best_logged:
             self._best_logged = best.best["val_accuracy"]
-            text = f"new best: trial {best.trial}, val_accuracy {self._best_logged:.4f} after {_epochs(best)}"
-            self.note(f"{text}; {', '.join(self._work())}")
+            text = f"new best: trial {best.trial}, val_accuracy {self._best_logged:.4f}"
+            self.note(f"{text} after {plural(best.epochs, 'epoch')}; {', '.join(self._work())}")
 
     def _work(self) -> list[str]:
         """Returns the number of epochs so far, and an estimate of the time left if there is one."""
@@ -130,7 +119,7 @@ def _table(records: Sequence[TrialRecord], width: int) -> list[RenderableType]:
     """Returns the trials as a table, and below it the names of the hyper-parameters, too long for columns."""
     if not records:
         return []
-    names = list(dict.fromkeys(name for record in records for name in record.parameters))
+    names = parameter_names(records)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, width=width, header_style="dim")
     for column in ("trial", "bracket", "status", "epoch", "val_accuracy"):
         table.add_column(column, justify="left" if column == "status" else "right", no_wrap=True)
@@ -156,10 +145,6 @@ def _table(records: Sequence[TrialRecord], width: int) -> list[RenderableType]:
 def _wrapped(text: str, style: str = "") -> Text:
     # The console does not wrap lines by itself.
     return Text(text, style=style, no_wrap=False, overflow="fold")
-
-
-def _epochs(record: TrialRecord) -> str:
-    return f"{record.epochs} epoch{'' if record.epochs == 1 else 's'}"
 
 
 def _value(value: Any) -> str:

@@ -10,33 +10,23 @@ import pandas as pd
 
 from fmnist.training.history import History, Row
 
+# "finished" trained all epochs, "stopped" was dropped by the scheduler, "stopped early" ran out of patience.
 Status = Literal["pending", "running", "paused", "finished", "stopped", "stopped early", "failed"]
 
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """The state of one trial.
+    """The state of one trial."""
 
-    Attributes:
-        trial: number of the trial, from 1.
-        bracket: number of rungs below the maximum in its bracket; 0 is plain random search, and every trial of ASHA.
-        parameters: the active hyper-parameters by name.
-        status: ``finished`` trained all epochs, ``stopped`` was dropped by the scheduler, ``stopped early`` had no
-            lower validation loss for the patience's epochs.
-        rows: one per epoch, as in ``history.csv``.
-        error: why it failed.
-    """
-
-    trial: int
-    bracket: int
-    parameters: dict[str, Any]
+    trial: int  # its number, from 1
+    bracket: int  # rungs below the maximum in its bracket; 0 is plain random search, and every trial of ASHA
+    parameters: dict[str, Any]  # the active hyper-parameters by name
     status: Status = "pending"
-    rows: tuple[Row, ...] = ()
-    error: str | None = None
+    rows: tuple[Row, ...] = ()  # one per epoch, as in history.csv
+    error: str | None = None  # why it failed
 
     @property
     def epochs(self) -> int:
-        """Number of epochs trained."""
         return len(self.rows)
 
     @property
@@ -59,32 +49,28 @@ def ranked(records: Iterable[TrialRecord]) -> list[TrialRecord]:
 
 
 def best_trial(records: Iterable[TrialRecord]) -> TrialRecord | None:
-    """Returns the best trial of a search: the first of the `ranked` ones that did not fail and has an epoch.
-
-    So of trials of equal accuracy the one of the lower number wins. None if there is no such trial.
-    """
+    """Returns the first of the `ranked` trials that did not fail and has an epoch; None if there is none."""
     return next((record for record in ranked(records) if record.best and record.status != "failed"), None)
 
 
+def parameter_names(records: Iterable[TrialRecord]) -> list[str]:
+    """Returns the names of all hyper-parameters that a trial has, in the order of their first use."""
+    return list(dict.fromkeys(name for record in records for name in record.parameters))
+
+
 def trials_table(records: Iterable[TrialRecord]) -> pd.DataFrame:
-    """Returns the content of ``trials.csv``: one row per trial, with fixed columns and one per hyper-parameter.
-
-    A hyper-parameter with the name of a fixed column gets the suffix `` (hyper-parameter)``.
-    """
-    return pd.DataFrame([_table_row(record) for record in records])
-
-
-def _table_row(record: TrialRecord) -> dict[str, Any]:
-    row = {
-        "trial": record.trial,
-        "bracket": record.bracket,
-        "status": record.status,
-        "epochs": record.epochs,
-        "best_epoch": int(record.best["epoch"]) if record.best else None,
-        "best_val_accuracy": record.best["val_accuracy"] if record.best else None,
-        "val_loss": record.best["val_loss"] if record.best else None,
-        "seconds": record.seconds,
-        "error": record.error,
-    }
-    parameters = record.parameters.items()
-    return row | {f"{name} (hyper-parameter)" if name in row else name: value for name, value in parameters}
+    """Returns the content of ``trials.csv``: one row per trial, with fixed columns and one per hyper-parameter."""
+    rows = []
+    for record in records:
+        best = record.best
+        row = {
+            **{name: getattr(record, name) for name in ("trial", "bracket", "status", "epochs")},
+            "best_epoch": int(best["epoch"]) if best else None,
+            "best_val_accuracy": best["val_accuracy"] if best else None,
+            "val_loss": best["val_loss"] if best else None,
+            **{name: getattr(record, name) for name in ("seconds", "error")},
+        }
+        # A hyper-parameter may have the name of a fixed column.
+        own = {f"{name} (hyper-parameter)" if name in row else name: it for name, it in record.parameters.items()}
+        rows.append(row | own)
+    return pd.DataFrame(rows)

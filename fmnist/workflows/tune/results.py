@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import partial
 
 from fmnist.data.preparation import PreparedData
 from fmnist.distributed.session import Figures, StartedRun
-from fmnist.report.page import Report
 from fmnist.runs import TRIALS
-from fmnist.runs.results import Results, finish_run, write_results
 from fmnist.workflows.train.config import TrainConfig
 from fmnist.workflows.train.job import TrainOutcome
-from fmnist.workflows.train.results import TrainMetrics, measure
+from fmnist.workflows.train.results import TrainMetrics, finish, measure
 from fmnist.workflows.tune.config import TUNE, TuneConfig
 from fmnist.workflows.tune.page import render_tune
 from fmnist.workflows.tune.records import TrialRecord
@@ -21,16 +20,7 @@ from fmnist.workflows.tune.records import TrialRecord
 
 @dataclass(frozen=True)
 class SearchSummary:
-    """The metrics of a search.
-
-    Attributes:
-        space, scheduler, max_epochs, factor, iterations: see `TuneConfig`.
-        trials, failed: number of trials, and of failed ones.
-        epochs: of all trials together.
-        winner: number of the best trial, whose hyper-parameters were retrained.
-        val_accuracy: of the winner's best epoch in the search.
-        seconds: from the job's start to the search's end.
-    """
+    """The metrics of a search; the first five are settings."""
 
     space: str
     scheduler: str
@@ -39,10 +29,10 @@ class SearchSummary:
     iterations: int
     trials: int
     failed: int
-    epochs: int
-    winner: int
-    val_accuracy: float
-    seconds: float
+    epochs: int  # of all trials together
+    winner: int  # number of the best trial, whose hyper-parameters were retrained
+    val_accuracy: float  # of the winner's best epoch in the search
+    seconds: float  # from the job's start to the search's end
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,31 +44,20 @@ class TuneMetrics(TrainMetrics):
 
 @dataclass(frozen=True)
 class SearchOutcome:
-    """The result of a search.
-
-    Attributes:
-        config: the job's settings.
-        records: every trial, in the order of the numbers.
-        winner: the best trial.
-        seconds: from the job's start to the search's end.
-        figures: of the trials, as PNG by name; drawn during the retraining.
-    """
+    """The result of a search: every trial in the order of the numbers, and the best one."""
 
     config: TuneConfig
     records: Sequence[TrialRecord]
     winner: TrialRecord
-    seconds: float
-    figures: Future[Figures]
+    seconds: float  # from the job's start to the search's end
+    figures: Future[Figures]  # of the trials, drawn during the retraining
 
     def summary(self) -> SearchSummary:
         """Returns the search's metrics."""
         assert self.winner.best
+        config = self.config
         return SearchSummary(
-            space=self.config.space,
-            scheduler=self.config.scheduler,
-            max_epochs=self.config.max_epochs,
-            factor=self.config.factor,
-            iterations=self.config.iterations,
+            *(config.space, config.scheduler, config.max_epochs, config.factor, config.iterations),
             trials=len(self.records),
             failed=sum(record.status == "failed" for record in self.records),
             epochs=sum(record.epochs for record in self.records),
@@ -91,35 +70,13 @@ class SearchOutcome:
 def write_tune_results(
     started: StartedRun[PreparedData], search: SearchOutcome, config: TrainConfig, outcome: TrainOutcome
 ) -> None:
-    """Evaluates, writes every file of the run, the manifest last, and prints where they are.
-
-    Args:
-        config: of the retraining.
-        outcome: of the retraining.
-    """
+    """Evaluates the retraining, of which ``config`` and ``outcome`` are, and writes every file of the run."""
     # Matplotlib is not thread-safe: this thread draws after the other one.
     plots = search.figures.result()
-    model = measure(started, config, outcome)
-    plots = plots | model.plots | started.data_figures.result()
-    retraining = {one.name: getattr(model.metrics, one.name) for one in fields(TrainMetrics)}
+    trained, results = measure(started, config, outcome)
+    retraining = {one.name: getattr(trained, one.name) for one in fields(trained)}
     metrics = TuneMetrics(**{**retraining, "job": TUNE}, search=search.summary())
-    report = Report(
-        title=f"Hyper-parameter search over {search.config.space}",
-        metrics=metrics,
-        data=started.data.summary,
-        config=asdict(search.config),
-        environment=model.environment,
-        plots=plots,
-    )
-    results = Results(
-        metrics=metrics,
-        environment=model.environment,
-        page=render_tune(report, model.history, search.records),
-        plots=plots,
-        tables=model.tables,
-        files=model.files,
-        # A search resumes from the trials' states.
-        temporary=(*model.temporary, TRIALS),
-    )
-    write_results(started.run, results)
-    finish_run(started.run, results, [model.line], started.note)
+    # A search resumes from the trials' states.
+    results = replace(results, plots={**plots, **results.plots}, temporary=[*results.temporary, TRIALS])
+    title = f"Hyper-parameter search over {search.config.space}"
+    finish(started, results, metrics, title, search.config, partial(render_tune, records=search.records))

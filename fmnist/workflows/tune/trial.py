@@ -36,18 +36,11 @@ OBJECTIVE = "best_val_accuracy"
 
 @dataclass(frozen=True)
 class SearchTask:
-    """What all trials have in common.
-
-    Attributes:
-        config: the job's settings.
-        points: the active hyper-parameters of each trial by name.
-        run: where trials keep their state.
-        train_images, val_images: references to `Images`, which a process maps and does not copy.
-    """
+    """What all trials have in common. Images are references, which a process maps and does not copy."""
 
     config: TuneConfig
-    points: Sequence[dict[str, Any]]
-    run: RunFolder
+    points: Sequence[dict[str, Any]]  # the active hyper-parameters of each trial by name
+    run: RunFolder  # where trials keep their state
     train_images: ray.ObjectRef
     val_images: ray.ObjectRef
 
@@ -83,8 +76,12 @@ class SearchTrial(tune.Trainable):
             raise TrainingError(f"{type(error).__name__}: {error}") from None
 
     def _step(self, done: int) -> dict[str, Any]:
-        known = self.state.history() if self.known is None else self.known
-        self.known = known if done < known.epochs else self._train_an_epoch(known)
+        if self.known is None:
+            self.known = self.state.history()
+        if done >= self.known.epochs:
+            self._epochs = self._epochs or self._begin(self.known)
+            self.known = self.known.add(next(self._epochs).row())
+            self.state.save(self.model, self.optimizer, self.known)
         history = History(self.known.rows[: done + 1])
         ends = history.epochs >= self.task.config.max_epochs or history.should_stop(self.task.config.patience)
         return {"rows": self.known.rows, OBJECTIVE: history.best["val_accuracy"], tune.result.DONE: ends}
@@ -98,14 +95,6 @@ class SearchTrial(tune.Trainable):
 
     def cleanup(self) -> None:
         self._epochs = None
-
-    def _train_an_epoch(self, known: History) -> History:
-        if self._epochs is None:
-            self._epochs = self._begin(known)
-        result = next(self._epochs)
-        known = known.add(result.row())
-        self.state.save(self.model, self.optimizer, known)
-        return known
 
     def _begin(self, known: History) -> Iterator[EpochResult]:
         """Builds the model, restores its state if it has one, and returns the epochs that follow."""
@@ -150,7 +139,6 @@ class SearchTrial(tune.Trainable):
 def trial_state(run: RunFolder, trial: int, parameters: dict[str, Any]) -> TrainingState:
     """Returns a trial's state in the run folder: ``trials/NUMBER/state.json`` and the weights of its last epoch.
 
-    The state has the trial's parameters. One of other parameters, such as those that an earlier version drew for the
-    same number, is not used.
+    One of other parameters, such as those that an earlier version drew for the same number, is not used.
     """
     return TrainingState(run, f"{TRIALS}/{trial:04d}", parameters)

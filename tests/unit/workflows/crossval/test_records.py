@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmnist.workflows.crossval.records import FoldRecord, folds_table, held_out_share, history_table, spread
+from fmnist.workflows.crossval.records import FoldRecord
+from fmnist.workflows.crossval.results import folds_table, held_out_share, history_table, spread
 
 
 def record(fold: int, accuracy: float = 0.9, kept: int = 2, weights="fresh") -> FoldRecord:

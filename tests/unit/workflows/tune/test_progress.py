@@ -144,8 +144,8 @@ def test_updates_do_not_redraw(monkeypatch):
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
     records = [record(trial, [0.9] * 10) for trial in range(100)]
     drawing = []
-    draw = SearchProgress._picture
-    monkeypatch.setattr(SearchProgress, "_picture", lambda self: drawing.append(threading.get_ident()) or draw(self))
+    draw = SearchProgress._render
+    monkeypatch.setattr(SearchProgress, "_render", lambda self: drawing.append(threading.get_ident()) or draw(self))
     with SearchProgress(console) as progress:
         progress.begin(100, 1000, {})
         drawn = drawing.count(threading.get_ident())
