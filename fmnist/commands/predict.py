@@ -37,9 +37,11 @@ def run(arguments: list[str]) -> int:
         label = int(row.argmax())
         chances = {name: round(float(chance), 6) for name, chance in zip(CLASS_NAMES, row, strict=True)}
         answer = {"image": picture.name, "background": picture.background, "label": label, "class": CLASS_NAMES[label]}
-        answers.append({**answer, "probabilities": chances})
+        answers.append({**answer, "notes": picture.notes, "probabilities": chances})
         if not options.json:
             print(f"{picture.name} ({picture.background} background assumed): {CLASS_NAMES[label]}")
+            for note in picture.notes:
+                print(f"  note: {note}")
             for name, chance in sorted(chances.items(), key=lambda item: -item[1]):
                 print(f"  {name:<12} {chance:7.2%} {'█' * round(30 * chance)}".rstrip())
     if options.json:

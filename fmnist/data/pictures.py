@@ -39,11 +39,15 @@ class PreparedPicture:
         name: the file, and for a stack the position in it, such as ``shoes.npy[3]``.
         pixels: uint8 [28, 28], clothing light on black.
         background: what the picture's own background was taken to be.
+        source_size: (width, height) of the picture in the file, in pixels, turned as its EXIF data says.
+        notes: what was done to it, one short sentence each.
     """
 
     name: str
     pixels: Pixels
     background: Literal["light", "dark"]
+    source_size: tuple[int, int]
+    notes: tuple[str, ...]
 
 
 def read_pictures(path: str | Path, background: Background = "auto") -> list[PreparedPicture]:
@@ -79,8 +83,9 @@ def _open_picture(path: Path) -> Image.Image:
             image = ImageOps.exif_transpose(Image.open(file, formats=PILLOW_FORMATS))
             image.load()
         except Image.DecompressionBombError:
-            most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
-            raise UserError(f"{path}: too many pixels, expected at most {most:,}") from None
+            raise UserError(
+                f"{path}: too many pixels, expected at most {2 * (Image.MAX_IMAGE_PIXELS or 0):,}"
+            ) from None
         except Image.UnidentifiedImageError:
             raise UserError(f"{path}: not a picture, expected a PNG, JPEG or .npy file") from None
         except Exception as error:  # Pillow documents none, and which one it is depends on where the damage is
@@ -123,23 +128,27 @@ def _to_bytes(path: Path, array: npt.NDArray[Any]) -> Pixels:
 
 
 def _prepare(name: str, image: Image.Image, background: Background) -> PreparedPicture:
-    image = _to_eight_bit_colour(image)
+    image, notes = _to_eight_bit_colour(image)
     grey = np.asarray(image.convert("L"))
-    # The outermost ring, one 28th of the picture wide: one pixel of the data set's images.
-    width = max(1, min(grey.shape) // SIZE)
-    is_border = np.ones(grey.shape, bool)
-    is_border[width:-width, width:-width] = False
-    edge = float(np.median(grey[is_border]))
+    edge = float(np.median(_border(grey)))
     assumed: Literal["light", "dark"] = background if background != "auto" else "light" if edge > WHITE / 2 else "dark"
     if image.size == (SIZE, SIZE):
-        return PreparedPicture(name, grey.copy() if assumed == "dark" else WHITE - grey, assumed)
+        pixels = grey.copy() if assumed == "dark" else WHITE - grey
+        return PreparedPicture(name, pixels, assumed, image.size, notes)
+    box = _box_of_object(np.asarray(image))
+    if box is None:
+        notes = (*notes, "one flat colour: nothing was found on it")
+    elif box != (0, 0, *image.size):
+        notes = (*notes, f"trimmed to {box[2] - box[0]} x {box[3] - box[1]} pixels")
     upright = image.convert("L") if assumed == "dark" else ImageOps.invert(image.convert("L"))
     black = edge if assumed == "dark" else WHITE - edge
     if 0 < black <= WHITE / 2:
         # Shop photographs lie on white; on grey the extended parts would otherwise be darker than the ground beside.
         stretch = WHITE / (WHITE - black)
         upright = upright.point([round(max(0.0, level - black) * stretch) for level in range(WHITE + 1)])
-    return PreparedPicture(name, _fit(upright.crop(_box_of_object(np.asarray(image)))), assumed)
+        notes = (*notes, f"background of {black:.0f} of {WHITE} was taken as black")
+    pixels = _fit(upright.crop(box or (0, 0, *image.size)))
+    return PreparedPicture(name, pixels, assumed, image.size, notes)
 
 
 def _fit(image: Image.Image) -> Pixels:
@@ -152,20 +161,29 @@ def _fit(image: Image.Image) -> Pixels:
     return np.array(canvas)
 
 
-def _to_eight_bit_colour(image: Image.Image) -> Image.Image:
+def _to_eight_bit_colour(image: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
     if image.mode.startswith("I"):
-        return Image.fromarray(np.rint(np.asarray(image, np.float32) * (WHITE / 65535)).astype(np.uint8)).convert("RGB")
+        eight_bit = np.rint(np.asarray(image, np.float32) * (WHITE / 65535)).astype(np.uint8)
+        return Image.fromarray(eight_bit).convert("RGB"), ("16 bits a pixel were reduced to 8",)
     if not image.has_transparency_data:
-        return image.convert("RGB")
+        return image.convert("RGB"), ()
     on_white = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
-    return on_white.convert("RGB")
+    return on_white.convert("RGB"), ("transparent parts were put on white",)
 
 
-def _box_of_object(colour: Pixels) -> tuple[int, int, int, int]:
-    """Returns (left, top, right, bottom) of what differs from the corners, or of all of the picture if nothing does."""
+def _border(grey: Pixels) -> Pixels:
+    """Returns the values of the outermost ring, one 28th of the picture wide: one pixel of the data set's images."""
+    width = max(1, min(grey.shape) // SIZE)
+    inside = np.zeros(grey.shape, bool)
+    inside[width:-width, width:-width] = True
+    return grey[~inside]
+
+
+def _box_of_object(colour: Pixels) -> tuple[int, int, int, int] | None:
+    """Returns (left, top, right, bottom) of what differs from the corners, or None if nothing does."""
     corners = colour[[0, 0, -1, -1], [0, -1, 0, -1]]
     distance = np.linalg.norm(colour - np.median(corners, axis=0).astype(np.float32), axis=2)
     rows, columns = (np.flatnonzero((distance > CLOSE_TO_CORNER).any(axis=axis)) for axis in (1, 0))
     if len(rows) == 0:
-        return 0, 0, colour.shape[1], colour.shape[0]
+        return None
     return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1

@@ -49,7 +49,7 @@ def test_image_of_the_data_set_comes_through_bit_for_bit(tmp_path, name):
     picture = read_one(path)
     np.testing.assert_array_equal(picture.pixels, pixels)
     assert picture.pixels.dtype == np.uint8
-    assert picture.background == "dark"
+    assert (picture.background, picture.source_size, picture.notes) == ("dark", (28, 28), ())
 
 
 def test_negative_of_the_data_set_is_taken_as_light_and_negated(tmp_path):
@@ -69,6 +69,8 @@ def test_photograph_fills_the_frame_with_light_clothing_on_black(tmp_path):
     assert not lit[20, 13:15].any()  # between the legs
     assert picture.pixels[:, :9].max() == 0
     assert picture.background == "light"
+    assert picture.source_size == (400, 600)
+    assert picture.notes == ("trimmed to 141 x 481 pixels",)
 
 
 def test_same_object_on_light_and_on_dark_ground_gives_the_same_pixels(tmp_path):
@@ -83,6 +85,7 @@ def test_grey_ground_becomes_as_black_as_the_extended_sides(tmp_path, ground, pu
     picture = read_one(saved(trousers(ground=ground, cloth=cloth), tmp_path / "studio.png"))
     expected = read_one(saved(trousers(ground=pure, cloth=cloth), tmp_path / "pure.png"))
     assert np.abs(picture.pixels.astype(int) - expected.pixels).max() <= 3
+    assert "background of 34 of 255 was taken as black" in picture.notes
 
 
 def test_background_given_by_hand_wins(tmp_path):
@@ -100,6 +103,7 @@ def test_exif_rotation_is_honoured(tmp_path):
     lying = trousers().transpose(Image.Transpose.ROTATE_90)
     upright = read_one(saved(trousers(), tmp_path / "upright.jpg", quality=95))
     picture = read_one(saved(lying, tmp_path / "lying.jpg", quality=95, exif=turned))
+    assert picture.source_size == (400, 600)
     assert np.abs(picture.pixels.astype(int) - upright.pixels).mean() < 2
 
 
@@ -108,6 +112,7 @@ def test_transparency_is_put_on_white(tmp_path):
     cut_out.putalpha(Image.fromarray(np.where(np.asarray(trousers().convert("L")) > 200, 0, 255).astype(np.uint8)))
     picture = read_one(saved(cut_out, tmp_path / "cut-out.png"))
     assert picture.background == "light"
+    assert "transparent parts were put on white" in picture.notes
     np.testing.assert_array_equal(picture.pixels, read_one(saved(trousers(), tmp_path / "white.png")).pixels)
 
 
@@ -126,6 +131,7 @@ def test_sixteen_bit_picture_keeps_its_brightness(tmp_path):
     path = saved(Image.fromarray(pixels.astype(np.uint16) * 257), tmp_path / "sixteen.png")
     picture = read_one(path)
     np.testing.assert_array_equal(picture.pixels, pixels)
+    assert picture.notes == ("16 bits a pixel were reduced to 8",)
 
 
 def test_stack_gives_one_picture_an_image(tmp_path):
@@ -171,15 +177,17 @@ def test_picture_of_any_size_becomes_28_by_28(tmp_path, width, height, seed):
     colours = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     picture = read_one(saved(Image.fromarray(colours), tmp_path / "any.png"))
     assert picture.pixels.shape == (28, 28)
+    assert picture.source_size == (width, height)
 
 
 def test_very_long_picture_still_has_a_pixel_of_width(tmp_path):
     assert read_one(saved(Image.fromarray(np.eye(2, 4000, dtype=np.uint8) * 255), tmp_path / "line.png")).pixels.any()
 
 
-def test_flat_picture_is_black(tmp_path):
+def test_flat_picture_is_black_and_says_so(tmp_path):
     picture = read_one(saved(Image.new("RGB", (50, 70), "white"), tmp_path / "flat.png"))
     assert picture.pixels.max() == 0
+    assert picture.notes == ("one flat colour: nothing was found on it",)
 
 
 @pytest.mark.parametrize(
