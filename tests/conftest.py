@@ -122,4 +122,6 @@ def ray_cluster(ray_head: Head) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as own:
         # As in a job given to ``ray job submit``.
         own.setenv("RAY_ADDRESS", ray_head.address)
+        # Nobody preempts it, and the watcher costs each training a process.
+        own.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
         yield ray_head.address

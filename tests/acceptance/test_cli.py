@@ -60,7 +60,7 @@ def test_data_store_and_run_id_are_checked_before_anything_heavy_is_imported(
         (["train", "--config", "nowhere.yaml"], "nowhere.yaml"),
         (
             ["trian"],
-            "fmnist: 'trian' is not a command, expected one of train, tune, crossval, transfer, pipeline, evaluate, "
+            "fmnist: 'trian' is not a command, expected one of crossval, pipeline, train, transfer, tune, evaluate, "
             "predict, runs, data, weights",
         ),
         (["train", "--run-id", "a/b", "--artifacts", "unused"], "a/b"),
@@ -144,4 +144,4 @@ def test_every_setting_is_explained_in_help() -> None:
 
     for name in vars(TrainConfig()):
         assert f"--{name.replace('_', '-')}" in text
-    assert "Images a step, over all workers together." in text
+    assert "Images per step, over all workers together." in text

@@ -14,13 +14,13 @@ import pytest
 from ports import free_ports
 from ray_head import Head
 
-from fmnist.distributed.access import check_address
+from fmnist.distributed.access import check_address, own_token
 from fmnist.errors import UserError
 from jobs import REPOSITORY, command
 
 TOKEN = os.environ["RAY_AUTH_TOKEN"]
 CHECK = "import os; from fmnist.distributed.access import check_address; check_address(os.environ['RAY_ADDRESS'])"
-TWO_LOCAL_CLUSTERS = """
+LOCAL_CLUSTER = """
 import os
 from pathlib import Path
 import ray
@@ -30,15 +30,11 @@ def files_with(text):
     folder = Path(ray._private.worker._global_node.get_session_dir_path())
     return [str(file) for file in folder.rglob("*") if file.is_file() and text.encode() in file.read_bytes()]
 
-tokens = set()
-for _ in range(2):
-    with connected():
-        token = ray.get(ray.remote(lambda: os.environ["RAY_AUTH_TOKEN"]).remote())
-        tokens.add(token)
-        assert os.environ["RAY_AUTH_MODE"] == "token"
-        assert not files_with(token), files_with(token)
-    assert not [name for name in os.environ if name.startswith("RAY_AUTH")]
-assert len(tokens) == 2
+with connected():
+    token = ray.get(ray.remote(lambda: os.environ["RAY_AUTH_TOKEN"]).remote())
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert not files_with(token), files_with(token)
+assert not [name for name in os.environ if name.startswith("RAY_AUTH")]
 """
 
 
@@ -55,8 +51,18 @@ def python(program: str, home: Path, **variables: str) -> subprocess.CompletedPr
     )
 
 
-def test_local_ray_has_a_new_token_each_time_and_leaves_none(tmp_path: Path) -> None:
-    ended = python(TWO_LOCAL_CLUSTERS, tmp_path)
+def test_every_local_ray_has_a_token_of_its_own() -> None:
+    tokens = {TOKEN}
+    for _ in range(2):
+        with own_token():
+            tokens.add(os.environ["RAY_AUTH_TOKEN"])
+
+    assert len(tokens) == 3
+    assert (os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"]) == ("token", TOKEN)
+
+
+def test_local_ray_leaves_no_token(tmp_path: Path) -> None:
+    ended = python(LOCAL_CLUSTER, tmp_path)
 
     assert ended.returncode == 0, ended.stderr
     assert not (tmp_path / ".ray").exists()
