@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import IO
 
 import psutil
-import ray
 from ports import free_ports
 
 ATTEMPTS = 5
@@ -52,6 +51,9 @@ def running_head() -> Iterator[Head]:
 
 
 def _start(log: IO[str]) -> tuple[subprocess.Popen[str], Head]:
+    # Ray reads RAY_AUTH_MODE at its import, and conftest.py, which imports this module, sets it.
+    import ray
+
     port, dashboard_port, client_port = free_ports(3)
     address = f"{ray.util.get_node_ip_address()}:{port}"
     # Its processes must know it: else they ask the machine's latest head for theirs, hear there that a run's controller
