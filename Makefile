@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 JOBS := $(basename $(notdir $(wildcard jobs/*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install $(JOBS) test fuzz e2e lint format docs pictures lock bench image clean
+.PHONY: help install $(JOBS) test test-all fuzz e2e lint format docs pictures lock bench image clean
 
 help:  ## list the targets
 	@for job in $(JOBS); do printf 'make %-8s run fmnist %s; any flag through ARGS=\n' $$job $$job; done
@@ -22,12 +22,15 @@ $(JOBS): $(VENV)/.runtime
 
 train: ARGS += $(if $(EPOCHS),--epochs $(EPOCHS))
 
-test: $(VENV)/.dev  ## run all tests, files side by side; some of them, or one after the other (-n 0), through ARGS=
-	$(BIN)/python -m pytest -m "not kubernetes" $(SIDE_BY_SIDE) $(ARGS)
+test: $(VENV)/.dev  ## run the tests but the slow ones, files in parallel; some of them, or one by one (-n 0), through ARGS=
+	$(BIN)/python -m pytest -m "not kubernetes and not slow" $(IN_PARALLEL) $(ARGS)
 
-# Jobs wait for processes to start more than they compute. A file's tests share its jobs, and those of most jobs come
-# first. More at once than four would need more memory than most machines have: each may run Ray with TensorFlow.
-SIDE_BY_SIDE := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+test-all: $(VENV)/.dev  ## run the slow tests, too: what repeats a promise for other sizes, jobs and settings
+	$(BIN)/python -m pytest -m "not kubernetes" $(IN_PARALLEL) $(ARGS)
+
+# Each test process starts one Ray head, which the jobs of its files join. A file's tests share its runs, so a file stays
+# in one process. More processes than four would need more memory than most machines have.
+IN_PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 fuzz: $(VENV)/.dev  ## run the property tests with new seeds and a hundred times the examples; some of them through ARGS=
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile fuzz --timeout 0 -n logical --maxprocesses 4 $(ARGS)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from pathlib import Path
 from typing import Any
 
 import keras
@@ -22,16 +19,6 @@ def tiny(hp: Any) -> keras.Model:
         loss="sparse_categorical_crossentropy",
         metrics=["accuracy"],
     )
-    return model
-
-
-def killed_once(hp: Any) -> keras.Model:
-    """`tiny`, whose first trial loses its process the first time, as for want of memory."""
-    model = tiny(hp)
-    marker = Path(os.environ["KILLED_ONCE"])
-    if _is_trial() and not marker.exists():
-        marker.touch()
-        os.kill(os.getpid(), signal.SIGKILL)
     return model
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import tempfile
 import uuid
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from data_files import write_idx_folder
 from fuzzing import register_profiles
-from ray_head import joined_head
+from ray_head import Head, running_head
 from s3_server import S3Server, find_weed
 
 import fmnist.storage.s3
@@ -23,8 +24,9 @@ from fmnist.storage.folder_store import FolderStore
 from fmnist.storage.s3_store import S3Store
 from fmnist.storage.store import Store
 
-# Ray reads this once, at its import. Tests that are about tokens start processes of their own with tokens switched on.
-os.environ["RAY_AUTH_MODE"] = "disabled"
+# Ray reads these once, at its import. Every cluster of the tests has a token, as on Kubernetes.
+os.environ["RAY_AUTH_MODE"] = "token"
+os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 # Ray gives up a cluster whose dashboard has not started after a minute, which a busy machine may need.
 os.environ["RAY_DASHBOARD_STARTUP_TIMEOUT_S"] = "300"
 
@@ -107,8 +109,19 @@ def tiny_data(official_cache: Path, tmp_path_factory: pytest.TempPathFactory) ->
     return write_idx_folder(tmp_path_factory.mktemp("tiny"), train, test)
 
 
+@pytest.fixture(scope="session")
+def ray_head() -> Iterator[Head]:
+    """The Ray head of this test process. Other test processes have their own, so kills are of this one's jobs."""
+    with running_head() as head:
+        yield head
+
+
 @pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[str]:
-    """A Ray head that runs for the tests of a module, which its jobs join."""
-    with joined_head() as address:
-        yield address
+def ray_cluster(ray_head: Head) -> Iterator[str]:
+    """The address of the Ray head, which the jobs of the module's tests join."""
+    with pytest.MonkeyPatch.context() as own:
+        # As in a job given to ``ray job submit``.
+        own.setenv("RAY_ADDRESS", ray_head.address)
+        # Nobody preempts it, and the watcher costs each training a process.
+        own.setenv("RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "0")
+        yield ray_head.address

@@ -72,11 +72,6 @@ class Job:
         self._reader.join(timeout=60)
         return code
 
-    def workers(self) -> list[psutil.Process]:
-        """The Ray Train workers of the local cluster that the job has started."""
-        family = psutil.Process(self.process.pid).children(recursive=True)
-        return [process for process in family if "RayTrainWorker" in _title(process)]
-
     def kill_with_cluster(self) -> None:
         """SIGKILL to the driver and to every process of the local cluster it has started, as when a machine dies."""
         family = psutil.Process(self.process.pid).children(recursive=True)
@@ -95,6 +90,11 @@ def fmnist(*arguments: str, environment: dict[str, str] | None = None) -> Job:
     return Job(sys.executable, "-m", "fmnist", *arguments, environment=environment)
 
 
+def leaving_ray(*arguments: str, environment: dict[str, str] | None = None) -> Job:
+    """As `fmnist`, in a process that an object reference ends if it is released while Ray is left."""
+    return Job(sys.executable, "tests/leaving_ray.py", *arguments, environment=environment)
+
+
 def command(*arguments: str, environment: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Runs ``fmnist`` with the given arguments to its end, and returns what it wrote where."""
     return subprocess.run(
@@ -110,10 +110,3 @@ def command(*arguments: str, environment: dict[str, str] | None = None) -> subpr
 def _heed_control_c() -> None:
     """Control-C reaches the job also where the tests were started to ignore it, as in a shell's background."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _title(process: psutil.Process) -> str:
-    try:
-        return " ".join(process.cmdline())
-    except psutil.NoSuchProcess:
-        return ""

@@ -8,9 +8,11 @@ from collections.abc import Callable
 
 import psutil
 
+from jobs import Job
+
 
 def task_processes(name: str) -> list[psutil.Process]:
-    """The processes that are at a task of this name on this module's cluster; the machine may have others."""
+    """The processes of a task or an actor of this name on the cluster of RAY_ADDRESS; the machine may have others."""
     found = []
     for process in psutil.process_iter(["cmdline"]):
         if f"ray::{name}" in str(process.info):
@@ -22,6 +24,18 @@ def task_processes(name: str) -> list[psutil.Process]:
             except psutil.Error:
                 continue
     return found
+
+
+def kill_driver(job: Job, name: str) -> None:
+    """SIGKILL to a job's driver, which has joined the cluster of RAY_ADDRESS; the cluster ends its tasks or actors.
+
+    Args:
+        job: the job.
+        name: of its tasks or actors.
+    """
+    job.process.kill()
+    job.wait()
+    psutil.wait_procs(task_processes(name), timeout=60)
 
 
 class Killer:

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import IO
 
 import psutil
-import pytest
-import ray
 from ports import free_ports
 
 ATTEMPTS = 5
 RAY = str(Path(sys.executable).parent / "ray")
+TESTS = Path(__file__).resolve().parent
 
 
 @dataclass(frozen=True)
@@ -36,15 +35,11 @@ class Head:
 
 
 @contextmanager
-def running_head(environment: dict[str, str] | None = None) -> Iterator[Head]:
-    """Runs ``ray start --head`` with two CPUs for the block.
-
-    Args:
-        environment: more variables for the head and all its processes.
-    """
+def running_head() -> Iterator[Head]:
+    """Runs ``ray start --head`` with two CPUs for the block. Its workers can import the modules of ``tests/``."""
     for _ in range(ATTEMPTS):
         with tempfile.NamedTemporaryFile("w") as log:
-            head, found = _start(environment or {}, log)
+            head, found = _start(log)
             try:
                 if _has_started(head, Path(log.name)):
                     yield found
@@ -55,12 +50,16 @@ def running_head(environment: dict[str, str] | None = None) -> Iterator[Head]:
     raise AssertionError(f"no head after {ATTEMPTS} attempts:\n{output}")
 
 
-def _start(environment: dict[str, str], log: IO[str]) -> tuple[subprocess.Popen[str], Head]:
+def _start(log: IO[str]) -> tuple[subprocess.Popen[str], Head]:
+    # Ray reads RAY_AUTH_MODE at its import, and conftest.py, which imports this module, sets it.
+    import ray
+
     port, dashboard_port, client_port = free_ports(3)
     address = f"{ray.util.get_node_ip_address()}:{port}"
     # Its processes must know it: else they ask the machine's latest head for theirs, hear there that a run's controller
     # is unknown, and end the run's workers.
-    environment = {**os.environ, **environment, "RAY_ADDRESS": address}
+    environment = {**os.environ, "RAY_ADDRESS": address}
+    environment["PYTHONPATH"] = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
     head = subprocess.Popen(
         [
             *(RAY, "start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--disable-usage-stats"),
@@ -99,12 +98,3 @@ def _kill(head: subprocess.Popen[str]) -> None:
                 process.kill()
         psutil.wait_procs(family, timeout=60)
         head.wait(60)
-
-
-@contextmanager
-def joined_head(environment: dict[str, str] | None = None) -> Iterator[str]:
-    """As `running_head`, and the jobs that are started within the block join it; yields its address."""
-    with running_head(environment) as head, pytest.MonkeyPatch.context() as own:
-        # As in a job given to ``ray job submit``.
-        own.setenv("RAY_ADDRESS", head.address)
-        yield head.address

@@ -11,10 +11,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
+from kills import kill_driver
 
+from fmnist import cli
 from fmnist.runs import RunFolder
 from fmnist.storage import FolderStore, S3Store
-from jobs import REPOSITORY, Job, command, fmnist
+from jobs import REPOSITORY, Job, command, fmnist, leaving_ray
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 FILES = {
     *("config.yaml", "environment.json", "data.json", "metrics.json", "history.csv", "predictions.csv", "folds.csv"),
@@ -34,7 +38,9 @@ def folds(run: RunFolder) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def validated(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, list[str]]:
+def validated(
+    ray_cluster: str, small_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[RunFolder, list[str]]:
     """A finished cross-validation, and what it printed."""
     artifacts = tmp_path_factory.mktemp("artifacts")
     with Job(sys.executable, "jobs/crossval.py", *settings(small_data, str(artifacts))) as job:
@@ -66,7 +72,9 @@ def test_output_without_a_terminal_is_a_few_plain_lines(validated: tuple[RunFold
     assert len(lines) < 15, lines
 
 
-def test_run_is_shown_with_its_mean_and_has_no_model_to_use(validated: tuple[RunFolder, list[str]]) -> None:
+def test_run_is_shown_with_its_mean_and_has_no_model_to_use(
+    validated: tuple[RunFolder, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
     run, _ = validated
     store = ["--artifacts", run.store.location]
 
@@ -74,25 +82,24 @@ def test_run_is_shown_with_its_mean_and_has_no_model_to_use(validated: tuple[Run
     assert re.search(r"^  held_out\.accuracy +0\.\d{4}$", shown.stdout, re.MULTILINE), shown.stdout
     assert re.search(r"^  folds +4$", shown.stdout, re.MULTILINE), shown.stdout
     for arguments in (["evaluate"], ["predict", str(REPOSITORY / "docs/report.png")]):
-        ended = command(*arguments, "--run", "folds", *store)
-        assert ended.returncode == 2
-        (line,) = ended.stderr.strip().splitlines()
+        assert cli.main([*arguments, "--run", "folds", *store]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
         assert line.endswith("/folds: a crossval run has no model.keras, expected one of train, tune or transfer")
 
 
-def test_killed_driver_and_cluster_cost_no_fold_that_has_ended(
+def test_killed_driver_costs_no_fold_that_has_ended(
     validated: tuple[RunFolder, list[str]], small_data: Path, s3_bucket: str
 ) -> None:
     arguments = settings(small_data, f"s3://{s3_bucket}/runs")
     run = RunFolder(S3Store(s3_bucket, "runs"), "folds")
     with fmnist("crossval", *arguments) as job:
         job.wait_for(r"^fold \d ended")
-        job.kill_with_cluster()
+        kill_driver(job, "train_folds")
     assert run.state() == "unfinished"
     ended = {path: json.loads(run.get_bytes(path))["rows"] for path in run.files() if path.endswith("outcome.json")}
     assert 0 < len(ended) < 4
 
-    with fmnist("crossval", *arguments, "--concurrency", "1") as job:
+    with leaving_ray("crossval", *arguments, "--concurrency", "1") as job:
         assert job.wait() == 0, job.output
 
     assert any(line == f"resumed: {len(ended)} of 4 folds were there already" for line in job.lines), job.output
@@ -108,11 +115,13 @@ def test_killed_driver_and_cluster_cost_no_fold_that_has_ended(
 
 
 @pytest.mark.parametrize("search", ["tune-notebook", "tune-extended"])
-def test_best_of_a_search_is_taken_as_it_is(search: str) -> None:
+def test_best_of_a_search_is_taken_as_it_is(search: str, capsys: pytest.CaptureFixture[str]) -> None:
     best = REPOSITORY / "docs/results" / search / "best.yaml"
     found = yaml.safe_load(best.read_text())
 
-    config = yaml.safe_load(command("crossval", "--config", str(best), "--folds", "5", "--print-config").stdout)
+    assert cli.main(["crossval", "--config", str(best), "--folds", "5", "--print-config"]) == 0
+
+    config = yaml.safe_load(capsys.readouterr().out)
 
     assert config["folds"] == 5
     assert {name: config[name] for name in found} == found
@@ -123,15 +132,13 @@ def test_best_of_a_search_is_taken_as_it_is(search: str) -> None:
     [
         (["--folds", "1"], "crossval: folds: found 1, expected a whole number of 2 or more"),
         (["--concurrency", "0"], "crossval: concurrency: found 0, expected a whole number of 1 or more or auto"),
-        (["--cpus-per-fold", "1000"], "cpus_per_fold: found 1000, expected at most the "),
     ],
 )
 def test_wrong_settings_are_one_line_and_leave_nothing(
-    small_data: Path, tmp_path: Path, arguments: list[str], message: str
+    small_data: Path, tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ended = command("crossval", *settings(small_data, str(tmp_path)), *arguments)
+    assert cli.main(["crossval", *settings(small_data, str(tmp_path)), *arguments]) == 2
 
-    assert ended.returncode == 2
-    (line,) = ended.stderr.strip().splitlines()
+    (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(f"fmnist: {message}")
     assert list(tmp_path.iterdir()) == []

@@ -26,6 +26,7 @@ def examples(tmp_path: Path, ray_cluster: str, official_cache: Path, monkeypatch
     return Path(shutil.copytree(EXAMPLES, tmp_path / "examples", ignore=shutil.ignore_patterns("artifacts")))
 
 
+@pytest.mark.slow
 def test_every_cell_of_the_notebook_runs(examples: Path) -> None:
     notebook = nbformat.read(examples / "quickstart.ipynb", as_version=4)
     client = NotebookClient(notebook, timeout=240, resources={"metadata": {"path": str(examples)}})

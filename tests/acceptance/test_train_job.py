@@ -10,39 +10,29 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from ray_head import RAY, running_head
+from ray_head import RAY, Head
 
+from fmnist import cli
 from fmnist.data import CLASS_NAMES, load
 from jobs import LIMIT, REPOSITORY, command, fmnist
 
-
-@pytest.fixture(scope="module")
-def head() -> Iterator[tuple[str, dict[str, str]]]:
-    """A Ray head with token authentication: where jobs are submitted, and the environment of a job that joins it."""
-    token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": uuid.uuid4().hex}
-    with running_head(token) as running:
-        yield running.dashboard, {**token, "RAY_ADDRESS": running.address}
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 @pytest.fixture(scope="module")
-def submitted(
-    head: tuple[str, dict[str, str]], small_data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Path, str]:
+def submitted(ray_head: Head, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """Artifacts and output of a run that was given to the head by ``ray job submit``."""
     artifacts = tmp_path_factory.mktemp("artifacts")
-    dashboard, environment = head
     began = time.monotonic()
     while True:
         ended = subprocess.run(
             [
-                *(RAY, "job", "submit", f"--address={dashboard}", "--working-dir", "."),
+                *(RAY, "job", "submit", f"--address={ray_head.dashboard}", "--working-dir", "."),
                 *("--", sys.executable, "jobs/train.py", "--data", str(small_data), "--artifacts", str(artifacts)),
                 *("--run-id", "submitted", "--epochs", "3", "--batch-size", "32", "--cpus-per-worker", "1"),
             ],
@@ -50,7 +40,7 @@ def submitted(
             text=True,
             cwd=REPOSITORY,
             # The token, but not the address: the head tells the job where it is.
-            env={**os.environ, **environment, "RAY_ADDRESS": ""},
+            env={**os.environ, "RAY_ADDRESS": ""},
             timeout=LIMIT,
         )
         output = ended.stdout + ended.stderr
@@ -63,10 +53,7 @@ def submitted(
 
 @pytest.fixture(scope="module")
 def overwritten(
-    head: tuple[str, dict[str, str]],
-    submitted: tuple[Path, str],
-    small_data: Path,
-    tmp_path_factory: pytest.TempPathFactory,
+    ray_cluster: str, submitted: tuple[Path, str], small_data: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Path, list[str]]:
     """The submitted run in other artifacts, where the 1998 model took its place; the settings that it took it with."""
     artifacts = tmp_path_factory.mktemp("overwritten")
@@ -75,7 +62,7 @@ def overwritten(
         *("--artifacts", str(artifacts), "--run-id", "submitted", "--model", "lenet5-1998", "--seed", "5"),
         *("--epochs", "8", "--batch-size", "16", "--patience", "0"),
     ]
-    with fmnist("train", *arguments, "--data", str(small_data), "--overwrite", environment=head[1]) as job:
+    with fmnist("train", *arguments, "--data", str(small_data), "--overwrite") as job:
         assert job.wait() == 0, job.output
     return artifacts, arguments
 
@@ -158,26 +145,22 @@ def test_predict_reads_pictures_of_any_kind(submitted: tuple[Path, str], small_d
 
 
 def test_finished_run_is_kept_unless_another_can_overwrite_it(
-    head: tuple[str, dict[str, str]], overwritten: tuple[Path, list[str]], small_data: Path, tmp_path: Path
+    overwritten: tuple[Path, list[str]], small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     artifacts, arguments = overwritten
 
-    with fmnist("train", *arguments, "--data", str(small_data), environment=head[1]) as job:
-        assert job.wait() == 2, job.output
-    assert "run submitted" in job.output and "finished already" in job.output and "--overwrite" in job.output
-    nowhere = ["--data", str(tmp_path / "nowhere")]
-    with fmnist("train", *arguments, *nowhere, "--overwrite", environment=head[1]) as job:
-        assert job.wait() == 2, job.output
+    assert cli.main(["train", *arguments, "--data", str(small_data)]) == 2
+    error = capsys.readouterr().err
+    assert "run submitted" in error and "finished already" in error and "--overwrite" in error
+    assert cli.main(["train", *arguments, "--data", str(tmp_path / "nowhere"), "--overwrite"]) == 2
 
     assert json.loads((artifacts / "submitted" / "metrics.json").read_text())["seed"] == 5
     assert command("runs", "verify", "submitted", "--artifacts", str(artifacts)).returncode == 0
 
 
-def test_loss_that_is_not_finite_ends_the_run_with_a_line(
-    head: tuple[str, dict[str, str]], small_data: Path, tmp_path: Path
-) -> None:
-    arguments = ["--data", str(small_data), "--artifacts", str(tmp_path), "--run-id", "wild"]
-    with fmnist("train", *arguments, "--learning-rate", "1e30", "--epochs", "2", environment=head[1]) as job:
+def test_loss_that_is_not_finite_ends_the_run_with_a_line(tiny_data: Path, tmp_path: Path) -> None:
+    arguments = ["--data", str(tiny_data), "--artifacts", str(tmp_path), "--run-id", "wild"]
+    with fmnist("train", *arguments, "--learning-rate", "1e30", "--epochs", "2") as job:
         assert job.wait() == 1
 
     assert re.search(r"fmnist: run wild: epoch 1, step \d+ of \d+: the loss is (nan|inf)", job.output), job.output
@@ -191,11 +174,11 @@ def test_1998_model_learns(overwritten: tuple[Path, list[str]]) -> None:
     assert metrics["test"]["accuracy"] > 0.6
 
 
-def test_control_c_ends_a_training_with_a_line_and_its_run_can_go_on(
-    head: tuple[str, dict[str, str]], small_data: Path, tmp_path: Path
-) -> None:
+# The pipeline's tests interrupt a training, too.
+@pytest.mark.slow
+def test_control_c_ends_a_training_with_a_line_and_its_run_can_go_on(small_data: Path, tmp_path: Path) -> None:
     arguments = ["--data", str(small_data), "--artifacts", str(tmp_path), "--run-id", "interrupted", "--patience", "0"]
-    with fmnist("train", *arguments, "--epochs", "200", environment=head[1]) as job:
+    with fmnist("train", *arguments, "--epochs", "200") as job:
         job.wait_for(r"^epoch +1/")
         job.process.send_signal(signal.SIGINT)
         assert job.wait() == 130, job.output

@@ -11,12 +11,14 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from hed_weights import write_vgg16_weights
+from kills import kill_driver
 
+from fmnist import cli
 from fmnist.runs import RunFolder
 from fmnist.runs.results import read_metrics
 from fmnist.storage import FolderStore, S3Store
 from fmnist.workflows.transfer.results import TransferMetrics
-from jobs import OWN_RAY, Job, command, fmnist
+from jobs import Job, command, fmnist, leaving_ray
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -106,31 +108,30 @@ def test_the_saved_model_reproduces_what_the_run_recorded(trained: tuple[RunFold
     assert any("backbone vgg16, phase frozen, " in line and "test.accuracy 0." in line for line in shown)
 
 
-def test_killed_driver_and_cluster_cost_no_shard_and_at_most_one_epoch(
-    tiny_data: Path, weights: Path, s3_bucket: str
-) -> None:
-    staged = command("weights", "fetch", "--backbone", "vgg16", "--from", str(weights), "--to", f"s3://{s3_bucket}/w")
-    assert staged.returncode == 0, staged.stderr
+def test_killed_driver_costs_no_shard_and_at_most_one_epoch(tiny_data: Path, weights: Path, s3_bucket: str) -> None:
+    stage = ["weights", "fetch", "--backbone", "vgg16", "--from", str(weights), "--to", f"s3://{s3_bucket}/w"]
+    assert cli.main(stage) == 0
     # Many small steps, so that an epoch does not end before it is killed.
     more = ["--weights", f"s3://{s3_bucket}/w", "--batch-size", "1", "--images-per-shard", "100"]
     arguments = settings(tiny_data, f"s3://{s3_bucket}/runs", *more)
     run = RunFolder(S3Store(s3_bucket, "runs"), "vgg")
-    with fmnist("transfer", *arguments, environment=OWN_RAY) as job:
+    with fmnist("transfer", *arguments) as job:
         job.wait_for(r"^epoch 2/4")
-        job.kill_with_cluster()
+        kill_driver(job, "RayTrainWorker")
     assert run.state() == "unfinished"
 
-    with fmnist("transfer", *arguments, environment=OWN_RAY) as job:
+    with leaving_ray("transfer", *arguments) as job:
         assert job.wait() == 0, job.output
 
     assert any("4 of 4 shards found" in line for line in job.lines), job.output
-    # The machine died during the second epoch's report, or after it.
+    # The driver died during the second epoch's report, or after it.
     assert any(re.match(r"resumed after epoch [123]", line) for line in job.lines), job.output
     assert run.verify() == [] and {path.split("/")[0] for path in run.files()} == FILES
     assert history(run)["epoch"].tolist() == [1, 2, 3, 4]
     assert run.get_json("metrics.json")["candidates"][0]["shards_computed"] == 0
 
 
+@pytest.mark.slow
 def test_all_backbones_leave_a_model_each(tiny_data: Path, tmp_path: Path) -> None:
     arguments = [
         *("--data", str(tiny_data), "--artifacts", str(tmp_path), "--run-id", "all", "--weights", "none"),
@@ -166,12 +167,11 @@ def test_all_backbones_leave_a_model_each(tiny_data: Path, tmp_path: Path) -> No
     ],
 )
 def test_wrong_settings_are_one_line_and_leave_nothing(
-    tiny_data: Path, tmp_path: Path, arguments: list[str], message: str
+    tiny_data: Path, tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ended = command("transfer", *settings(tiny_data, str(tmp_path)), *arguments)
+    assert cli.main(["transfer", *settings(tiny_data, str(tmp_path)), *arguments]) == 2
 
-    assert ended.returncode == 2
-    (line,) = ended.stderr.strip().splitlines()
+    (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(f"fmnist: {message}")
     assert list(tmp_path.iterdir()) == []
 

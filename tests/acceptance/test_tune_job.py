@@ -6,19 +6,19 @@ import io
 import json
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import yaml
-from ray_head import joined_head
+from kills import kill_driver, task_processes
 
+from fmnist import cli
 from fmnist.runs import RunFolder
 from fmnist.storage import FolderStore, S3Store
-from jobs import OWN_RAY, REPOSITORY, Job, command, fmnist
+from jobs import Job, command, fmnist, leaving_ray
 
-TESTS = {"PYTHONPATH": str(REPOSITORY / "tests")}
+pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 def settings(data: Path, artifacts: str, *more: str) -> list[str]:
@@ -30,13 +30,6 @@ def settings(data: Path, artifacts: str, *more: str) -> list[str]:
 
 def trials(run: RunFolder) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(run.get_bytes("trials.csv")))
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ray_cluster() -> Iterator[str]:
-    """A Ray head whose workers find the builders of the tests."""
-    with joined_head(TESTS) as address:
-        yield address
 
 
 @pytest.fixture(scope="module")
@@ -117,40 +110,24 @@ def test_output_without_a_terminal_is_a_few_plain_lines(searched: tuple[RunFolde
 
 
 def test_best_with_a_value_outside_the_space_is_one_line(
-    searched: tuple[RunFolder, list[str]], small_data: Path, tmp_path: Path
+    searched: tuple[RunFolder, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = yaml.safe_load(searched[0].get_bytes("best.yaml"))
     settings["hyperparameters"]["KERNEL_1_FILTER"] = 4
     best = tmp_path / "best.yaml"
     best.write_text(yaml.safe_dump(settings))
 
-    ended = command("train", "--config", str(best), "--artifacts", str(tmp_path))
+    assert cli.main(["train", "--config", str(best), "--artifacts", str(tmp_path)]) == 2
 
-    assert ended.returncode == 2
-    assert ended.stderr.strip() == "fmnist: hyper-parameter 'KERNEL_1_FILTER': found 4, expected one of 3, 5"
+    assert capsys.readouterr().err.strip() == "fmnist: hyper-parameter 'KERNEL_1_FILTER': found 4, expected one of 3, 5"
     assert [path.name for path in tmp_path.iterdir()] == ["best.yaml"]
 
 
-def test_builder_of_a_user_is_searched_and_survives_a_killed_trial(
-    small_data: Path, tmp_path: Path, s3_bucket: str
-) -> None:
-    marker = tmp_path / "killed"
-    arguments = settings(small_data, f"s3://{s3_bucket}/runs", "--space", "builders:killed_once", "--limit", "400")
-    arguments += ["--max-epochs", "1"]
-    with fmnist("tune", *arguments, environment=TESTS | OWN_RAY | {"KILLED_ONCE": str(marker)}) as job:
-        assert job.wait() == 0, job.output
-
-    run = RunFolder(S3Store(s3_bucket, "runs"), "search")
-    assert run.verify() == []
-    assert marker.exists()
-    assert trials(run)[["status", "epochs"]].values.tolist() == [["finished", 1]]
-
-
-def test_failing_trials_are_named_and_the_search_goes_on(small_data: Path, tmp_path: Path) -> None:
+def test_failing_trials_of_a_users_builder_are_named_and_the_search_goes_on(small_data: Path, tmp_path: Path) -> None:
     arguments = settings(small_data, str(tmp_path), "--space", "builders:failing_wide", "--limit", "400")
     # Few trials: after each failure there is a new process, which imports TensorFlow.
     arguments += ["--scheduler", "asha", "--max-epochs", "3", "--factor", "3", "--max-failures", "0"]
-    with fmnist("tune", *arguments, environment=TESTS) as job:
+    with fmnist("tune", *arguments) as job:
         assert job.wait() == 0, job.output
 
     table = trials(RunFolder(FolderStore(tmp_path), "search"))
@@ -162,12 +139,12 @@ def test_failing_trials_are_named_and_the_search_goes_on(small_data: Path, tmp_p
 
 def test_search_in_which_all_failed_says_why(small_data: Path, tmp_path: Path) -> None:
     arguments = settings(small_data, str(tmp_path), "--space", "builders:failing", "--limit", "400")
-    arguments += ["--max-epochs", "2", "--max-failures", "0"]
-    ended = command("tune", *arguments, environment=TESTS)
+    arguments += ["--max-epochs", "1", "--max-failures", "0"]
+    ended = command("tune", *arguments)
 
     assert ended.returncode == 1
     assert ended.stderr.strip() == (
-        "fmnist: run search: every trial failed, 4 in all; trials.csv has the reasons; "
+        "fmnist: run search: every trial failed, 1 in all; trials.csv has the reasons; "
         "trial 1: RuntimeError: this builder is broken"
     )
     run = RunFolder(FolderStore(tmp_path), "search")
@@ -187,31 +164,32 @@ def test_search_in_which_all_failed_says_why(small_data: Path, tmp_path: Path) -
     ],
 )
 def test_wrong_settings_are_one_line_and_leave_nothing(
-    small_data: Path, tmp_path: Path, arguments: list[str], message: str
+    small_data: Path, tmp_path: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ended = command("tune", "--data", str(small_data), "--artifacts", str(tmp_path), *arguments, environment=TESTS)
+    assert cli.main(["tune", "--data", str(small_data), "--artifacts", str(tmp_path), *arguments]) == 2
 
-    assert ended.returncode == 2
-    (line,) = ended.stderr.strip().splitlines()
+    (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(f"fmnist: {message}")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_killed_search_goes_on_without_training_twice(
-    searched: tuple[RunFolder, list[str]], small_data: Path, tmp_path: Path
+def test_killed_trial_and_driver_cost_no_finished_epoch(
+    searched: tuple[RunFolder, list[str]], small_data: Path, s3_bucket: str
 ) -> None:
-    arguments = settings(small_data, str(tmp_path), "--limit", "600")
-    with fmnist("tune", *arguments, environment=OWN_RAY) as job:
+    arguments = settings(small_data, f"s3://{s3_bucket}/runs", "--limit", "600")
+    run = RunFolder(S3Store(s3_bucket, "runs"), "search")
+    with fmnist("tune", *arguments) as job:
+        job.wait_for(r"^trial \d+ ")
+        task_processes("SearchTrial")[0].kill()
         job.wait_for(r"^trial \d+ finished after 4 epochs")
-        job.kill_with_cluster()
-    states = {path.parent.name: json.loads(path.read_text()) for path in tmp_path.glob("search/trials/*/state.json")}
+        kill_driver(job, "SearchTrial")
+    states = {path.split("/")[1]: json.loads(run.get_bytes(path)) for path in run.files() if "/state.json" in path}
     trained_before = {int(name): state["rows"] for name, state in states.items()}
     assert 0 < sum(len(rows) == 4 for rows in trained_before.values()) < 6
 
-    with fmnist("tune", *arguments, environment=OWN_RAY) as job:
+    with leaving_ray("tune", *arguments) as job:
         assert job.wait() == 0, job.output
 
-    run = RunFolder(FolderStore(tmp_path), "search")
     assert run.verify() == []
     undisturbed, table = trials(searched[0]), trials(run)
     columns = [name for name in undisturbed.columns if name != "seconds"]

@@ -8,20 +8,19 @@ import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from ray_head import Head, free_port, running_head
+from ports import free_ports
+from ray_head import Head
 
-from fmnist.distributed.access import check_address
+from fmnist.distributed.access import check_address, own_token
 from fmnist.errors import UserError
 from jobs import REPOSITORY, command
 
-TOKEN = uuid.uuid4().hex
-WITH_TOKEN = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN}
+TOKEN = os.environ["RAY_AUTH_TOKEN"]
 CHECK = "import os; from fmnist.distributed.access import check_address; check_address(os.environ['RAY_ADDRESS'])"
-TWO_LOCAL_CLUSTERS = """
+LOCAL_CLUSTER = """
 import os
 from pathlib import Path
 import ray
@@ -31,22 +30,12 @@ def files_with(text):
     folder = Path(ray._private.worker._global_node.get_session_dir_path())
     return [str(file) for file in folder.rglob("*") if file.is_file() and text.encode() in file.read_bytes()]
 
-tokens = set()
-for _ in range(2):
-    with connected():
-        token = ray.get(ray.remote(lambda: os.environ["RAY_AUTH_TOKEN"]).remote())
-        tokens.add(token)
-        assert os.environ["RAY_AUTH_MODE"] == "token"
-        assert not files_with(token), files_with(token)
-    assert not [name for name in os.environ if name.startswith("RAY_AUTH")]
-assert len(tokens) == 2
+with connected():
+    token = ray.get(ray.remote(lambda: os.environ["RAY_AUTH_TOKEN"]).remote())
+    assert os.environ["RAY_AUTH_MODE"] == "token"
+    assert not files_with(token), files_with(token)
+assert not [name for name in os.environ if name.startswith("RAY_AUTH")]
 """
-
-
-@pytest.fixture(scope="module")
-def head() -> Iterator[Head]:
-    with running_head(WITH_TOKEN) as running:
-        yield running
 
 
 def python(program: str, home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -62,17 +51,25 @@ def python(program: str, home: Path, **variables: str) -> subprocess.CompletedPr
     )
 
 
-def test_local_ray_has_a_new_token_each_time_and_leaves_none(tmp_path: Path) -> None:
-    ended = python(TWO_LOCAL_CLUSTERS, tmp_path)
+def test_every_local_ray_has_a_token_of_its_own() -> None:
+    tokens = {TOKEN}
+    for _ in range(2):
+        with own_token():
+            tokens.add(os.environ["RAY_AUTH_TOKEN"])
+
+    assert len(tokens) == 3
+    assert (os.environ["RAY_AUTH_MODE"], os.environ["RAY_AUTH_TOKEN"]) == ("token", TOKEN)
+
+
+def test_local_ray_leaves_no_token(tmp_path: Path) -> None:
+    ended = python(LOCAL_CLUSTER, tmp_path)
 
     assert ended.returncode == 0, ended.stderr
     assert not (tmp_path / ".ray").exists()
 
 
-def test_token_of_the_cluster_lets_a_job_in(head: Head, tmp_path: Path) -> None:
-    ended = python(CHECK, tmp_path, RAY_ADDRESS=head.address, **WITH_TOKEN)
-
-    assert ended.returncode == 0, ended.stderr
+def test_token_of_the_cluster_lets_a_job_in(ray_cluster: str) -> None:
+    check_address(ray_cluster)
 
 
 @pytest.mark.parametrize(
@@ -86,22 +83,26 @@ def test_token_of_the_cluster_lets_a_job_in(head: Head, tmp_path: Path) -> None:
     ],
     ids=["nothing", "no mode", "no token", "another token", "no file"],
 )
-def test_missing_or_wrong_token_is_said(head: Head, tmp_path: Path, variables: dict[str, str], expected: str) -> None:
-    ended = python(CHECK, tmp_path, RAY_ADDRESS=head.address, **variables)
+def test_missing_or_wrong_token_is_said(
+    ray_head: Head, tmp_path: Path, variables: dict[str, str], expected: str
+) -> None:
+    ended = python(CHECK, tmp_path, RAY_ADDRESS=ray_head.address, **variables)
 
     *_, last = ended.stderr.splitlines()
-    assert last.startswith(f"fmnist.errors.UserError: RAY_ADDRESS={head.address}: ") and expected in last, ended.stderr
+    assert last.startswith(f"fmnist.errors.UserError: RAY_ADDRESS={ray_head.address}: ") and expected in last, (
+        ended.stderr
+    )
 
 
 def test_job_that_may_not_join_ends_with_a_line_and_leaves_nothing(
-    head: Head, small_data: Path, tmp_path: Path
+    ray_head: Head, small_data: Path, tmp_path: Path
 ) -> None:
     settings = ["--data", str(small_data), "--artifacts", str(tmp_path), "--run-id", "outside"]
 
-    ended = command("train", *settings, environment={"RAY_ADDRESS": head.address})
+    ended = command("train", *settings, environment={"RAY_ADDRESS": ray_head.address, "RAY_AUTH_MODE": "disabled"})
 
     assert ended.returncode == 2
-    assert ended.stderr.startswith(f"fmnist: RAY_ADDRESS={head.address}: the cluster wants a token"), ended.stderr
+    assert ended.stderr.startswith(f"fmnist: RAY_ADDRESS={ray_head.address}: the cluster wants a token"), ended.stderr
     assert len(ended.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
 
@@ -114,7 +115,7 @@ def test_address_that_is_not_a_heads_is_refused(address: str) -> None:
 
 def test_cluster_that_is_gone_is_said() -> None:
     with pytest.raises(UserError, match=r"no Ray cluster answers there \(Connection refused"):
-        check_address(f"127.0.0.1:{free_port()}")
+        check_address(f"127.0.0.1:{free_ports(1)[0]}")
 
 
 def test_server_that_is_not_ray_is_said() -> None:

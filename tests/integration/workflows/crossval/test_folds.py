@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -82,20 +83,7 @@ def undisturbed(ray_cluster: str, small_data: Path, tmp_path_factory: pytest.Tem
     yield run
 
 
-def test_one_fold_at_once_that_is_killed_and_goes_on_gives_the_same_numbers(
-    undisturbed: RunFolder, small_data: Path, tmp_path: Path
-) -> None:
-    with Watch() as watch, fold_killer(tmp_path / "folds/folds/fresh-0002", kills=2) as killer:
-        run = crossval(settings(small_data, str(tmp_path), concurrency=1))
-
-    assert watch.most == 1
-    assert killer.killed == 2
-    assert_same(run, undisturbed)
-    assert run.get_json("metrics.json")["restarts"] == 2
-    assert not [path for path in run.files() if path.startswith("folds/")]
-
-
-def test_fold_that_is_lost_costs_no_other_fold_and_is_trained_by_the_same_command(
+def test_fold_that_is_lost_is_trained_by_the_same_command_and_kills_change_no_number(
     undisturbed: RunFolder, small_data: Path, tmp_path: Path
 ) -> None:
     config = settings(small_data, str(tmp_path), concurrency=1, max_failures=0, carry_weights=True)
@@ -113,10 +101,14 @@ def test_fold_that_is_lost_costs_no_other_fold_and_is_trained_by_the_same_comman
     assert [path.split("/")[1] for path in outcomes] == ["carried-0001", "fresh-0001", "fresh-0002", "fresh-0003"]
     before = {path: run.get_bytes(path) for path in outcomes}
 
-    crossval(config)
+    with fold_killer(tmp_path / "folds/folds/carried-0003", kills=2) as killer:
+        crossval(replace(config, max_failures=3))
 
+    assert killer.killed == 2
     assert_same(run, undisturbed, "fresh")
     assert_same(run, undisturbed, "carried")
+    assert run.get_json("metrics.json")["restarts"] == 2
+    assert not [path for path in run.files() if path.startswith("folds/")]
     # What had ended was not trained again: it would have taken another time.
     seconds = pd.read_csv(io.BytesIO(run.get_bytes("history.csv"))).set_index(["weights", "fold", "epoch"])["seconds"]
     for path, outcome in before.items():
@@ -125,6 +117,7 @@ def test_fold_that_is_lost_costs_no_other_fold_and_is_trained_by_the_same_comman
             assert seconds[weights, int(fold), row["epoch"]] == pytest.approx(row["seconds"], rel=1e-9)
 
 
+@pytest.mark.slow
 def test_diverging_fold_ends_the_run_with_one_line(ray_cluster: str, small_data: Path, tmp_path: Path) -> None:
     with pytest.raises(
         TrainingError, match=r"^run folds: fold \d: epoch \d, step \d+ of \d+: the loss is nan"

@@ -115,6 +115,8 @@ def test_killed_feature_tasks_cost_their_shard_and_change_nothing(
     pd.testing.assert_frame_equal(history(run), history(undisturbed), check_exact=False, rtol=1e-4)
 
 
+# tests/integration/workflows/train/test_workers.py shows it of the loop that both jobs share.
+@pytest.mark.slow
 def test_two_workers_train_as_one_does(undisturbed: RunFolder, tiny_data: Path) -> None:
     run = transfer(
         settings(

@@ -82,8 +82,19 @@ def connected(ray_cluster: str):
         yield ray.cluster_resources()
 
 
-@pytest.mark.parametrize("cpus", [1, 2])
-@pytest.mark.parametrize(("max_epochs", "factor"), [(1, 2), (2, 5), (5, 4), (7, 2), (10, 3), (14, 4), (23, 3)])
+# Others are simulated: tests/unit/workflows/tune/test_hyperband.py.
+@pytest.mark.parametrize(
+    ("max_epochs", "factor", "cpus"),
+    [
+        (7, 2, 1),
+        *(
+            pytest.param(*numbers, cpus, marks=pytest.mark.slow)
+            for numbers in [(1, 2), (2, 5), (5, 4), (7, 2), (10, 3), (14, 4), (23, 3)]
+            for cpus in (1, 2)
+            if (*numbers, cpus) != (7, 2, 1)
+        ),
+    ],
+)
 def test_search_trains_its_plan_and_leaves_no_trial_behind(
     connected: Any, tmp_path: Path, max_epochs: int, factor: int, cpus: int
 ) -> None:
@@ -103,12 +114,9 @@ def test_trial_that_is_still_saved_when_the_last_of_its_bracket_comes_is_not_for
     assert {trial.status for trial in trials} == {"TERMINATED"}
 
 
-@pytest.mark.parametrize("cpus", [1, 2])
-@pytest.mark.parametrize(("max_epochs", "factor"), [(10, 3)])
-def test_search_ends_though_trials_end_early_and_fail(
-    connected: Any, tmp_path: Path, max_epochs: int, factor: int, cpus: int
-) -> None:
-    trials = search(tmp_path, max_epochs, factor, cpus, trouble=True)
+@pytest.mark.parametrize("cpus", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_search_ends_though_trials_end_early_and_fail(connected: Any, tmp_path: Path, cpus: int) -> None:
+    trials = search(tmp_path, 10, 3, cpus, trouble=True)
 
     assert {trial.status for trial in trials} == {"TERMINATED", "ERROR"}
     failed = [trial for trial in trials if trial.status == "ERROR"]
