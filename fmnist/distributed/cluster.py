@@ -16,8 +16,9 @@ from typing import Literal
 
 import ray
 
+from fmnist.console import plain_console
 from fmnist.distributed.access import check_address, own_token
-from fmnist.errors import UserError, first_line
+from fmnist.errors import TrainingError, UserError, first_line
 
 # Variables that a local cluster overrides, even if they are set.
 OURS = frozenset({"RAY_GCS_SERVER_PORT", "RAY_ADDRESS", "RAY_USAGE_STATS_ENABLED"})
@@ -27,6 +28,9 @@ WAIT_SECONDS = 60
 
 # A training step of these small models uses no more threads than this; on a big machine, use more workers.
 MOST_CPUS_PER_WORKER = 8
+
+# Of a local Ray, before a job gives up.
+START_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -82,22 +86,46 @@ def connected(resources: Resources | None = None) -> Iterator[Resources]:
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
     }
     if address == "local":
-        # A cluster that lives as long as one job reports no usage. Its processes must know its address: without it they
-        # guess, and take another cluster on the machine for theirs, or wait for one that is gone.
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            port = listener.getsockname()[1]
         settings |= {
+            # A cluster that lives as long as one job reports no usage.
             "RAY_USAGE_STATS_ENABLED": "0",
             # Nobody preempts or scrapes it, and either costs a process.
             "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
             "RAY_TRAIN_METRICS_ENABLED": "0",
-            "RAY_GCS_SERVER_PORT": str(port),
-            "RAY_ADDRESS": f"127.0.0.1:{port}",
+            **_own_address(),
         }
     else:
         check_address(address)
     with _environment(settings), own_token() if address == "local" else nullcontext():
+        _init(address)
+        try:
+            yield _resources(started_here=address == "local")
+        except BaseException as error:
+            _clear_frames(error)
+            raise
+        finally:
+            _leave()
+
+
+def _own_address() -> dict[str, str]:
+    """Variables that tell the processes of a local Ray its address.
+
+    Without them they guess, and take another cluster on the machine for theirs, or wait for one that is gone.
+    """
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    return {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"127.0.0.1:{port}"}
+
+
+def _init(address: str) -> None:
+    """Connects to Ray, or starts a local one: again if a busy machine does not start its processes in Ray's 30 s.
+
+    Raises:
+        UserError: if the cluster at the address does not answer, or wants another token.
+        TrainingError: if a local Ray does not start.
+    """
+    for left in reversed(range(START_ATTEMPTS)):
         try:
             ray.init(
                 address=address,
@@ -106,15 +134,21 @@ def connected(resources: Resources | None = None) -> Iterator[Resources]:
                 # Ray Train asks the dashboard for actors' states; where there is none it waits 12 s for it at its end.
                 include_dashboard=True if address == "local" else None,
             )
-        except (ConnectionError, ray.exceptions.AuthenticationError) as error:
-            raise UserError(f"RAY_ADDRESS={address}: cannot join a Ray cluster there: {first_line(error)}") from error
-        try:
-            yield _resources(started_here=address == "local")
-        except BaseException as error:
-            _clear_frames(error)
-            raise
-        finally:
-            _leave()
+            return
+        except Exception as error:
+            if address != "local":
+                if isinstance(error, (ConnectionError, ray.exceptions.AuthenticationError)):
+                    reason = f"cannot join a Ray cluster there: {first_line(error)}"
+                    raise UserError(f"RAY_ADDRESS={address}: {reason}") from error
+                raise
+            ray.shutdown()
+            # The processes that did start have the other port until this process ends.
+            os.environ.update(_own_address())
+            if not left:
+                raise TrainingError(
+                    f"Ray did not start on this machine in {START_ATTEMPTS} attempts: {first_line(error)}"
+                ) from error
+            plain_console().print("Ray did not start in time on this machine; trying again", markup=False)
 
 
 def _leave() -> None:
