@@ -14,6 +14,8 @@ import yaml
 from kills import kill_driver, task_processes
 
 from fmnist import cli
+from fmnist.distributed import spaces
+from fmnist.errors import UserError
 from fmnist.runs import RunFolder
 from fmnist.storage import FolderStore, S3Store
 from jobs import Job, command, fmnist, leaving_ray
@@ -157,10 +159,7 @@ def test_search_in_which_all_failed_says_why(small_data: Path, tmp_path: Path) -
     [
         (["--space", "notbook"], "tune: space: found notbook, expected one of notebook, extended, or module:function"),
         (["--factor", "1"], "tune: factor: found 1, expected a whole number of 2 or more"),
-        (["--space", "builders:regression"], "model 'sequential"),
         (["--space", "builders:without_hyperparameters"], "builders:without_hyperparameters: found no hyper-parameter"),
-        (["--space", "builders:not_to_be_loaded"], "builders:not_to_be_loaded: its model cannot be saved and loaded"),
-        (["--space", "nowhere:build"], "nowhere:build: cannot import nowhere, expected a module in the current"),
     ],
 )
 def test_wrong_settings_are_one_line_and_leave_nothing(
@@ -171,6 +170,22 @@ def test_wrong_settings_are_one_line_and_leave_nothing(
     (line,) = capsys.readouterr().err.strip().splitlines()
     assert line.startswith(f"fmnist: {message}")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ("builders:regression", "model 'sequential"),
+        ("builders:not_to_be_loaded", "builders:not_to_be_loaded: its model cannot be saved and loaded"),
+        ("nowhere:build", "nowhere:build: cannot import nowhere, expected a module in the current"),
+    ],
+)
+def test_space_that_cannot_be_searched_is_refused(space: str, message: str) -> None:
+    """In this process: the job does the same in one of its own, which imports TensorFlow each time."""
+    with pytest.raises(UserError) as error:
+        spaces._check_and_draw._function(space, None, 0, 1)
+
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
 
 
 def test_killed_trial_and_driver_cost_no_finished_epoch(
