@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from kills import kill_driver, task_processes
+from kills import Killer, kill_driver
 
 from fmnist import cli
 from fmnist.distributed import spaces
@@ -21,6 +21,8 @@ from fmnist.storage import FolderStore, S3Store
 from jobs import Job, command, fmnist, leaving_ray
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+ONE_TRIAL = ("--max-epochs", "1")
 
 
 def settings(data: Path, artifacts: str, *more: str) -> list[str]:
@@ -141,7 +143,7 @@ def test_failing_trials_of_a_users_builder_are_named_and_the_search_goes_on(smal
 
 def test_search_in_which_all_failed_says_why(small_data: Path, tmp_path: Path) -> None:
     arguments = settings(small_data, str(tmp_path), "--space", "builders:failing", "--limit", "400")
-    arguments += ["--max-epochs", "1", "--max-failures", "0"]
+    arguments += [*ONE_TRIAL, "--max-failures", "0"]
     ended = command("tune", *arguments)
 
     assert ended.returncode == 1
@@ -188,14 +190,23 @@ def test_space_that_cannot_be_searched_is_refused(space: str, message: str) -> N
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
 
 
-def test_killed_trial_and_driver_cost_no_finished_epoch(
+def test_builder_of_a_user_is_searched_and_survives_a_killed_trial(small_data: Path, s3_bucket: str) -> None:
+    arguments = settings(small_data, f"s3://{s3_bucket}/runs", "--space", "builders:tiny", "--limit", "400")
+    with Killer("SearchTrial.train", 1, lambda killed: True) as killer, fmnist("tune", *arguments, *ONE_TRIAL) as job:
+        assert job.wait() == 0, job.output
+
+    run = RunFolder(S3Store(s3_bucket, "runs"), "search")
+    assert killer.killed == 1
+    assert run.verify() == []
+    assert trials(run)[["status", "epochs"]].values.tolist() == [["finished", 1]]
+
+
+def test_killed_driver_costs_no_finished_epoch(
     searched: tuple[RunFolder, list[str]], small_data: Path, s3_bucket: str
 ) -> None:
     arguments = settings(small_data, f"s3://{s3_bucket}/runs", "--limit", "600")
     run = RunFolder(S3Store(s3_bucket, "runs"), "search")
     with fmnist("tune", *arguments) as job:
-        job.wait_for(r"^trial \d+ ")
-        task_processes("SearchTrial")[0].kill()
         job.wait_for(r"^trial \d+ finished after 4 epochs")
         kill_driver(job, "SearchTrial")
     states = {path.split("/")[1]: json.loads(run.get_bytes(path)) for path in run.files() if "/state.json" in path}
