@@ -110,9 +110,11 @@ def tiny_data(official_cache: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
-def ray_head() -> Iterator[Head]:
+def ray_head(request: pytest.FixtureRequest) -> Iterator[Head]:
     """The Ray head of this test process. Other test processes have their own, so kills are of this one's jobs."""
-    with running_head() as head:
+    # A cluster's nodes have the keys of the store, as on Kubernetes.
+    store: S3Server | None = request.getfixturevalue("s3_server") if find_weed() else None
+    with running_head(store.environment() if store else {}) as head:
         yield head
 
 

@@ -35,11 +35,15 @@ class Head:
 
 
 @contextmanager
-def running_head() -> Iterator[Head]:
-    """Runs ``ray start --head`` with two CPUs for the block. Its workers can import the modules of ``tests/``."""
+def running_head(environment: dict[str, str]) -> Iterator[Head]:
+    """Runs ``ray start --head`` with two CPUs for the block. Its workers can import the modules of ``tests/``.
+
+    Args:
+        environment: more variables for the head and all its processes.
+    """
     for _ in range(ATTEMPTS):
         with tempfile.NamedTemporaryFile("w") as log:
-            head, found = _start(log)
+            head, found = _start(environment, log)
             try:
                 if _has_started(head, Path(log.name)):
                     yield found
@@ -50,7 +54,7 @@ def running_head() -> Iterator[Head]:
     raise AssertionError(f"no head after {ATTEMPTS} attempts:\n{output}")
 
 
-def _start(log: IO[str]) -> tuple[subprocess.Popen[str], Head]:
+def _start(environment: dict[str, str], log: IO[str]) -> tuple[subprocess.Popen[str], Head]:
     # Ray reads RAY_AUTH_MODE at its import, and conftest.py, which imports this module, sets it.
     import ray
 
@@ -58,7 +62,7 @@ def _start(log: IO[str]) -> tuple[subprocess.Popen[str], Head]:
     address = f"{ray.util.get_node_ip_address()}:{port}"
     # Its processes must know it: else they ask the machine's latest head for theirs, hear there that a run's controller
     # is unknown, and end the run's workers.
-    environment = {**os.environ, "RAY_ADDRESS": address}
+    environment = {**os.environ, **environment, "RAY_ADDRESS": address}
     environment["PYTHONPATH"] = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
     head = subprocess.Popen(
         [

@@ -60,7 +60,7 @@ def overwritten(
     shutil.copytree(submitted[0] / "submitted", artifacts / "submitted")
     arguments = [
         *("--artifacts", str(artifacts), "--run-id", "submitted", "--model", "lenet5-1998", "--seed", "5"),
-        *("--epochs", "8", "--batch-size", "16", "--patience", "0"),
+        *("--epochs", "8", "--batch-size", "16", "--patience", "0", "--workers", "2", "--cpus-per-worker", "1"),
     ]
     with fmnist("train", *arguments, "--data", str(small_data), "--overwrite") as job:
         assert job.wait() == 0, job.output
@@ -168,9 +168,9 @@ def test_loss_that_is_not_finite_ends_the_run_with_a_line(tiny_data: Path, tmp_p
     assert not (tmp_path / "wild" / "manifest.json").exists()
 
 
-def test_1998_model_learns(overwritten: tuple[Path, list[str]]) -> None:
+def test_1998_model_learns_with_two_workers(overwritten: tuple[Path, list[str]]) -> None:
     metrics = json.loads((overwritten[0] / "submitted" / "metrics.json").read_text())
-    assert metrics["parameters"] == 60_000
+    assert metrics["parameters"] == 60_000 and metrics["workers"] == 2
     assert metrics["test"]["accuracy"] > 0.6
 
 

@@ -11,14 +11,18 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from kills import kill_driver, task_processes
+from kills import Killer, kill_driver
 
 from fmnist import cli
+from fmnist.distributed import spaces
+from fmnist.errors import UserError
 from fmnist.runs import RunFolder
 from fmnist.storage import FolderStore, S3Store
 from jobs import Job, command, fmnist, leaving_ray
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+ONE_TRIAL = ("--max-epochs", "1")
 
 
 def settings(data: Path, artifacts: str, *more: str) -> list[str]:
@@ -139,7 +143,7 @@ def test_failing_trials_of_a_users_builder_are_named_and_the_search_goes_on(smal
 
 def test_search_in_which_all_failed_says_why(small_data: Path, tmp_path: Path) -> None:
     arguments = settings(small_data, str(tmp_path), "--space", "builders:failing", "--limit", "400")
-    arguments += ["--max-epochs", "1", "--max-failures", "0"]
+    arguments += [*ONE_TRIAL, "--max-failures", "0"]
     ended = command("tune", *arguments)
 
     assert ended.returncode == 1
@@ -157,10 +161,7 @@ def test_search_in_which_all_failed_says_why(small_data: Path, tmp_path: Path) -
     [
         (["--space", "notbook"], "tune: space: found notbook, expected one of notebook, extended, or module:function"),
         (["--factor", "1"], "tune: factor: found 1, expected a whole number of 2 or more"),
-        (["--space", "builders:regression"], "model 'sequential"),
         (["--space", "builders:without_hyperparameters"], "builders:without_hyperparameters: found no hyper-parameter"),
-        (["--space", "builders:not_to_be_loaded"], "builders:not_to_be_loaded: its model cannot be saved and loaded"),
-        (["--space", "nowhere:build"], "nowhere:build: cannot import nowhere, expected a module in the current"),
     ],
 )
 def test_wrong_settings_are_one_line_and_leave_nothing(
@@ -173,14 +174,39 @@ def test_wrong_settings_are_one_line_and_leave_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_killed_trial_and_driver_cost_no_finished_epoch(
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ("builders:regression", "model 'sequential"),
+        ("builders:not_to_be_loaded", "builders:not_to_be_loaded: its model cannot be saved and loaded"),
+        ("nowhere:build", "nowhere:build: cannot import nowhere, expected a module in the current"),
+    ],
+)
+def test_space_that_cannot_be_searched_is_refused(space: str, message: str) -> None:
+    """In this process: the job does the same in one of its own, which imports TensorFlow each time."""
+    with pytest.raises(UserError) as error:
+        spaces._check_and_draw._function(space, None, 0, 1)
+
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+def test_builder_of_a_user_is_searched_and_survives_a_killed_trial(small_data: Path, s3_bucket: str) -> None:
+    arguments = settings(small_data, f"s3://{s3_bucket}/runs", "--space", "builders:tiny", "--limit", "400")
+    with Killer("SearchTrial.train", 1, lambda killed: True) as killer, fmnist("tune", *arguments, *ONE_TRIAL) as job:
+        assert job.wait() == 0, job.output
+
+    run = RunFolder(S3Store(s3_bucket, "runs"), "search")
+    assert killer.killed == 1
+    assert run.verify() == []
+    assert trials(run)[["status", "epochs"]].values.tolist() == [["finished", 1]]
+
+
+def test_killed_driver_costs_no_finished_epoch(
     searched: tuple[RunFolder, list[str]], small_data: Path, s3_bucket: str
 ) -> None:
     arguments = settings(small_data, f"s3://{s3_bucket}/runs", "--limit", "600")
     run = RunFolder(S3Store(s3_bucket, "runs"), "search")
     with fmnist("tune", *arguments) as job:
-        job.wait_for(r"^trial \d+ ")
-        task_processes("SearchTrial")[0].kill()
         job.wait_for(r"^trial \d+ finished after 4 epochs")
         kill_driver(job, "SearchTrial")
     states = {path.split("/")[1]: json.loads(run.get_bytes(path)) for path in run.files() if "/state.json" in path}

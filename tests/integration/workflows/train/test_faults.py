@@ -14,7 +14,7 @@ from s3_server import S3Server
 from fmnist import cli
 from fmnist.runs import CHECKPOINTS, HISTORY, METRICS, RunFolder
 from fmnist.storage import FolderStore, S3Store
-from jobs import OWN_RAY, fmnist
+from jobs import OWN_RAY, fmnist, leaving_ray
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -100,12 +100,20 @@ def test_run_that_lost_worker_and_machine_resumes_with_the_same_command_and_with
     error = capsys.readouterr().err
     assert "run run" in error and "started with learning_rate 0.001, found 0.5" in error
 
-    with fmnist("train", *settings(small_data, str(tmp_path))) as job:
-        assert job.wait() == 0, job.output
-
-    assert_like(run, undisturbed)
+    # All results are there but the manifest when it dies again.
+    with leaving_ray("train", *settings(small_data, str(tmp_path)), environment={"DIE_BEFORE_MANIFEST": "run"}) as job:
+        assert job.wait() == 1 and run.state() == "unfinished", job.output
     # The epochs before the machine was lost were not computed again.
     assert not [line for line in job.lines if re.match(r"epoch +[1-4]/", line)]
+    # It has each epoch's measured seconds: no epoch trained again is the same to the last digit.
+    trained = run.get_bytes(HISTORY)
+
+    with leaving_ray("train", *settings(small_data, str(tmp_path))) as job:
+        assert job.wait() == 0, job.output
+
+    assert "finished in" in job.lines[-1], job.output
+    assert run.get_bytes(HISTORY) == trained
+    assert_like(run, undisturbed)
 
 
 def test_unreachable_store_is_told_before_any_training(small_data: Path) -> None:

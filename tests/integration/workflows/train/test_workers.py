@@ -98,6 +98,8 @@ def test_losses_do_not_depend_on_the_number_of_workers(losses: dict[int, list[np
     np.testing.assert_allclose(two, one, rtol=1e-4)
 
 
+# A finished run of two workers is also that of tests/acceptance/test_train_job.py.
+@pytest.mark.slow
 def test_two_workers_leave_a_finished_run_like_one_workers(small_data: Path, tmp_path: Path) -> None:
     runs: list[RunFolder] = [
         train(

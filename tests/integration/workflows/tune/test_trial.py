@@ -106,6 +106,8 @@ def test_process_that_trains_another_trial_in_between_changes_nothing(
     assert results[0]["rows"] == results[1]["rows"]
 
 
+# tests/acceptance/test_tune_job.py kills a trial of a search.
+@pytest.mark.slow
 def test_killed_process_costs_no_finished_epoch(
     tmp_path: Path, images: Any, undisturbed: list[dict[str, float]]
 ) -> None:
@@ -122,6 +124,7 @@ def test_killed_process_costs_no_finished_epoch(
     assert list(results[-1]["rows"][:3]) == [dict(row) for row in before]
 
 
+@pytest.mark.slow
 def test_state_of_other_hyperparameters_is_not_used(tmp_path: Path, images: Any) -> None:
     process = Process(tmp_path, images, VALUES, OTHERS)
     process.begin(1)
