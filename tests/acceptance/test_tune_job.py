@@ -28,7 +28,7 @@ ONE_TRIAL = ("--max-epochs", "1")
 def settings(data: Path, artifacts: str, *more: str) -> list[str]:
     return [
         *("--data", str(data), "--artifacts", artifacts, "--run-id", "search"),
-        *("--max-epochs", "4", "--factor", "2", "--retrain-epochs", "2", *more),
+        *("--max-epochs", "4", "--factor", "4", "--retrain-epochs", "2", *more),
     ]
 
 
@@ -59,17 +59,17 @@ def test_run_folder_is_complete(searched: tuple[RunFolder, list[str]]) -> None:
     assert {f"plots/{name}.png" for name in ("trial_curves", "parameters")} < set(run.files())
     metrics = run.get_json("metrics.json")
     assert metrics["job"] == "tune" and metrics["epochs"] == 2
-    assert metrics["search"]["trials"] == 10 and metrics["search"]["failed"] == 0
+    assert metrics["search"]["trials"] == 6 and metrics["search"]["failed"] == 0
 
 
 def test_every_trial_is_in_the_table(searched: tuple[RunFolder, list[str]]) -> None:
     run, _ = searched
     table, metrics = trials(run), run.get_json("metrics.json")["search"]
 
-    assert table["trial"].tolist() == list(range(1, 11))
-    assert sorted(table["bracket"]) == [0] * 3 + [1] * 3 + [2] * 4
+    assert table["trial"].tolist() == list(range(1, 7))
+    assert sorted(table["bracket"]) == [0] * 2 + [1] * 4
     assert set(table["status"]) <= {"finished", "stopped", "stopped early"}
-    assert metrics["epochs"] == table["epochs"].sum() == 30
+    assert metrics["epochs"] == table["epochs"].sum() == 15
     assert metrics["val_accuracy"] == table["best_val_accuracy"].max()
     history = pd.read_csv(io.BytesIO(run.get_bytes("trials_history.csv")))
     assert history.groupby("trial")["val_accuracy"].max().tolist() == table["best_val_accuracy"].tolist()
@@ -101,7 +101,7 @@ def test_run_is_shown_with_its_search(searched: tuple[RunFolder, list[str]]) -> 
     shown = command("runs", "show", "search", "--artifacts", run.store.location).stdout
 
     values = dict(re.findall(r"^  search\.(\w+) +(\S+)$", shown, re.M))
-    assert (values["trials"], values["failed"], values["epochs"]) == ("10", "0", "30")
+    assert (values["trials"], values["failed"], values["epochs"]) == ("6", "0", "15")
     assert values["winner"].isdigit() and values["val_accuracy"].startswith("0.")
 
 
@@ -211,7 +211,7 @@ def test_killed_driver_costs_no_finished_epoch(
         kill_driver(job, "SearchTrial")
     states = {path.split("/")[1]: json.loads(run.get_bytes(path)) for path in run.files() if "/state.json" in path}
     trained_before = {int(name): state["rows"] for name, state in states.items()}
-    assert 0 < sum(len(rows) == 4 for rows in trained_before.values()) < 6
+    assert 0 < sum(len(rows) == 4 for rows in trained_before.values()) < 3
 
     with leaving_ray("tune", *arguments) as job:
         assert job.wait() == 0, job.output
