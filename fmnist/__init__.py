@@ -10,3 +10,7 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 # Ray reads it at its import: on a busy machine the dashboard of a local Ray takes longer than 60 s to start.
 os.environ.setdefault("RAY_DASHBOARD_STARTUP_TIMEOUT_S", "300")
+# scikit-learn sets both at its import, unless they are set. A thread of a job imports it while Ray starts, and Ray may
+# crash if the environment changes while it reads it.
+os.environ.setdefault("KMP_DUPLICATE_LIB_OK", "True")
+os.environ.setdefault("KMP_INIT_AT_FORK", "FALSE")

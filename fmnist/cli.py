@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import fmnist
 from fmnist.commands import SUMMARIES
-from fmnist.config import Job
 from fmnist.errors import FmnistError, UserError, printable
+from fmnist.job import Job
 from fmnist.workflows import JOBS
 
 # Each command's line of ``fmnist --help``.

@@ -6,7 +6,7 @@ of which each job has its own. Importing this module imports nothing heavy.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
@@ -117,24 +117,3 @@ class JobConfig:
 def batch_size_of(hyperparameters: Mapping[str, Any] | None, default: int) -> int:
     """Returns the images per step: the hyper-parameter ``batch_size`` if there is one, else ``default``."""
     return int((hyperparameters or {}).get("batch_size", default))
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job, as the command line, the pipeline and the documentation know it.
-
-    Attributes:
-        name: of the job and its command.
-        summary: one line for ``fmnist --help``.
-        Config: its settings.
-        run: runs it with its settings and returns the finished run folder. It imports what it needs when it is called.
-            A second argument is the resources of a Ray cluster that is connected already; without it the job connects.
-        check: raises a `UserError` if a file that the settings name is missing; it starts nothing. Of jobs that have
-            more than data and artifact store to check.
-    """
-
-    name: str
-    summary: str
-    Config: type[JobConfig]
-    run: Callable[..., Any]
-    check: Callable[[Any], None] = lambda config: None

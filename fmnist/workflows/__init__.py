@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 
-from fmnist.config import Job
+from fmnist.job import Job
 
 JOBS: dict[str, Job] = {
     name: importlib.import_module(f"{__name__}.{name}").JOB for _, name, _ in pkgutil.iter_modules(__path__)

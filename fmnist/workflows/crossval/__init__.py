@@ -1,16 +1,10 @@
 """The crossval job."""
 
-from typing import Any
+from fmnist.job import Job
 
-from fmnist.config import Job
-from fmnist.workflows.crossval.config import CROSSVAL, CrossvalConfig
-
-
-def run(config: CrossvalConfig, resources: Any = None) -> Any:
-    """Runs the job; what it needs is imported only now."""
-    from fmnist.workflows.crossval.job import crossval
-
-    return crossval(config, resources)
-
-
-JOB = Job(CROSSVAL, "cross-validate one model, folds in parallel, and leave a finished run", CrossvalConfig, run)
+JOB = Job(
+    "crossval",
+    "cross-validate one model, folds in parallel, and leave a finished run",
+    "fmnist.workflows.crossval.config:CrossvalConfig",
+    "fmnist.workflows.crossval.job:crossval",
+)

@@ -55,6 +55,12 @@ class Inputs:
     events: Queue
 
 
+def check_weights(config: TransferConfig) -> None:
+    """Obtains the weights, so that a missing file is reported before anything is trained."""
+    for backbone in BACKBONES if config.backbone == "all" else (config.backbone,):
+        obtain_weights(config.weights, backbone, partial(plain_console().print, markup=False))
+
+
 def transfer(config: TransferConfig, resources: cluster.Resources | None = None) -> RunFolder:
     """Runs the transfer job.
 

@@ -225,7 +225,9 @@ def test_unreachable_s3_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "some-secret")
     fmnist.storage.s3.client.cache_clear()
     try:
-        with pytest.raises(DataError, match=r"^s3://bucket/data: cannot be read at 127\.0\.0\.1:9: cannot connect$") as raised:
+        with pytest.raises(
+            DataError, match=r"^s3://bucket/data: cannot be read at 127\.0\.0\.1:9: cannot connect$"
+        ) as raised:
             load("s3://bucket/data", cache=tmp_path)
     finally:
         fmnist.storage.s3.client.cache_clear()

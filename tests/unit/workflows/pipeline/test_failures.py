@@ -63,7 +63,7 @@ def jobs(monkeypatch: pytest.MonkeyPatch) -> Pretence:
 
     pretence = Pretence()
     for name, job in JOBS.items():
-        monkeypatch.setitem(JOBS, name, replace(job, run=partial(pretence.run, name)))
+        monkeypatch.setitem(JOBS, name, replace(job, driver=partial(pretence.run, name)))
     monkeypatch.setattr(cluster, "connected", no_ray)
     return pretence
 
