@@ -26,7 +26,9 @@ from fmnist.storage.store import Store
 
 # Ray reads these once, at its import. Every cluster of the tests has a token, as on Kubernetes.
 os.environ["RAY_AUTH_MODE"] = "token"
-os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+# Test processes side by side have one, so that none can take another's cluster for a stranger's.
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 # Ray gives up a cluster whose dashboard has not started after a minute, which a busy machine may need.
 os.environ["RAY_DASHBOARD_STARTUP_TIMEOUT_S"] = "300"
 
