@@ -58,7 +58,7 @@ def _start(environment: dict[str, str], log: IO[str]) -> tuple[subprocess.Popen[
     # Ray reads RAY_AUTH_MODE at its import, and conftest.py, which imports this module, sets it.
     import ray
 
-    port, dashboard_port, client_port = free_ports(3)
+    port, dashboard_port, client_port, agent_port = free_ports(4)
     address = f"{ray.util.get_node_ip_address()}:{port}"
     # Its processes must know it: else they ask the machine's latest head for theirs, hear there that a run's controller
     # is unknown, and end the run's workers.
@@ -69,9 +69,10 @@ def _start(environment: dict[str, str], log: IO[str]) -> tuple[subprocess.Popen[
             *(RAY, "start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--disable-usage-stats"),
             # Without a dashboard Ray Train waits 12 s for it at the end of each of its runs.
             *("--include-dashboard=true", f"--dashboard-port={dashboard_port}", "--object-store-memory=800000000"),
-            # The defaults are the same for all heads, and 0 is any port. A head whose agent finds its own taken accepts
-            # no job.
-            *("--dashboard-agent-listen-port=0", "--min-worker-port=0", "--max-worker-port=0"),
+            # The defaults are the same for all heads. A head whose agent finds its port taken accepts no job, and one that
+            # does not know its agent's port asks that of another head.
+            f"--dashboard-agent-listen-port={agent_port}",
+            *("--min-worker-port=0", "--max-worker-port=0"),
             f"--ray-client-server-port={client_port}",
         ],
         stdout=log,
