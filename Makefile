@@ -22,15 +22,12 @@ $(JOBS): $(VENV)/.runtime
 
 train: ARGS += $(if $(EPOCHS),--epochs $(EPOCHS))
 
-test: $(VENV)/.dev  ## run the tests but the slow ones, files in parallel; some of them, or one by one (-n 0), through ARGS=
-	$(BIN)/python -m pytest -m "not kubernetes and not slow" $(IN_PARALLEL) $(ARGS)
+# In one process: a job that is submitted to one of two heads of a machine has met the other one's processes.
+test: $(VENV)/.dev  ## run the tests but the slow ones; some of them through ARGS=
+	$(BIN)/python -m pytest -m "not kubernetes and not slow" $(ARGS)
 
 test-all: $(VENV)/.dev  ## run the slow tests, too: what repeats a promise for other sizes, jobs and settings
-	$(BIN)/python -m pytest -m "not kubernetes" $(IN_PARALLEL) $(ARGS)
-
-# Each test process starts one Ray head, which the jobs of its files join. A file's tests share its runs, so a file stays
-# in one process. More processes than four would need more memory than most machines have.
-IN_PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not kubernetes" $(ARGS)
 
 fuzz: $(VENV)/.dev  ## run the property tests with new seeds and a hundred times the examples; some of them through ARGS=
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile fuzz --timeout 0 -n logical --maxprocesses 4 $(ARGS)
