@@ -69,8 +69,7 @@ def _start(environment: dict[str, str], log: IO[str]) -> tuple[subprocess.Popen[
             *(RAY, "start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--disable-usage-stats"),
             # Without a dashboard Ray Train waits 12 s for it at the end of each of its runs.
             *("--include-dashboard=true", f"--dashboard-port={dashboard_port}", "--object-store-memory=800000000"),
-            # The defaults are the same for all heads. A head whose agent finds its port taken accepts no job, and one that
-            # does not know its agent's port asks that of another head.
+            # The defaults are the same for all heads. A head whose agent finds its port taken accepts no job.
             f"--dashboard-agent-listen-port={agent_port}",
             *("--min-worker-port=0", "--max-worker-port=0"),
             f"--ray-client-server-port={client_port}",
