@@ -14,9 +14,24 @@ from rich.text import Text
 
 from fmnist.errors import printable
 
-console = Console(highlight=False, soft_wrap=True)
+
+class PlainConsole(Console):
+    """rich's console for lines as they are, neither wrapped nor highlighted.
+
+    Only a terminal is one: FORCE_COLOR is about colours, and would have a log filled with a bar's redrawn lines.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(highlight=False, soft_wrap=True, stderr=stderr)
+
+    @property
+    def is_terminal(self) -> bool:
+        return super().is_terminal and (self.is_jupyter or self.file.isatty())
+
+
+console = PlainConsole()
 # Progress goes to standard error: what a command prints can be piped.
-aside = Console(highlight=False, soft_wrap=True, stderr=True)
+aside = PlainConsole(stderr=True)
 
 
 def print_table(header: Sequence[str], *sections: Sequence[Sequence[str]]) -> None:
@@ -41,7 +56,7 @@ def print_table(header: Sequence[str], *sections: Sequence[Sequence[str]]) -> No
 
 def plain_console() -> Console:
     """Returns a console for lines as they are: neither wrapped nor coloured."""
-    return Console(highlight=False, soft_wrap=True)
+    return PlainConsole()
 
 
 def duration(seconds: float) -> str:

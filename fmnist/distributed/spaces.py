@@ -10,6 +10,8 @@ from typing import Any
 import ray
 
 from fmnist.config import MODELS
+from fmnist.console import plain_console
+from fmnist.distributed.waiting import SLOW_SECONDS, Wait, free, get
 from fmnist.errors import UserError
 
 
@@ -28,7 +30,8 @@ def draw_points(
         UserError: if there is no such function, its models cannot be trained, or the hyper-parameters are not of it.
     """
     try:
-        points: list[dict[str, Any]] = ray.get(_check_and_draw.remote(name, hyperparameters, seed, trials))
+        wait = Wait(plain_console().print, lambda: f"a process that builds {name}; {free()}", first=SLOW_SECONDS)
+        points: list[dict[str, Any]] = get(_check_and_draw.remote(name, hyperparameters, seed, trials), wait)
     except ray.exceptions.RayTaskError as error:
         if isinstance(error.cause, UserError):
             raise UserError(str(error.cause)) from error
