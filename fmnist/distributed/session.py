@@ -16,6 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from fmnist.config import JobConfig
 from fmnist.console import plain_console
 from fmnist.distributed import cluster
+from fmnist.distributed.software import check_workers
 from fmnist.runs import RunFolder
 from fmnist.runs.lifecycle import begin_run
 
@@ -63,6 +64,7 @@ class Session(Generic[Config, Data]):
         resources: of the cluster.
         started: the job's start, seconds since the epoch.
         note: shows a line.
+        differences: of the software that Ray's processes import, a line each.
         beside: runs functions in a thread beside the work; one after the other, since Matplotlib is not thread-safe.
     """
 
@@ -72,6 +74,7 @@ class Session(Generic[Config, Data]):
     resources: cluster.Resources
     started: float
     note: Note
+    differences: list[str]
     beside: Executor
 
     def begin(self, draw_data: Callable[[Data], Figures]) -> StartedRun[Data]:
@@ -80,6 +83,8 @@ class Session(Generic[Config, Data]):
         From here on, settings and resources are known to be right.
         """
         environment = begin_run(self.run, self.config, self.data.summary)
+        if self.differences:
+            environment = {**environment, "differences": self.differences}
         figures = self.beside.submit(draw_data, self.data)
         return StartedRun(self.run, self.data, environment, figures, self.started, self.note)
 
@@ -106,9 +111,19 @@ def run_on_ray(
     note(f"run {run.run_id} in {run.store.location}")
     beside = ThreadPoolExecutor(1)
     preparing = beside.submit(prepare, config, note)
+    joined = resources is not None
     # Left from the right to the left: the thread has ended before Ray is left, however the work ends.
     with cluster.connected(resources) as resources, beside:
+        differences = [] if joined else check_workers(own_module(config), note, started_here=resources.started_here)
+        for difference in differences:
+            note(difference)
         data = preparing.result()
         if resources.nodes > 1 and not run.store.location.startswith("s3://"):
             note(f"{run.store.location}: all nodes must see this folder; if they do not, use s3://")
-        work(Session(config, run, data, resources, started, note, beside))
+        work(Session(config, run, data, resources, started, note, differences, beside))
+
+
+def own_module(config: JobConfig) -> str | None:
+    """Returns the module of a user's own model or search space, which settings name as ``module:function``."""
+    name: str = getattr(config, "model", None) or getattr(config, "space", None) or ""
+    return name.partition(":")[0] if ":" in name else None
