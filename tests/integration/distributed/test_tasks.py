@@ -141,8 +141,8 @@ def test_tasks_without_room_are_told_again_and_again_with_the_time(
         time.sleep(0.05)
     timer = threading.Thread(target=_touch_when, args=(notes, room))
     timer.start()
-    waiting = pool(notes, kind="fold", cpus=1, has_begun=lambda: False)
-    assert dict(waiting.run(square, [(3, (3,))], name)) == {3: 9}
+    queued = pool(notes, kind="fold", cpus=1, has_begun=lambda: False)
+    assert dict(queued.run(square, [(3, (3,))], name)) == {3: 9}
     timer.join()
     assert ray.get(all_cpus) == 1
 
