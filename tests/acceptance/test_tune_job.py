@@ -167,6 +167,11 @@ def test_search_in_which_all_failed_says_why(small_data: Path, tmp_path: Path) -
     [
         (["--space", "notbook"], "tune: space: found notbook, expected one of notebook, extended, or module:function"),
         (["--factor", "1"], "tune: factor: found 1, expected a whole number of 2 or more"),
+        pytest.param(
+            ["--space", "builders:without_hyperparameters"],
+            "builders:without_hyperparameters: found no hyper-parameter",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_wrong_settings_are_one_line_and_leave_nothing(
@@ -184,7 +189,6 @@ def test_wrong_settings_are_one_line_and_leave_nothing(
     [
         ("builders:regression", "model 'sequential"),
         ("builders:not_to_be_loaded", "builders:not_to_be_loaded: its model cannot be saved and loaded"),
-        ("builders:without_hyperparameters", "builders:without_hyperparameters: found no hyper-parameter"),
         ("nowhere:build", "nowhere:build: cannot import nowhere, expected a module in the current"),
     ],
 )
