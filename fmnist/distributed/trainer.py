@@ -17,10 +17,12 @@ import ray.train
 from ray._common.constants import RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR
 from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
 from ray.train.v2._internal.constants import (
     DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE,
     get_env_vars_to_propagate,
 )
+from ray.train.v2._internal.execution.callback import RayTrainCallback
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 from ray.train.v2.tensorflow.tensorflow_trainer import TensorflowTrainer
@@ -54,6 +56,11 @@ class StrategyTrainer(TensorflowTrainer):
         # Skips TensorflowTrainer's own __init__, which only chooses Ray's backend and imports it.
         super(TensorflowTrainer, self).__init__(worker, backend_config=StrategyConfig(events), **settings)
         self._look = look
+
+    def _create_default_callbacks(self) -> list[RayTrainCallback]:
+        """Leaves out Ray Data, which costs a process; images are references into the object store."""
+        callbacks = super()._create_default_callbacks()
+        return [callback for callback in callbacks if not isinstance(callback, DatasetsCallback)]
 
     def _initialize_and_run_controller(self, **settings: Any) -> ray.train.Result:
         """As Ray's own, but it looks meanwhile, an error that will come again ends it, and so does Control-C.
