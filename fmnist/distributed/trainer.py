@@ -40,7 +40,7 @@ class StrategyTrainer(TensorflowTrainer):
 
     Args:
         worker: gets ``train_loop_config``; what it returns on rank 0 is the result's ``return_value``.
-        events: where Ray Train's controller posts ``WORKERS_STARTED`` and ``WORKERS_ENDED``.
+        events: where Ray Train's controller posts ``WORKERS_STARTED`` and ``WORKERS_ENDED``, if any.
         look: called about each second while the workers work; what it raises ends the training.
         settings: arguments of Ray's `TensorflowTrainer` but the backend.
     """
@@ -49,8 +49,8 @@ class StrategyTrainer(TensorflowTrainer):
         self,
         worker: Callable[[dict[str, Any]], Any],
         *,
-        events: Queue,
-        look: Callable[[], None],
+        events: Queue | None = None,
+        look: Callable[[], None] = lambda: None,
         **settings: Any,
     ) -> None:
         # Skips TensorflowTrainer's own __init__, which only chooses Ray's backend and imports it.
@@ -100,7 +100,7 @@ class _OnceIsEnough(DefaultFailurePolicy):
 class StrategyConfig(BackendConfig):
     """Sets the addresses of all workers in each worker."""
 
-    events: Queue
+    events: Queue | None = None
 
     @property
     def backend_cls(self) -> type[Backend]:
@@ -112,10 +112,15 @@ class _StrategyBackend(Backend):
         addresses = worker_group.execute(get_address_and_port)
         ranks = range(len(worker_group))
         ray.get([worker_group.execute_single_async(rank, _set_addresses, addresses, rank) for rank in ranks])
-        post(backend_config.events, WORKERS_STARTED)
+        _post(backend_config, WORKERS_STARTED)
 
     def on_shutdown(self, worker_group: Any, backend_config: StrategyConfig) -> None:
-        post(backend_config.events, WORKERS_ENDED)
+        _post(backend_config, WORKERS_ENDED)
+
+
+def _post(config: StrategyConfig, event: str) -> None:
+    if config.events:
+        post(config.events, event)
 
 
 def _set_addresses(addresses: list[tuple[str, int]], rank: int) -> None:

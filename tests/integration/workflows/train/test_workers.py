@@ -15,7 +15,6 @@ from ray import cloudpickle
 
 from fmnist.data import load
 from fmnist.distributed import cluster
-from fmnist.distributed.events import open_events
 from fmnist.distributed.trainer import StrategyTrainer
 from fmnist.runs import HISTORY, METRICS, RunFolder
 from fmnist.training import devices
@@ -83,8 +82,6 @@ def losses(ray_cluster: str, small_data: Path, tmp_path_factory: pytest.TempPath
         trainers = {
             workers: StrategyTrainer(
                 losses_of_steps,
-                events=open_events(),
-                look=lambda: None,
                 train_loop_config={"train": images.train, "val": images.test},
                 scaling_config=ray.train.ScalingConfig(num_workers=workers, resources_per_worker={"CPU": 1}),
             )
