@@ -48,10 +48,12 @@ def _exit_code(name: str, arguments: list[str], signals: list[int]) -> int:
     try:
         return _run(name, arguments)
     except KeyboardInterrupt:
-        number = signals[0] if signals else signal.SIGINT
+        if not signals:
+            say("interrupted")
+            return 128 + signal.SIGINT
         kept = "; what is stored is kept, and the same command with its --run-id resumes" if name in JOBS else ""
-        say(f"interrupted by {signal.Signals(number).name}{kept}")
-        return 128 + number
+        say(f"interrupted by {signal.Signals(signals[0]).name}{kept}")
+        return 128 + signals[0]
     except Exception as error:
         if (known := explained(error)) is None:
             raise

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 from jsonargparse.typing import (
-    NonNegativeInt,
     OpenUnitInterval,
     PositiveInt,
     restricted_number_type,
@@ -52,6 +51,10 @@ def number_type(name: str, base: type, restrictions: Any, expected: str) -> Any:
     """
     EXPECTED[name] = expected
     return restricted_number_type(name, base, restrictions)
+
+
+# What every generator of random numbers takes; scikit-learn's takes no more.
+Seed = number_type("Seed", int, [(">=", 0), ("<", 2**32)], "a whole number of 0 to 4294967295")
 
 
 def may_change(default: Any) -> Any:
@@ -103,7 +106,7 @@ class JobConfig:
     overwrite: bool = may_change(False)
     skip_finished: bool = may_change(False)
     val_fraction: OpenUnitInterval = 0.2
-    seed: NonNegativeInt = 0
+    seed: Seed = 0  # type: ignore[valid-type]
     limit: PositiveInt | None = None
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     xla: Literal["auto", "on", "off"] = may_change("auto")

@@ -16,22 +16,16 @@ from fmnist.errors import printable
 
 
 class PlainConsole(Console):
-    """rich's console for lines as they are, neither wrapped nor highlighted.
-
-    Only a terminal is one: FORCE_COLOR is about colours, and would have a log filled with a bar's redrawn lines.
-    """
-
-    def __init__(self, *, stderr: bool = False) -> None:
-        super().__init__(highlight=False, soft_wrap=True, stderr=stderr)
+    """rich's console, for which only a terminal is one: FORCE_COLOR would fill a log with a bar's redrawn lines."""
 
     @property
     def is_terminal(self) -> bool:
         return super().is_terminal and (self.is_jupyter or self.file.isatty())
 
 
-console = PlainConsole()
+console = PlainConsole(highlight=False, soft_wrap=True)
 # Progress goes to standard error: what a command prints can be piped.
-aside = PlainConsole(stderr=True)
+aside = PlainConsole(highlight=False, soft_wrap=True, stderr=True)
 
 
 def print_table(header: Sequence[str], *sections: Sequence[Sequence[str]]) -> None:
@@ -56,7 +50,7 @@ def print_table(header: Sequence[str], *sections: Sequence[Sequence[str]]) -> No
 
 def plain_console() -> Console:
     """Returns a console for lines as they are: neither wrapped nor coloured."""
-    return PlainConsole()
+    return PlainConsole(highlight=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

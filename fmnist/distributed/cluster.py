@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import gc
-import logging
 import math
 import os
-import signal
-import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import ray
 
@@ -123,8 +120,7 @@ def _join(address: str) -> None:
     """Connects to the cluster at an address; errors as in `connected`."""
     check_address(address)
     try:
-        with _same_sigterm():
-            ray.init(address=address, **_SILENT)
+        local.connect(address=address)
     except (ConnectionError, RuntimeError, ray.exceptions.AuthenticationError) as error:
         # Ray says by a RuntimeError of several lines that the cluster has another version, which may be the cause.
         cause = error.__cause__ or error
@@ -136,8 +132,7 @@ def _start(folder: Path) -> None:
     """Starts a local Ray: again if a busy machine does not start its processes in Ray's 30 s."""
     for left in reversed(range(START_ATTEMPTS)):
         try:
-            with _same_sigterm():
-                local.start(folder, **_SILENT)
+            local.start(folder)
             return
         except Exception as error:
             ray.shutdown()
@@ -148,20 +143,6 @@ def _start(folder: Path) -> None:
                     f"Ray did not start on this machine in {START_ATTEMPTS} attempts: {first_line(error)}"
                 ) from error
             plain_console().print("Ray did not start in time on this machine; trying again", markup=False)
-
-
-_SILENT: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-
-
-@contextmanager
-def _same_sigterm() -> Iterator[None]:
-    """Keeps this process' handler of SIGTERM, for which Ray sets its own: that one ends by an abort of Ray's core."""
-    before = signal.getsignal(signal.SIGTERM)
-    try:
-        yield
-    finally:
-        if before is not None and threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, before)
 
 
 def _leave() -> None:

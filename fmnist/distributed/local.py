@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shlex
 import shutil
@@ -12,6 +13,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import ray
@@ -69,28 +71,45 @@ def around_proxies() -> dict[str, str]:
     }
 
 
-def start(folder: Path, **options: Any) -> None:
+def start(folder: Path) -> None:
     """Starts a local Ray in a folder. All its servers listen on the loopback address.
 
     Args:
         folder: an empty one, with a short path.
-        options: of `ray.init`.
     """
     executable = shlex.quote(sys.executable)
-    if executable != sys.executable:
-        # Ray hands the path to a shell as it is, which cuts it at a blank.
-        options["runtime_env"] = {"py_executable": executable}
+    # Ray hands the path to a shell as it is, which cuts it at a blank.
+    environment = {"py_executable": executable} if executable != sys.executable else None
     # Ray takes the loopback address for the node's only where it believes that there can be no other nodes.
-    clusters = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        ray.init(
+    with _replaced(ray_constants, "ENABLE_RAY_CLUSTER", False):
+        connect(
             address="local",
             _node_ip_address="127.0.0.1",
             _temp_dir=str(folder),
             # Ray Train asks the dashboard for actors' states; where there is none it waits 12 s for it at its end.
             include_dashboard=True,
-            **options,
+            runtime_env=environment,
         )
+
+
+def connect(**options: Any) -> None:
+    """Calls `ray.init` without what it does to the process beside.
+
+    Ray's handler of SIGTERM ends by an abort of its core. Under ``uv run``, Ray starts its processes in a new
+    environment, which is empty.
+    """
+    with (
+        _replaced(ray._private.utils, "set_sigterm_handler", lambda handler: None),
+        _replaced(ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False),
+    ):
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+
+
+@contextmanager
+def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = clusters
+        setattr(module, name, before)
