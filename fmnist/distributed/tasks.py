@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import ray
 
+from fmnist.boundary import explained
 from fmnist.distributed.waiting import SLOW_SECONDS, Wait, free, room_limit
-from fmnist.errors import FmnistError, TrainingError, first_line
+from fmnist.errors import TrainingError, first_line
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -59,7 +60,7 @@ class TaskPool:
                 ``retries`` allows, or its node is gone. The other tasks continue. None raises an error.
 
         Raises:
-            TrainingError: if a task ends with an `FmnistError`, which is then the cause, or is lost.
+            TrainingError: if a task ends with an error that a line explains, which is then the cause, or is lost.
         """
         remote = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries)(function)
         waiting = iter(calls)
@@ -79,8 +80,8 @@ class TaskPool:
                 try:
                     value = ray.get(reference)
                 except ray.exceptions.RayTaskError as error:
-                    if isinstance(error.cause, FmnistError):
-                        raise TrainingError(f"{name(key)}: {error.cause}") from error.cause
+                    if known := explained(error):
+                        raise TrainingError(f"{name(key)}: {known}") from error.cause
                     raise
                 except ray.exceptions.RayError as error:
                     if on_lost is None:

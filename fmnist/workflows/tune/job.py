@@ -24,14 +24,14 @@ from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
-from fmnist.boundary import lasting, spared
+from fmnist.boundary import explained, lasting, spared
 from fmnist.config import JobConfig, batch_size_of
 from fmnist.data.preparation import PreparedData, prepare
 from fmnist.distributed import cluster
 from fmnist.distributed.session import Figures, Session, run_on_ray
 from fmnist.distributed.spaces import draw_points
 from fmnist.distributed.waiting import Wait, free, room_limit
-from fmnist.errors import FmnistError, StoreError, TrainingError, UserError, first_line
+from fmnist.errors import StoreError, TrainingError, UserError, first_line
 from fmnist.options import settings_yaml
 from fmnist.runs import BEST, CHECKPOINTS, TRIALS_HISTORY, TRIALS_TABLE, RunFolder
 from fmnist.runs.lifecycle import is_done, open_run
@@ -248,7 +248,7 @@ class _Watcher(ray_tune.Callback):
 def _error_line(trial: Trial) -> str:
     """Returns a failed trial's last error in one line."""
     cause = _error(trial)
-    return str(cause) if isinstance(cause, FmnistError) else f"{type(cause).__name__}: {first_line(cause)}"
+    return str(explained(cause) or f"{type(cause).__name__}: {first_line(cause)}")
 
 
 def _end_if_lasting(trial: Trial) -> None:
