@@ -106,7 +106,7 @@ def write_crossval_results(
             probabilities[held_out], fold_of[held_out] = record.probabilities, record.fold
     predictions = predictions_table(data.images.labels, probabilities)
     predictions.insert(1, "fold", fold_of)
-    pooled = evaluate(data.images.labels, probabilities)
+    pooled = evaluate(data.images.labels, probabilities, data.images.class_names)
     # Waited for before this thread draws: Matplotlib is not thread-safe.
     data_figures = started.data_figures.result()
     plots = crossval_plots(records, pooled, data.images, probabilities) | data_figures

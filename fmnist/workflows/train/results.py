@@ -48,7 +48,7 @@ def measure(
     reporting = time.time()
     test, probabilities = started.data.test, outcome.test_probabilities
     assert probabilities is not None
-    evaluation = evaluate(test.labels, probabilities)
+    evaluation = evaluate(test.labels, probabilities, test.class_names)
     history = pd.DataFrame(outcome.history.rows)
     # Matplotlib is not thread-safe: this thread draws after the other one.
     data_figures = started.data_figures.result()

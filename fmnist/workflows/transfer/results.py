@@ -61,8 +61,8 @@ def write_transfer_results(
     """
     reporting = time.time()
     run, data = started.run, started.data
-    labels = data.test.labels
-    candidates = tuple(candidate_metrics(outcome, evaluate(labels, outcome.probabilities)) for outcome in outcomes)
+    labels, names = data.test.labels, data.test.class_names
+    candidates = tuple(candidate_metrics(one, evaluate(labels, one.probabilities, names)) for one in outcomes)
     best = records.winner(candidates)
     kept = outcomes[candidates.index(best)]
     history = history_table(outcomes)
