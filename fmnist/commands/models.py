@@ -67,6 +67,7 @@ def load_run_model(run: RunFolder) -> keras.Model:
     expected = next((file for file in manifest.files if file.path == MODEL), None)
     if expected is None:
         raise RunError(f"{run.location}: a {manifest.job} run has no {MODEL}, expected one of train, tune or transfer")
+    aside.print(f"model of {run.location}, a {manifest.job} run finished {manifest.created}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, MODEL)
         _fetch(run, expected, path)
@@ -103,9 +104,8 @@ def _import_code(run: RunFolder, names: set[str]) -> None:
     # As for the job that trained it: a console script does not have the working directory on its path.
     sys.path.append(str(Path.cwd()))
     try:
-        found = importlib.util.find_spec(module)
-        place = found.origin if found else None
-        aside.print(f"importing {module} ({place}), the code that {run.location}/{CONFIG} names, for {needed}")
+        if found := importlib.util.find_spec(module):
+            aside.print(f"importing {module} ({found.origin}), the code that {run.location}/{CONFIG} names, for {needed}")
         importlib.import_module(module)
     except Exception as error:
         reason = f"{type(error).__name__}: {first_line(error)}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 
 from fmnist.console import quiet_libraries
 from fmnist.data import CLASSES, SIDE
-from fmnist.errors import RunError, first_line
+from fmnist.errors import RunError, printable
 
 with quiet_libraries():
     import h5py
@@ -31,16 +33,8 @@ LARGEST_CONFIG = 2**24
 
 def load_model(path: Path) -> keras.Model:
     """Loads a ``model.keras``; a `RunError` that names both versions of Keras if it is no model for this one."""
-    saved_by = "an unknown version"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            saved_by = str(_read_json(archive, "metadata.json").get("keras_version"))[:20]
+    with _one_line(path):
         return keras.saving.load_model(path, compile=False, safe_mode=True)
-    # Keras documents no errors; h5py, zipfile, json and layers of any kind raise here.
-    except Exception as error:
-        reason = first_line(error).split(" Full object config")[0][:300]
-        versions = f"saved by Keras {saved_by}, this is Keras {keras.__version__}"
-        raise RunError(f"{path.name}: not a Keras model that this version can load ({versions}): {reason}") from error
 
 
 def load_strange_model(path: Path) -> keras.Model:
@@ -51,25 +45,35 @@ def load_strange_model(path: Path) -> keras.Model:
     Raises:
         RunError: as `load_model`; and if it is too large or another kind of model.
     """
-    try:
+    with _one_line(path):
         _check_sizes(path)
-    except _TooLargeError as error:
-        raise RunError(f"{path.name}: {first_line(error)[:300]}") from error
-    except Exception:
-        # It cannot be built either: its own error says why.
-        load_model(path)
-        raise
     model = load_model(path)
-    try:
+    with _one_line(path):
         answer = np.asarray(probabilities(model, np.zeros((1, SIDE, SIDE), np.uint8)))
-    except Exception as error:
-        reason = f"takes no images of {SIDE} x {SIDE} pixels: {first_line(error)[:300]}"
-        raise RunError(f"{path.name}: {reason}") from error
     if answer.shape != (1, CLASSES):
         raise RunError(f"{path.name}: found an output of shape {list(answer.shape)}, expected [1, {CLASSES}]")
     if not np.isfinite(answer).all():
         raise RunError(f"{path.name}: its probabilities are not finite numbers: its weights are damaged")
     return model
+
+
+@contextmanager
+def _one_line(path: Path) -> Iterator[None]:
+    """Makes every error of the block, which works with a saved model, a `RunError` of one line."""
+    try:
+        yield
+    except _TooLargeError as error:
+        raise RunError(f"{path.name}: {error}") from error
+    # Keras documents no errors; h5py, zipfile, json and layers of any kind raise here.
+    except Exception as error:
+        saved_by = "an unknown version"
+        with suppress(Exception), zipfile.ZipFile(path) as archive:
+            saved_by = printable(str(_read_json(archive, "metadata.json").get("keras_version")))[:20]
+        # Keras quotes the model's whole configuration, and the cause behind it.
+        reason = str(error).rpartition("Exception encountered: ")[2].partition(" Full object config:")[0]
+        versions = f"saved by Keras {saved_by}, this is Keras {keras.__version__}"
+        text = printable(" ".join(reason.split()))[:300]
+        raise RunError(f"{path.name}: not a Keras model that this version can load ({versions}): {text}") from error
 
 
 def custom_names(path: Path) -> set[str]:
@@ -132,16 +136,21 @@ def _check_sizes(path: Path) -> None:
             raise _TooLargeError(f"found {unpacked:,} bytes, expected at most {8 * MOST_PARAMETERS:,}")
         with archive.open("model.weights.h5") as weights, h5py.File(weights) as file:
             file.visititems(count)
+    model = None
     try:
         with keras.StatelessScope(initialize_variables=False):
             model = keras.saving.deserialize_keras_object(config | {"compile_config": None}, safe_mode=True)
+    except ValueError as error:
+        # A layer that makes variables of arrays cannot be built so; its arrays are part of the file.
+        if "in a stateless scope" not in str(error):
+            raise
     finally:
         # Else the next scope would give them values.
         global_state.set_global_attribute("uninitialized_variables", [])
-    values = max(values, sum(math.prod(one.shape) for one in model.weights))
+    values = max(values, sum(math.prod(one.shape) for one in model.weights) if model else 0)
     if values > MOST_PARAMETERS:
         raise _TooLargeError(f"found {values:,} parameters, expected at most {MOST_PARAMETERS:,}")
-    if (largest := _largest_output(model)) > LARGEST_OUTPUT:
+    if model and (largest := _largest_output(model)) > LARGEST_OUTPUT:
         raise _TooLargeError(f"found a layer with {largest:,} outputs, expected at most {LARGEST_OUTPUT:,}")
 
 
