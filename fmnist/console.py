@@ -16,7 +16,6 @@ from rich.text import Text
 from fmnist.errors import printable
 
 
-
 class PlainConsole(Console):
     """A console that prints a text as it is: names in it are neither markup nor codes of the terminal."""
 

@@ -54,7 +54,9 @@ def printable(text: str) -> str:
 
 HIDDEN = "***"
 # Names of variables, but of those that say where a secret is.
-_SECRET_NAME = re.compile(r".*(SECRET|PASSW|TOKEN|CREDENTIAL|API_?KEY)(?!.*(FILE|PATH|DIR|MODE|UR[IL])$)", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r".*(SECRET|PASSW|TOKEN|CREDENTIAL|API_?KEY)(?!.*(FILE|PATH|DIR|MODE|UR[IL])$)", re.IGNORECASE
+)
 # user:password@ of an address; a password may have slashes.
 _USER = re.compile(r"(?<=://)(?:[^\s/@:]+:\S*|[^\s/@]+)@")
 _PARAMETER = re.compile(r"(?<=[?&;])([\w.%-]+=)[^\s&;#'\"]+")

@@ -58,7 +58,7 @@ def open_regular(path: Path, shown: str | None = None, error: type[UserError] = 
 
 
 def read_text(path: Path, largest: int) -> str:
-    """Returns the text of a file of at most ``largest`` bytes in UTF-8; a `UserError` if it is none, as `open_regular`."""
+    """Returns the text of a file in UTF-8; a `UserError` if it is none, has more bytes, or as `open_regular`."""
     with open_regular(path) as file:
         content = file.read(largest + 1)
     if len(content) > largest:

@@ -33,7 +33,8 @@ def run(arguments: list[str]) -> int:
     if options.action == "info":
         _print_info(dataset, options.json)
         return 0
-    print(f"{printable(dataset.source.location)}: {len(dataset.train):,} training and {len(dataset.test):,} test images, checked")
+    counts = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
+    print(f"{printable(dataset.source.location)}: {counts}, checked")
     if options.figures:
         _write_figures(dataset, local_path(options.figures))
     return 0

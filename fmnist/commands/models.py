@@ -33,12 +33,12 @@ class TrainingData:
     Attributes:
         official: whether they are the published Fashion-MNIST.
         class_names: of the labels 0 to 9; None if it does not say.
-        pixels: of the training images; those of Fashion-MNIST if it does not say.
+        pixels: of the training images; None if it does not say.
     """
 
     official: bool = False
     class_names: tuple[str, ...] | None = None
-    pixels: PixelStatistics = PixelStatistics(border=0.0, mean=72.9404, low=0, high=255)
+    pixels: PixelStatistics | None = None
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -57,7 +57,7 @@ def training_data(run: RunFolder) -> TrainingData:
 def load_run_model(run: RunFolder) -> keras.Model:
     """Loads the model that a finished run has saved, after comparing it with the manifest.
 
-    A model with layers, activations or losses of its own needs the module that ``config.yaml`` names, which is imported.
+    A model with own layers or activations needs the module that ``config.yaml`` names, which is imported.
 
     Raises:
         RunError: if the run has not finished, has no model, or its model cannot be loaded here.
@@ -105,10 +105,14 @@ def _import_code(run: RunFolder, names: set[str]) -> None:
     sys.path.append(str(Path.cwd()))
     try:
         if found := importlib.util.find_spec(module):
-            aside.print(f"importing {module} ({found.origin}), the code that {run.location}/{CONFIG} names, for {needed}")
+            aside.print(
+                f"importing {module} ({found.origin}), the code that {run.location}/{CONFIG} names, for {needed}"
+            )
         importlib.import_module(module)
     except Exception as error:
         reason = f"{type(error).__name__}: {first_line(error)}"
-        raise RunError(f"{run.location}/{MODEL}: needs {needed} of module {module}, not importable: {reason}") from error
+        raise RunError(
+            f"{run.location}/{MODEL}: needs {needed} of module {module}, not importable: {reason}"
+        ) from error
     finally:
         sys.path.remove(str(Path.cwd()))

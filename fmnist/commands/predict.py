@@ -28,13 +28,13 @@ def run(arguments: list[str]) -> int:
 
     from fmnist.data.pictures import as_trained, read_pictures
 
+    read = [picture for image in options.images for picture in read_pictures(image, options.background)]
     run = RunFolder(open_store(options.artifacts), options.run)
     # First: an unfinished run has no model and may have no data.
     run.manifest()
     trained = training_data(run)
-    read = (picture for image in options.images for picture in read_pictures(image, options.background))
-    pictures = [as_trained(picture, trained.pixels) for picture in read]
-    if trained.pixels.light_background:
+    pictures = [as_trained(picture, trained.pixels) if trained.pixels else picture for picture in read]
+    if trained.pixels and trained.pixels.light_background:
         aside.print(f"run {run.run_id} was trained on dark clothing on light: the pictures are brought to that")
     model = load_run_model(run)
     from fmnist.training.inference import probabilities

@@ -147,7 +147,7 @@ def _open_array(file: BinaryIO, path: Path) -> tuple[list[Image.Image], Notes]:
         if len(array) in (3, 4) and not notes:
             notes = (f"taken as one of {len(array)} pictures, not as one picture of {len(array)} channels",)
         return [Image.fromarray(picture) for picture in _to_bytes(path, array)], notes
-    if array.ndim == 3 and array.shape[2] in (3, 4) or array.ndim == 2:
+    if (array.ndim == 3 and array.shape[2] in (3, 4)) or array.ndim == 2:
         if min(array.shape[:2]) < SHORTEST_EDGE:
             raise UserError(f"{found} is no picture: an edge of {min(array.shape[:2])} pixels, {expected}")
         return [Image.fromarray(_to_bytes(path, array))], notes

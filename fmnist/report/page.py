@@ -56,7 +56,9 @@ class Report(Generic[AnyMetrics]):
                 (score.name, percent(score.precision), percent(score.recall), percent(score.f1), score.support)
                 for score in per_class
             ],
-            "class_counts": list(zip(self.data.get("class_names", CLASS_NAMES), *self.data["class_counts"].values(), strict=True)),
+            "class_counts": list(
+                zip(self.data.get("class_names", CLASS_NAMES), *self.data["class_counts"].values(), strict=True)
+            ),
             "config": flatten(self.config),
             "environment": flatten(self.environment),
         }

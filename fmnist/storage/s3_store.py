@@ -59,7 +59,7 @@ class S3Store:
 
     @classmethod
     def at(cls, url: str) -> S3Store:
-        """Returns the store at ``s3://bucket/prefix``; errors as in `open_store`. ``#`` and ``?`` are part of a name."""
+        """Returns the store at ``s3://bucket/prefix``, where # and ? are part of a name; errors as `open_store`."""
         # Not quoted in errors: it may carry a password in a place where none belongs.
         bucket, _, path = url[len("s3://") :].partition("/")
         if "@" in bucket or (":" in bucket and "@" in path) or _QUERY.search(url):

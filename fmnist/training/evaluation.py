@@ -59,9 +59,7 @@ class Evaluation:
     confusion_matrix: tuple[tuple[int, ...], ...]
 
 
-def evaluate(
-    labels: Labels, probabilities: Probabilities, class_names: Sequence[str] = CLASS_NAMES
-) -> Evaluation:
+def evaluate(labels: Labels, probabilities: Probabilities, class_names: Sequence[str] = CLASS_NAMES) -> Evaluation:
     """Compares predicted probabilities with the true classes.
 
     Args:

@@ -21,7 +21,6 @@ from fmnist.data import (
     Images,
     PixelStatistics,
     clean,
-    count_overlap,
     split,
     take,
 )
