@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from functools import cache
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -151,7 +150,6 @@ def batch_size_of(hyperparameters: Mapping[str, Any] | None, default: int) -> in
     return int((hyperparameters or {}).get("batch_size", default))
 
 
-@cache
 def hints(config_class: type[JobConfig]) -> dict[str, Any]:
     """Returns the type of each setting by name."""
     hints = get_type_hints(config_class)

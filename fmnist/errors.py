@@ -58,7 +58,7 @@ _SECRET_NAME = re.compile(
     r".*(SECRET|PASSW|TOKEN|CREDENTIAL|API_?KEY)(?!.*(FILE|PATH|DIR|MODE|UR[IL])$)", re.IGNORECASE
 )
 # user:password@ of an address; a password may have slashes.
-_USER = re.compile(r"(?<=://)(?:[^\s/@:]+:\S*|[^\s/@]+)@")
+_USER = re.compile(r"(:/{1,3})(?:[^\s/@:]+:\S*|[^\s/@]+)@")
 _PARAMETER = re.compile(r"(?<=[?&;])([\w.%-]+=)[^\s&;#'\"]+")
 
 
@@ -67,6 +67,6 @@ def redacted(text: str) -> str:
     for name, value in os.environ.items():
         if len(value) >= 8 and _SECRET_NAME.match(name):
             text = text.replace(value, HIDDEN)
-    if "://" not in text:
+    if ":/" not in text:
         return text
-    return _PARAMETER.sub(rf"\g<1>{HIDDEN}", _USER.sub(f"{HIDDEN}@", text))
+    return _PARAMETER.sub(rf"\g<1>{HIDDEN}", _USER.sub(rf"\g<1>{HIDDEN}@", text))

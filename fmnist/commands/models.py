@@ -8,16 +8,13 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 from fmnist.console import aside
 from fmnist.data import CLASS_NAMES, LABELS, PixelStatistics
 from fmnist.errors import IntegrityError, RunError, first_line, printable
 from fmnist.runs import CONFIG, DATA, MODEL, RunFolder
 from fmnist.runs.manifest import ManifestFile, sha256_of
-
-if TYPE_CHECKING:
-    import keras
 
 
 @dataclass(frozen=True)
@@ -54,7 +51,7 @@ def training_data(run: RunFolder) -> TrainingData:
     return found
 
 
-def load_run_model(run: RunFolder) -> keras.Model:
+def load_run_model(run: RunFolder) -> Any:
     """Loads the model that a finished run has saved, after comparing it with the manifest.
 
     A model with own layers or activations needs the module that ``config.yaml`` names, which is imported.

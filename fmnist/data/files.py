@@ -8,7 +8,6 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 from fmnist.errors import DataError
 from fmnist.files import open_regular
@@ -51,10 +50,10 @@ class DataFile:
             if magic != _GZIP_MAGIC:
                 if self.path.suffix == ".gz":
                     raise DataError(f"{self.shown}: not a gzip file: starts with {magic.hex()}, expected 1f8b")
-                return self._content(file, check)
+                return self._content(file.read, check)
             try:
                 with gzip.GzipFile(fileobj=file) as unpacked:
-                    content = self._content(unpacked, check)
+                    content = self._content(unpacked.read, check)
             except EOFError as error:
                 size = self.path.stat().st_size
                 raise DataError(f"{self.shown}: truncated gzip file of {size:,} bytes") from error
@@ -64,12 +63,12 @@ class DataFile:
                 raise DataError(f"{self.shown}: empty file inside the gzip file")
         return content
 
-    def _content(self, file: IO[bytes], check: Check) -> bytes:
-        content = bytearray(file.read(HEAD))
+    def _content(self, read: Callable[[int], bytes], check: Check) -> bytes:
+        content = bytearray(read(HEAD))
         promised = check(bytes(content), self.shown) if content else None
         # One byte more shows that there is more.
         largest = min(LARGEST_CONTENT, LARGEST_CONTENT if promised is None else promised + 1)
-        while len(content) <= largest and (chunk := file.read(_CHUNK)):
+        while len(content) <= largest and (chunk := read(_CHUNK)):
             content += chunk
         if len(content) > LARGEST_CONTENT:
             raise DataError(f"{self.shown}: found more than {LARGEST_CONTENT:,} bytes, expected at most as many")

@@ -101,7 +101,10 @@ class RunFolder:
 
         A text that a spreadsheet would take for a formula gets a quotation mark in front.
         """
-        table = table.rename(columns=_no_formula).map(_no_formula)
+        table = table.copy()
+        for name in table.select_dtypes(exclude="number"):
+            table[name] = table[name].map(_no_formula)
+        table = table.rename(columns=_no_formula)
         self.put_bytes(path, table.to_csv(index=False, **options).encode(errors="backslashreplace"))
 
     def put_folder(self, local: Path, path: str = "") -> None:

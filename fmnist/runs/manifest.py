@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fmnist import clock
 from fmnist.errors import IntegrityError, StoreError
 from fmnist.runs.documents import parse_json
 from fmnist.storage.store import check_key
@@ -40,7 +40,7 @@ class Manifest:
     @classmethod
     def of(cls, run_id: str, job: str, files: Iterable[ManifestFile]) -> Manifest:
         """Returns the manifest of a run that finishes now."""
-        return cls(run_id, job, utc(time.time()), tuple(sorted(files, key=lambda file: file.path)))
+        return cls(run_id, job, utc(clock.now()), tuple(sorted(files, key=lambda file: file.path)))
 
     @classmethod
     def parse(cls, text: bytes, where: str) -> Manifest:

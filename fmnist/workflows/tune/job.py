@@ -20,6 +20,7 @@ from ray import tune as ray_tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
+from fmnist import clock
 from fmnist.config import JobConfig, batch_size_of
 from fmnist.data.preparation import PreparedData, prepare
 from fmnist.distributed import cluster
@@ -79,7 +80,7 @@ def _tune(session: Session[TuneConfig, PreparedData]) -> None:
     started_run = session.begin(draw_data)
     with SearchProgress() as progress:
         records = _search(config, run, session.data, points, progress)
-    searched = time.time()
+    searched = clock.now()
     winner, val_accuracy = _write_trials(config, run, records)
     session.note(
         f"best of {len(records)} trials: trial {winner.trial} with val_accuracy {val_accuracy:.4f}; "
