@@ -177,7 +177,6 @@ class _Watcher(ray_tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        # All epochs that the trial has trained; a resumed trial has more of them than it has reported.
         self._rows[trial.config["trial"]] = result["rows"]
         self._show(trials)
 

@@ -84,7 +84,9 @@ class SearchTrial(tune.Trainable):
             self.state.save(self.model, self.optimizer, self.known)
         history = History(self.known.rows[: done + 1])
         ends = history.epochs >= self.task.config.max_epochs or history.should_stop(self.task.config.patience)
-        return {"rows": self.known.rows, OBJECTIVE: history.best["val_accuracy"], tune.result.DONE: ends}
+        # Not the epochs that it has trained beyond: only those that the search decided on count, so that a search that
+        # was interrupted while it went another way, because a trial had failed, has the results of an undisturbed one.
+        return {"rows": history.rows, OBJECTIVE: history.best["val_accuracy"], tune.result.DONE: ends}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         # Tune requests one before a pause. The state is in the run folder already.
