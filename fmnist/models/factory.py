@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
-import tensorflow as tf
-from keras.src.utils.rng_utils import get_random_seed
 
 from fmnist.errors import UserError
 from fmnist.models import MODELS, build_model, precision_policy
 from fmnist.models.compiled import Trainable, trainable
 from fmnist.models.optimizers import FusedAdam
 from fmnist.models.search_space import SPACES
+from fmnist.models.settings import OF_KERAS, OF_TENSORFLOW, unchanged
 
 Builder = Callable[[Any], keras.Model]
-
-# Settings of the whole process, with their values. A build sets Keras' itself, after the module was imported.
-OF_KERAS: dict[str, Callable[[], Any]] = {
-    "dtype policy": lambda: keras.config.dtype_policy().name,
-    "floatx": keras.config.floatx,
-    "image data format": keras.config.image_data_format,
-    "epsilon": keras.config.epsilon,
-    "random seed": get_random_seed,
-}
-OF_TENSORFLOW: dict[str, Callable[[], Any]] = {
-    "devices": lambda: [device.name for device in tf.config.get_visible_devices()],
-    "execution of functions": lambda: "eager" if tf.config.functions_run_eagerly() else "graphs",
-    "compilation of every function": tf.config.optimizer.get_jit,
-    "operations' threads": tf.config.threading.get_intra_op_parallelism_threads,
-    "parallel operations": tf.config.threading.get_inter_op_parallelism_threads,
-}
 
 
 def load_builder(name: str) -> Builder:
@@ -51,7 +33,7 @@ def load_builder(name: str) -> Builder:
             raise UserError(f"space {name!r} is unknown: expected one of {', '.join(SPACES)}, or module:function")
         return SPACES[name]
     try:
-        with _unchanged(f"{name}: the module", {"TensorFlow's": OF_TENSORFLOW}):
+        with unchanged(f"{name}: the module", {"TensorFlow's": OF_TENSORFLOW}):
             found = getattr(importlib.import_module(module), function, None)
     except ModuleNotFoundError as error:
         expected = "expected a module in the current directory or on the Python path"
@@ -59,21 +41,6 @@ def load_builder(name: str) -> Builder:
     if not callable(found):
         raise UserError(f"{name}: {module} has no function {function}, expected one that takes HyperParameters")
     return found
-
-
-@contextmanager
-def _unchanged(who: str, settings: Mapping[str, Mapping[str, Callable[[], Any]]]) -> Iterator[None]:
-    """Raises a UserError if the block changes settings of the process, which also count for the models after it."""
-
-    def values() -> dict[str, Any]:
-        return {f"{owner} {name}": value() for owner, all_of in settings.items() for name, value in all_of.items()}
-
-    before = values()
-    yield
-    for name, value in values().items():
-        if value != before[name]:
-            expected = "expected no change of what all models of a process share; fmnist has settings of its own"
-            raise UserError(f"{who} changes {name} from {before[name]} to {value}, {expected}")
 
 
 def build(
@@ -102,6 +69,6 @@ def build(
     builder = load_builder(name)
     with precision_policy(precision):
         keras.utils.set_random_seed(seed)
-        with _unchanged(f"{name}: the builder", {"Keras'": OF_KERAS, "TensorFlow's": OF_TENSORFLOW}):
+        with unchanged(f"{name}: the builder", {"Keras'": OF_KERAS, "TensorFlow's": OF_TENSORFLOW}):
             model = builder(point)
         return trainable(model)

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from fmnist.distributed.session import StartedRun
-from fmnist.report.page import Report, model_title
+from fmnist.report.page import Report, model_title, plural
 from fmnist.runs import FOLDS, FOLDS_TABLE, HISTORY, PREDICTIONS, utc
 from fmnist.runs.results import Metrics, Results, finish_run, write_results
 from fmnist.training.evaluation import ClassScore, Evaluation, evaluate, predictions_table
@@ -75,6 +75,7 @@ class CrossvalMetrics(Metrics):
     val: MeanScores
     held_out: HeldOutScores
     carried: CarriedScores | None  # None where the study's protocol did not run
+    diverged: int = 0  # folds that ended early because their loss was not finite; measured with their good epochs
     restarts: int  # of folds
 
     def lines(self) -> list[str]:
@@ -88,6 +89,10 @@ class CrossvalMetrics(Metrics):
             first, *_, last = self.carried.accuracy
             carried = "with weights carried from fold to fold, as in the study"
             lines.append(f"{carried}: {first:.4f} in the first fold, {last:.4f} in the last")
+        if self.diverged:
+            lines.append(
+                f"{plural(self.diverged, 'fold')} diverged, measured with the epochs before; see {FOLDS_TABLE}"
+            )
         return lines
 
 
@@ -189,6 +194,7 @@ def _metrics(
         )
         if carried
         else None,
+        diverged=sum(record.diverged is not None for record in records),
         restarts=restarts,
     )
 
@@ -255,6 +261,7 @@ def folds_table(records: Sequence[FoldRecord]) -> pd.DataFrame:
             **{name: getattr(record, name) for name in ("weights", "fold", "seed")},
             "epochs": len(record.rows),
             "kept_epoch": record.kept_epoch,
+            "diverged": record.diverged,
             **{name: record.kept[name] for name in of_epoch},
             **{name: getattr(record, name) for name in of_fold},
         }

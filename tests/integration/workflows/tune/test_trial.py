@@ -53,7 +53,7 @@ class Process:
     def __init__(self, folder: Path, images: tuple[Images, Images], *points: dict[str, Any]) -> None:
         self.run = RunFolder(FolderStore(folder), "search")
         config = TuneConfig(space="extended", max_epochs=EPOCHS, patience=0)
-        trainable = tune.with_parameters(SearchTrial, task=SearchTask(config, points, self.run, *images))
+        trainable = tune.with_parameters(SearchTrial, task=SearchTask(config, points, {}, self.run, *images))
         self._make = ray.remote(num_cpus=1)(trainable).remote
         self._actor: Any = None
 
