@@ -63,10 +63,10 @@ def trainable(model: keras.Model) -> Trainable:
         except Exception as error:
             taken = f"layers that do not take [n, {SIDE}, {SIDE}, 1] ({first_line(error)})"
             raise _error(model, f"found no keras.Input, and {taken}, expected a keras.Input") from error
-    _check_methods(model)
     inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
     if not inputs or not outputs:
         raise _error(model, "found a subclass of keras.Model, expected a Sequential or functional one")
+    _check_methods(model)
     if len(inputs) != 1 or len(outputs) != 1:
         raise _error(model, f"found {len(inputs)} inputs and {len(outputs)} outputs, expected one of each")
     if tuple(outputs[0].shape) != (None, CLASSES):
@@ -142,8 +142,9 @@ def _loss(model: keras.Model) -> tuple[Loss, bool]:
     settings = found.get_config()
     if settings["reduction"] not in MEANS:
         raise _error(model, f"found loss with reduction {settings['reduction']!r}, expected a mean")
-    if found.axis not in (-1, 1) or found.dtype != "float32":
-        raise _error(model, f"found loss with axis {found.axis} in {found.dtype}, expected -1 in float32")
+    axis = found._fn_kwargs.get("axis", -1)
+    if axis not in (-1, 1) or found.dtype != "float32":
+        raise _error(model, f"found loss with axis {axis} in {found.dtype}, expected -1 in float32")
     if settings.get("ignore_class") is not None:
         raise _error(model, f"found loss with ignore_class {settings['ignore_class']}, expected none")
     if not (smoothing := settings.get("label_smoothing", 0)):

@@ -75,7 +75,6 @@ class CrossvalMetrics(Metrics):
     val: MeanScores
     held_out: HeldOutScores
     carried: CarriedScores | None  # None where the study's protocol did not run
-    diverged: int = 0  # folds that ended early because their loss was not finite; measured with their good epochs
     restarts: int  # of folds
 
     def lines(self) -> list[str]:
@@ -89,10 +88,6 @@ class CrossvalMetrics(Metrics):
             first, *_, last = self.carried.accuracy
             carried = "with weights carried from fold to fold, as in the study"
             lines.append(f"{carried}: {first:.4f} in the first fold, {last:.4f} in the last")
-        if self.diverged:
-            lines.append(
-                f"{plural(self.diverged, 'fold')} diverged, measured with the epochs before; see {FOLDS_TABLE}"
-            )
         return lines
 
 
@@ -136,7 +131,10 @@ def write_crossval_results(
         temporary=[FOLDS],
     )
     write_results(started.run, results)
-    finish_run(started.run, results, metrics.lines(), started.note)
+    lines = metrics.lines()
+    if diverged := sum(record.diverged is not None for record in records):
+        lines.append(f"{plural(diverged, 'fold')} diverged, measured with the epochs before that; see {FOLDS_TABLE}")
+    finish_run(started.run, results, lines, started.note)
 
 
 def _record(outcome: FoldOutcome, data: PreparedFolds) -> FoldRecord:
@@ -194,7 +192,6 @@ def _metrics(
         )
         if carried
         else None,
-        diverged=sum(record.diverged is not None for record in records),
         restarts=restarts,
     )
 
