@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from fmnist.errors import FmnistError, StoreError, UserError, first_line
+from fmnist.errors import FmnistError, StoreError, UserError, first_line, printable
 
 _MEMORY = "not enough memory"
 
@@ -109,9 +109,9 @@ def spared(what: str) -> Iterator[None]:
 
 
 def say(line: str) -> None:
-    """Prints a line to standard error, if somebody can still read it."""
+    """Prints a line to standard error, without secrets, if somebody can still read it."""
     with suppress(OSError, ValueError):
-        print(f"fmnist: {line}", file=sys.stderr, flush=True)
+        print(f"fmnist: {printable(line)}", file=sys.stderr, flush=True)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import fmnist
 from fmnist.boundary import explained, lasting_output, say, signals_as_interrupts
 from fmnist.commands import SUMMARIES
-from fmnist.errors import UserError, printable
+from fmnist.errors import UserError
 from fmnist.job import Job
 from fmnist.workflows import JOBS
 
@@ -57,7 +57,7 @@ def _exit_code(name: str, arguments: list[str], signals: list[int]) -> int:
     except Exception as error:
         if (known := explained(error)) is None:
             raise
-        say(printable(str(known)))
+        say(str(known))
         return known.exit_code
 
 

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -16,11 +17,16 @@ from fmnist.errors import printable
 
 
 class PlainConsole(Console):
-    """rich's console, for which only a terminal is one: FORCE_COLOR would fill a log with a bar's redrawn lines."""
+    """A console that prints a text as it is: names in it are neither markup nor codes of the terminal."""
 
     @property
     def is_terminal(self) -> bool:
+        # FORCE_COLOR is about colours: a log would be filled with a bar's redrawn lines.
         return super().is_terminal and (self.is_jupyter or self.file.isatty())
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        plain = [Text(printable(one)) if isinstance(one, str) else one for one in objects]
+        super().print(*plain, **{**options, "markup": False})
 
 
 console = PlainConsole(highlight=False, soft_wrap=True)

@@ -19,6 +19,8 @@ from typing import Any
 import ray
 from ray._private import ray_constants
 
+from fmnist.training.devices import usable_cpus
+
 # A socket's path has 107 characters at most, and this follows the folder's own in Ray's.
 _LONGEST_FOLDER = 107 - len("/session_2026-01-01_00-00-00_123456_1234567/sockets/plasma_store")
 
@@ -84,6 +86,8 @@ def start(folder: Path) -> None:
     with _replaced(ray_constants, "ENABLE_RAY_CLUSTER", False):
         connect(
             address="local",
+            # Ray counts the machine's, and of less than one makes none.
+            num_cpus=usable_cpus(),
             _node_ip_address="127.0.0.1",
             _temp_dir=str(folder),
             # Ray Train asks the dashboard for actors' states; where there is none it waits 12 s for it at its end.

@@ -6,13 +6,14 @@ with it go its object references; the session's threads end; and only then `clus
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
+from fmnist import clock
+from fmnist.boundary import spared
 from fmnist.config import JobConfig
 from fmnist.console import plain_console
 from fmnist.distributed import cluster
@@ -85,8 +86,13 @@ class Session(Generic[Config, Data]):
         environment = begin_run(self.run, self.config, self.data.summary)
         if self.differences:
             environment = {**environment, "differences": self.differences}
-        figures = self.beside.submit(draw_data, self.data)
+        figures = self.beside.submit(self._drawn, draw_data)
         return StartedRun(self.run, self.data, environment, figures, self.started, self.note)
+
+    def _drawn(self, draw_data: Callable[[Data], Figures]) -> Figures:
+        with spared("the figures of the data were not drawn"):
+            return draw_data(self.data)
+        return {}
 
 
 def run_on_ray(
@@ -106,7 +112,7 @@ def run_on_ray(
     Raises:
         FmnistError: that preparation, connection or work ended with.
     """
-    started = time.time()
+    started = clock.now()
     note: Note = partial(plain_console().print, markup=False)
     note(f"run {run.run_id} in {run.store.location}")
     beside = ThreadPoolExecutor(1)
