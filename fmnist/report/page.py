@@ -107,7 +107,7 @@ def spared(render: Callable[Arguments, str]) -> Callable[Arguments, str]:
             reason = f"the page was not written: {type(error).__name__}: {first_line(error)}"
             with suppress(OSError):
                 print(f"fmnist: {printable(reason)}", file=sys.stderr)
-            return f'<!doctype html>\n<meta charset="utf-8">\n<title>run</title>\n<p>{html.escape(printable(reason))}\n'
+            return f"<!doctype html><html><meta charset='utf-8'><body>{html.escape(printable(reason))}</body></html>"
 
     return rendered
 

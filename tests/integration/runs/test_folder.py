@@ -162,6 +162,25 @@ def test_pull_of_a_damaged_file_is_refused_and_leaves_nothing_half_written(run: 
     assert names == {"weights", CONFIG, METRICS, "loss.png"}
 
 
+@pytest.mark.parametrize("link", ["copy", "copy/plots"])
+def test_pull_writes_through_no_link(run: RunFolder, tmp_path: Path, link: str) -> None:
+    run.finish("train")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to(elsewhere)
+    with pytest.raises(StoreError, match=f"{link}: is a symbolic link, expected a folder"):
+        run.pull(tmp_path / "copy")
+    assert not list(elsewhere.iterdir())
+
+
+def test_pull_fetches_no_file_of_another_size_than_the_manifest_says(run: RunFolder, tmp_path: Path) -> None:
+    run.finish("train")
+    run.store.put_bytes("train-1/report.html", b"<html>" + bytes(10_000))
+    with pytest.raises(IntegrityError, match=r"report.html: 10,006 bytes, expected 6"):
+        run.pull(tmp_path / "copy")
+
+
 PULL_SLOWLY = """
 import signal, sys
 from pathlib import Path
