@@ -6,8 +6,9 @@ with it go its object references; the session's threads end; and only then `clus
 
 from __future__ import annotations
 
+import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -109,6 +110,23 @@ def run_on_ray(
     # Left from the right to the left: the thread has ended before Ray is left, however the work ends.
     with cluster.connected(resources) as resources, beside:
         data = preparing.result()
-        if resources.nodes > 1 and not run.store.location.startswith("s3://"):
-            note(f"{run.store.location}: all nodes must see this folder; if they do not, use s3://")
+        for line in assumptions(config, run.store.location, resources):
+            note(line)
         work(Session(config, run, data, resources, started, note, beside))
+
+
+def assumptions(config: JobConfig, location: str, resources: cluster.Resources) -> Iterator[str]:
+    """Yields a line for each thing that must be true of the nodes and cannot be seen from here.
+
+    Args:
+        location: of the artifact store.
+    """
+    if resources.nodes > 1 and not location.startswith("s3://"):
+        yield f"{location}: all nodes must see this folder; if they do not, use s3://"
+    # On Kubernetes, the policies of k8s/ fence a cluster off. A single worker exchanges nothing.
+    fenced = "KUBERNETES_SERVICE_HOST" in os.environ
+    if getattr(config, "workers", 1) > 1 and not resources.started_here and not fenced:
+        yield (
+            "workers: they exchange gradients at ports that ask for no token; whoever reaches these machines can read "
+            "and write as you do, so fence them off (SECURITY.md)"
+        )
