@@ -30,7 +30,6 @@ OPERATOR = End("operator", {"app.kubernetes.io/name": "kuberay-operator"}, "kube
 DNS = End("DNS server", {"k8s-app": "kube-dns"}, "kube-system")
 METADATA = End("a cloud's metadata", address="169.254.169.254")
 PUBLIC = End("public machine", address="198.35.26.96")
-PUBLIC_IPV6 = End("public machine", address="2620:0:861:ed1a::1")
 PRIVATE = End("machine beside the cluster", address="10.1.2.3")
 STORE = End("address of the store in overlays/cpu", address="192.0.2.7")
 
@@ -103,7 +102,6 @@ def test_pods_reach_names_and_the_store_and_no_more(folder: str) -> None:
             expected = {STORE.name, PUBLIC.name, PRIVATE.name}
         outside = (STORE, PUBLIC, PRIVATE, METADATA)
         assert {end.name for end in outside if reaches(objects, pod, end, 443)} == expected, pod.name
-        assert reaches(objects, pod, PUBLIC_IPV6, 443) is (ray and PUBLIC.name in OUTSIDE.get(folder, set())), pod.name
         for end in outside:
             assert not any(reaches(objects, pod, end, port) for port in (22, 80, 8333)), f"{pod.name} to {end.name}"
 
