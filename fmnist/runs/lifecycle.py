@@ -14,7 +14,7 @@ from fmnist.console import plain_console
 from fmnist.errors import RunError
 from fmnist.options import settings_yaml
 from fmnist.runs.documents import Names
-from fmnist.runs.files import CONFIG, DATA, ENVIRONMENT
+from fmnist.runs.files import CHECKPOINTS, CONFIG, DATA, ENVIRONMENT
 from fmnist.runs.folder import RunFolder
 from fmnist.runs.run_id import new_run_id
 from fmnist.storage import open_store
@@ -104,6 +104,15 @@ def changed_setting(run: RunFolder, config: JobConfig) -> str | None:
     if run.exists(CONFIG):
         before = run.get_yaml(CONFIG, Names)
         for name, now in asdict(config).items():
+            if name == "epochs" and now == _trained_epochs(run):
+                # A run that diverged, or that is long enough, is finished with the epochs that it has.
+                continue
             if name in config.fixed_settings() and before.get(name) != now:
                 return f"started with {name} {before.get(name)}, found {now}"
     return None
+
+
+def _trained_epochs(run: RunFolder) -> int:
+    """Returns the last epoch of which an unfinished training has a checkpoint, 0 without one."""
+    names = [path.split("/")[1] for path in run.files() if path.startswith(f"{CHECKPOINTS}/epoch-")]
+    return max((int(name.removeprefix("epoch-")) for name in names if name[6:].isdigit()), default=0)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fmnist.console import duration
-from fmnist.report.page import Report, command_again, interval, model_title, number, percent, render_page
+from fmnist.report.page import Report, command_again, interval, model_title, number, percent, render_page, spared
 from fmnist.study import STUDY_FIRST_FOLD, STUDY_LAST_FOLD
 from fmnist.workflows.crossval.records import FoldRecord
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from fmnist.workflows.crossval.results import CrossvalMetrics
 
 
+@spared
 def render_crossval(report: Report[CrossvalMetrics], records: Sequence[FoldRecord]) -> str:
     """Returns the page of a cross-validation and all its folds as one HTML file."""
     metrics = report.metrics
@@ -45,10 +46,14 @@ FOLD_COLUMNS = (
 def _fold_row(record: FoldRecord) -> tuple[Any, ...]:
     kept = record.kept
     return (
-        *(record.fold, percent(record.held_out_accuracy, 2), record.held_out_loss, len(record.rows), record.kept_epoch),
+        *(record.fold, percent(record.held_out_accuracy, 2), record.held_out_loss, _epochs(record), record.kept_epoch),
         *(percent(kept["accuracy"], 2), kept["loss"], percent(kept["val_accuracy"], 2), kept["val_loss"]),
         duration(record.seconds),
     )
+
+
+def _epochs(record: FoldRecord) -> str:
+    return f"{len(record.rows)}{', then diverged' if record.diverged else ''}"
 
 
 def _mean_row(metrics: CrossvalMetrics) -> tuple[Any, ...]:
