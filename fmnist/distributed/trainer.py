@@ -15,6 +15,8 @@ from typing import Any
 import ray
 from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.execution.callback import RayTrainCallback
 from ray.train.v2.tensorflow.tensorflow_trainer import TensorflowTrainer
 
 
@@ -29,6 +31,11 @@ class StrategyTrainer(TensorflowTrainer):
     def __init__(self, worker: Callable[[dict[str, Any]], Any], **settings: Any) -> None:
         # Skips TensorflowTrainer's own __init__, which only chooses Ray's backend and imports it.
         super(TensorflowTrainer, self).__init__(worker, backend_config=StrategyConfig(), **settings)
+
+    def _create_default_callbacks(self) -> list[RayTrainCallback]:
+        """Leaves out Ray Data, which costs a process; images are references into the object store."""
+        callbacks = super()._create_default_callbacks()
+        return [callback for callback in callbacks if not isinstance(callback, DatasetsCallback)]
 
     def _register_sigint_handler(self, controller: Any) -> None:
         """Leaves Control-C to Python: Ray Train's handler outlasts training and exits an interrupted job with 0."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fmnist.errors import StoreError
+from fmnist.files import local_path
 from fmnist.storage.store import PART_SUFFIX, Entry, MissingKeyError, check_key
 
 
@@ -17,7 +18,7 @@ class FolderStore:
     """Keeps each key in the file of that name below ``root``. See ``Store`` for the methods."""
 
     def __init__(self, root: Path) -> None:
-        self.root = root.expanduser().absolute()
+        self.root = local_path(root).absolute()
 
     def __repr__(self) -> str:
         return f"FolderStore({self.location!r})"
@@ -76,7 +77,14 @@ class FolderStore:
             return []
         with self._failing("cannot be read", prefix):
             below = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.endswith(PART_SUFFIX)]
-        return sorted(name for name in below if any(self.entries(f"{prefix}/{name}".lstrip("/"))))
+        return sorted(name for name in below if self._has_files(f"{prefix}/{name}".lstrip("/")))
+
+    def _has_files(self, folder: str) -> bool:
+        try:
+            return any(self.entries(folder))
+        # Of somebody else, who knows.
+        except StoreError:
+            return True
 
     def delete(self, key: str) -> None:
         with self._failing("cannot be deleted", key):
