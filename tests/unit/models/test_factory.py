@@ -88,5 +88,5 @@ def test_a_builder_that_changes_settings_of_the_process_is_refused(
 
 def test_a_module_that_changes_how_tensorflow_runs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module(tmp_path, monkeypatch, top="tf.config.run_functions_eagerly(True)")
-    with pytest.raises(UserError, match="^users:build: the module changes TensorFlow's execution of functions"):
+    with pytest.raises(UserError, match=r"^users:build: the module changes TensorFlow's execution of functions"):
         first_build()
