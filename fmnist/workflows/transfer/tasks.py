@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ray
 
+from fmnist.boundary import spared
 from fmnist.console import plain_console
 from fmnist.data import Images
 from fmnist.data.preparation import PreparedData
@@ -110,7 +111,9 @@ def compute_shard(
     limits = np.finfo(features.feature_dtype(precision))
     computed = computed.clip(limits.min, limits.max).astype(limits.dtype)
     seconds = time.perf_counter() - started
-    features.write_shard(store, path, computed)
+    # For later runs, and for a resumed one.
+    with spared(f"{path} was not stored"):
+        features.write_shard(store, path, computed)
     return computed, seconds
 
 
