@@ -13,7 +13,6 @@ from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse.typing import (
-    NonNegativeInt,
     OpenUnitInterval,
     PositiveInt,
     restricted_number_type,
@@ -61,6 +60,10 @@ def number_type(name: str, base: type, restrictions: Any, expected: str) -> Any:
     """
     EXPECTED[name] = expected
     return restricted_number_type(name, base, restrictions)
+
+
+# What every generator of random numbers takes; scikit-learn's takes no more.
+Seed = number_type("Seed", int, [(">=", 0), ("<", 2**32)], "a whole number of 0 to 4294967295")
 
 
 def may_change(default: Any) -> Any:
@@ -128,7 +131,7 @@ class JobConfig:
     skip_finished: bool = may_change(False)
     allow_overlap: bool = may_change(False)
     val_fraction: OpenUnitInterval = 0.2
-    seed: NonNegativeInt = 0
+    seed: Seed = 0  # type: ignore[valid-type]
     limit: PositiveInt | None = None
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     xla: Literal["auto", "on", "off"] = may_change("auto")

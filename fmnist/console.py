@@ -19,6 +19,11 @@ from fmnist.errors import printable
 class PlainConsole(Console):
     """A console that prints a text as it is: names in it are neither markup nor codes of the terminal."""
 
+    @property
+    def is_terminal(self) -> bool:
+        # FORCE_COLOR is about colours: a log would be filled with a bar's redrawn lines.
+        return super().is_terminal and (self.is_jupyter or self.file.isatty())
+
     def print(self, *objects: Any, **options: Any) -> None:
         plain = [Text(printable(one)) if isinstance(one, str) else one for one in objects]
         super().print(*plain, **{**options, "markup": False})

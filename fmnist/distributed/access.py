@@ -35,9 +35,10 @@ def own_token() -> Iterator[None]:
     """
     names = ("RAY_AUTH_TOKEN", "RAY_AUTH_MODE")
     before = {name: os.environ[name] for name in names if name in os.environ}
-    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
-    # Ray keeps the first token that this process has used.
+    os.environ.update({"RAY_AUTH_TOKEN": secrets.token_hex(32), "RAY_AUTH_MODE": "token"})
+    # Ray keeps the first token and the mode that this process has used.
     AuthenticationTokenLoader.instance().reset_cache()
+    Config.initialize("")
     try:
         yield
     finally:
@@ -45,7 +46,6 @@ def own_token() -> Iterator[None]:
             os.environ.pop(name, None)
         os.environ.update(before)
         AuthenticationTokenLoader.instance().reset_cache()
-        # Reads RAY_AUTH_MODE again, which Ray has set where it was not.
         Config.initialize("")
 
 

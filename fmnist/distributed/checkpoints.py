@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fmnist.boundary import spared
 from fmnist.runs import RunFolder
 from fmnist.storage import MissingKeyError
 from fmnist.training.history import History, Row
@@ -67,7 +68,7 @@ class TrainingState:
         # The epoch counts once this file is replaced, which is atomic.
         self.run.put_json(f"{self.folder}/{STATE}", asdict(_State(self.parameters, history.rows)))
         for epoch in self._needed(History(history.rows[:-1])) - self._needed(history):
-            self.run.store.delete_folder(f"{self.run.run_id}/{self._epoch(epoch)}")
+            self._remove(epoch)
 
     def restore(self, epoch: int, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None) -> None:
         """Loads the state after an epoch, the last or the best one, into a model and, if given, its optimizer."""
@@ -81,7 +82,12 @@ class TrainingState:
     def drop_weights(self) -> None:
         """Deletes all weights; the history stays."""
         for epoch in self._needed(self.history()):
-            self.run.store.delete_folder(f"{self.run.run_id}/{self._epoch(epoch)}")
+            self._remove(epoch)
+
+    def _remove(self, epoch: int) -> None:
+        path = self._epoch(epoch)
+        with spared(f"{self.run.location}/{path} was not removed"):
+            self.run.store.delete_folder(f"{self.run.run_id}/{path}")
 
     def _needed(self, history: History) -> set[int]:
         if not history.rows:

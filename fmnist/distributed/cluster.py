@@ -3,29 +3,28 @@
 from __future__ import annotations
 
 import gc
-import logging
 import math
 import os
-import socket
-import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import ray
 
+from fmnist.boundary import say
 from fmnist.console import plain_console
+from fmnist.distributed import local
 from fmnist.distributed.access import check_address, own_token
+from fmnist.distributed.local import around_proxies, own_address, own_folder
 from fmnist.errors import TrainingError, UserError, first_line
-from fmnist.training.devices import usable_cpus
 
-# Variables that a local cluster overrides, even if they are set.
-OURS = frozenset({"RAY_GCS_SERVER_PORT", "RAY_ADDRESS", "RAY_USAGE_STATS_ENABLED"})
-
-# Seconds without progress after which a job prints that it is waiting for the cluster.
-WAIT_SECONDS = 60
+# Variables of Ray Train and Ray Tune that somebody has set for another program would change this one's jobs.
+FOREIGN = ("TUNE_", "RAY_TRAIN_", "RAY_AIR_")
+# These only say whether and how often Ray Train looks for nodes that are about to be taken away.
+HARMLESS = frozenset({"RAY_TRAIN_ENABLE_PREEMPTION_WATCHER", "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S"})
 
 # A training step of these small models uses no more threads than this; on a big machine, use more workers.
 MOST_CPUS_PER_WORKER = 8
@@ -61,18 +60,20 @@ class Resources:
 def connected(resources: Resources | None = None) -> Iterator[Resources]:
     """Joins the cluster named by ``RAY_ADDRESS``, as in a job given to ``ray job submit``, else starts a local one.
 
-    The end of the block leaves Ray. By then every thread that the block has started must have ended.
+    The end of the block leaves Ray. By then every thread that the block has started must have ended. A cluster that
+    this process has connected before, as in a notebook, is used and not left.
 
     Args:
         resources: of a cluster that is connected already, as for the jobs of a pipeline. The block uses that cluster
             and does not leave it.
 
     Raises:
-        UserError: if the named cluster does not answer, or wants another token.
+        UserError: if the named cluster does not answer, wants another token, or has another version of Ray.
+        TrainingError: if a local Ray does not start.
     """
-    if resources:
+    if resources or ray.is_initialized():
         # The cluster may have grown since it was joined.
-        yield _resources(resources.started_here)
+        yield _resources(resources.started_here if resources else False)
         return
     address = os.environ.get("RAY_ADDRESS") or "local"
     # Ray Train polls its workers at this interval; each report and the end of a run wait for it.
@@ -86,19 +87,26 @@ def connected(resources: Resources | None = None) -> Iterator[Resources]:
         # Control-C ends the job instead of asking for patience.
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
     }
-    if address == "local":
-        settings |= {
-            # A cluster that lives as long as one job reports no usage.
-            "RAY_USAGE_STATS_ENABLED": "0",
-            # Nobody preempts or scrapes it, and either costs a process.
-            "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-            "RAY_TRAIN_METRICS_ENABLED": "0",
-            **_own_address(),
-        }
-    else:
-        check_address(address)
-    with _environment(settings), own_token() if address == "local" else nullcontext():
-        _init(address)
+    with ExitStack() as stack:
+        if address == "local":
+            folder = stack.enter_context(own_folder())
+            settings |= {
+                # A cluster that lives as long as one job reports no usage.
+                "RAY_USAGE_STATS_ENABLED": "0",
+                # Nobody preempts or scrapes it, and either costs a process.
+                "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+                "RAY_TRAIN_METRICS_ENABLED": "0",
+                # Temporary files of workers that are killed go with the folder.
+                "TMPDIR": str(folder),
+                **own_address(),
+                **around_proxies(),
+            }
+            stack.enter_context(own_token())
+            stack.enter_context(_environment(settings))
+            _start(folder)
+        else:
+            stack.enter_context(_environment(settings))
+            _join(address)
         try:
             yield _resources(started_here=address == "local")
         except BaseException as error:
@@ -108,45 +116,28 @@ def connected(resources: Resources | None = None) -> Iterator[Resources]:
             _leave()
 
 
-def _own_address() -> dict[str, str]:
-    """Variables that tell the processes of a local Ray its address.
+def _join(address: str) -> None:
+    """Connects to the cluster at an address; errors as in `connected`."""
+    check_address(address)
+    try:
+        local.connect(address=address)
+    except (ConnectionError, RuntimeError, ray.exceptions.AuthenticationError) as error:
+        # Ray says by a RuntimeError of several lines that the cluster has another version, which may be the cause.
+        cause = error.__cause__ or error
+        reason = " ".join(str(cause).split()) or type(cause).__name__
+        raise UserError(f"RAY_ADDRESS={address}: cannot join a Ray cluster there: {reason}") from error
 
-    Without them they guess, and take another cluster on the machine for theirs, or wait for one that is gone.
-    """
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
-    return {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"127.0.0.1:{port}"}
 
-
-def _init(address: str) -> None:
-    """Connects to Ray, or starts a local one: again if a busy machine does not start its processes in Ray's 30 s.
-
-    Raises:
-        UserError: if the cluster at the address does not answer, or wants another token.
-        TrainingError: if a local Ray does not start.
-    """
+def _start(folder: Path) -> None:
+    """Starts a local Ray: again if a busy machine does not start its processes in Ray's 30 s."""
     for left in reversed(range(START_ATTEMPTS)):
         try:
-            ray.init(
-                address=address,
-                # Ray counts the machine's, and of less than one makes none.
-                num_cpus=usable_cpus() if address == "local" else None,
-                log_to_driver=False,
-                logging_level=logging.ERROR,
-                # Ray Train asks the dashboard for actors' states; where there is none it waits 12 s for it at its end.
-                include_dashboard=True if address == "local" else None,
-            )
+            local.start(folder)
             return
         except Exception as error:
-            if address != "local":
-                if isinstance(error, (ConnectionError, ray.exceptions.AuthenticationError)):
-                    reason = f"cannot join a Ray cluster there: {first_line(error)}"
-                    raise UserError(f"RAY_ADDRESS={address}: {reason}") from error
-                raise
             ray.shutdown()
             # The processes that did start have the other port until this process ends.
-            os.environ.update(_own_address())
+            os.environ.update(own_address())
             if not left:
                 raise TrainingError(
                     f"Ray did not start on this machine in {START_ATTEMPTS} attempts: {first_line(error)}"
@@ -169,8 +160,7 @@ def _leave() -> None:
             node.kill_monitor(check_alive=False)
         ray.shutdown()
     except BaseException as error:
-        with suppress(OSError):
-            print(f"fmnist: Ray did not end cleanly: {first_line(error)}", file=sys.stderr)
+        say(f"Ray did not end cleanly: {first_line(error)}")
     finally:
         gc.unfreeze()
 
@@ -188,9 +178,10 @@ def _clear_frames(error: BaseException) -> None:
 
 @contextmanager
 def _environment(settings: dict[str, str]) -> Iterator[None]:
-    """Sets variables for the block, except those of Ray Train and Ray Tune that the user has set."""
-    before = {name: os.environ[name] for name in settings if name in os.environ}
-    os.environ.update({name: value for name, value in settings.items() if name not in os.environ or name in OURS})
+    """Sets variables for the block, in place of all that somebody has set for other programs of Ray Train or Tune."""
+    foreign = {name for name in os.environ if name.startswith(FOREIGN)} - HARMLESS
+    before = {name: os.environ.pop(name) for name in foreign | settings.keys() if name in os.environ}
+    os.environ.update(settings)
     try:
         yield
     finally:

@@ -6,17 +6,19 @@ with it go its object references; the session's threads end; and only then `clus
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 from fmnist import clock
+from fmnist.boundary import spared
 from fmnist.config import JobConfig
 from fmnist.console import plain_console
 from fmnist.distributed import cluster
-from fmnist.errors import first_line
+from fmnist.distributed.software import check_workers
 from fmnist.runs import RunFolder
 from fmnist.runs.lifecycle import begin_run
 
@@ -64,6 +66,7 @@ class Session(Generic[Config, Data]):
         resources: of the cluster.
         started: the job's start, seconds since the epoch.
         note: shows a line.
+        differences: of the software that Ray's processes import, a line each.
         beside: runs functions in a thread beside the work; one after the other, since Matplotlib is not thread-safe.
     """
 
@@ -73,6 +76,7 @@ class Session(Generic[Config, Data]):
     resources: cluster.Resources
     started: float
     note: Note
+    differences: list[str]
     beside: Executor
 
     def begin(self, draw_data: Callable[[Data], Figures]) -> StartedRun[Data]:
@@ -81,16 +85,15 @@ class Session(Generic[Config, Data]):
         From here on, settings and resources are known to be right.
         """
         environment = begin_run(self.run, self.config, self.data.summary)
+        if self.differences:
+            environment = {**environment, "differences": self.differences}
         figures = self.beside.submit(self._drawn, draw_data)
         return StartedRun(self.run, self.data, environment, figures, self.started, self.note)
 
     def _drawn(self, draw_data: Callable[[Data], Figures]) -> Figures:
-        try:
+        with spared("the figures of the data were not drawn"):
             return draw_data(self.data)
-        # A run does not need its figures.
-        except Exception as error:
-            self.note(f"the figures of the data were not drawn: {type(error).__name__}: {first_line(error)}")
-            return {}
+        return {}
 
 
 def run_on_ray(
@@ -115,9 +118,36 @@ def run_on_ray(
     note(f"run {run.run_id} in {run.store.location}")
     beside = ThreadPoolExecutor(1)
     preparing = beside.submit(prepare, config, note)
+    joined = resources is not None
     # Left from the right to the left: the thread has ended before Ray is left, however the work ends.
     with cluster.connected(resources) as resources, beside:
+        differences = [] if joined else check_workers(own_module(config), note, started_here=resources.started_here)
+        for difference in differences:
+            note(difference)
         data = preparing.result()
-        if resources.nodes > 1 and not run.store.location.startswith("s3://"):
-            note(f"{run.store.location}: all nodes must see this folder; if they do not, use s3://")
-        work(Session(config, run, data, resources, started, note, beside))
+        for line in assumptions(config, run.store.location, resources):
+            note(line)
+        work(Session(config, run, data, resources, started, note, differences, beside))
+
+
+def assumptions(config: JobConfig, location: str, resources: cluster.Resources) -> Iterator[str]:
+    """Yields a line for each thing that must be true of the nodes and cannot be seen from here.
+
+    Args:
+        location: of the artifact store.
+    """
+    if resources.nodes > 1 and not location.startswith("s3://"):
+        yield f"{location}: all nodes must see this folder; if they do not, use s3://"
+    # On Kubernetes, the policies of k8s/ fence a cluster off. A single worker exchanges nothing.
+    fenced = "KUBERNETES_SERVICE_HOST" in os.environ
+    if getattr(config, "workers", 1) > 1 and not resources.started_here and not fenced:
+        yield (
+            "workers: they exchange gradients at ports that ask for no token; whoever reaches these machines can read "
+            "and write as you do, so fence them off (SECURITY.md)"
+        )
+
+
+def own_module(config: JobConfig) -> str | None:
+    """Returns the module of a user's own model or search space, which settings name as ``module:function``."""
+    name: str = getattr(config, "model", None) or getattr(config, "space", None) or ""
+    return name.partition(":")[0] if ":" in name else None

@@ -11,6 +11,8 @@ from typing import Any
 import ray
 
 from fmnist.config import MODELS
+from fmnist.console import plain_console
+from fmnist.distributed.waiting import SLOW_SECONDS, Wait, free, until_ready
 from fmnist.errors import TrainingError, UserError, first_line
 
 Point = dict[str, Any]
@@ -66,7 +68,10 @@ def _checked(
     loads: list[ray.ObjectRef | None] = []
     problems: list[str | None] = []
     try:
-        for reference in _build_points.remote(name, hyperparameters, seed, trials):
+        building = _build_points.remote(name, hyperparameters, seed, trials)
+        what = f"a process that builds {name} to start"
+        until_ready(building, Wait(plain_console().print, lambda: f"{what}; {free()}", first=SLOW_SECONDS))
+        for reference in building:
             point, file, problem = ray.get(reference)
             points.append(point)
             problems.append(problem)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -10,9 +9,9 @@ from typing import Any, TypeVar
 
 import ray
 
-from fmnist.console import duration
-from fmnist.distributed import cluster
-from fmnist.errors import FmnistError, TrainingError, first_line
+from fmnist.boundary import explained
+from fmnist.distributed.waiting import SLOW_SECONDS, Wait, free, room_limit
+from fmnist.errors import TrainingError, first_line
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -62,24 +61,21 @@ class TaskPool:
                 raises an error.
 
         Raises:
-            TrainingError: if a task ends with an `FmnistError`, which is then the cause, or is lost.
+            TrainingError: if a task ends with an error that a line explains, which is then the cause, or is lost.
         """
         remote = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries)(function)
         waiting = iter(calls)
         running: dict[ray.ObjectRef, Key] = {}
-        began = noted = time.monotonic()
+        wait = Wait(self.note, self._waits_for, first=None if self.has_begun else SLOW_SECONDS, limit=self._limit)
         while True:
             for key, arguments in islice(waiting, self.limit - len(running)):
                 running[remote.remote(*arguments)] = key
             if not running:
                 return
             ended = ray.wait(list(running), timeout=1)[0]
-            now = time.monotonic()
-            if ended:
-                began = noted = now
-            elif now - noted >= cluster.WAIT_SECONDS:
-                noted = now
-                self._note_waiting(now - began)
+            if ended or (self.has_begun is not None and self.has_begun()):
+                wait.progressed()
+            wait.look()
             for reference in ended:
                 key = running.pop(reference)
                 try:
@@ -88,8 +84,8 @@ class TaskPool:
                     if isinstance(error.cause, TrainingError) and on_lost is not None:
                         on_lost(key, first_line(error.cause))
                         continue
-                    if isinstance(error.cause, FmnistError):
-                        raise TrainingError(f"{name(key)}: {error.cause}") from error.cause
+                    if known := explained(error):
+                        raise TrainingError(f"{name(key)}: {known}") from error.cause
                     raise
                 except ray.exceptions.RayError as error:
                     if on_lost is None:
@@ -100,10 +96,10 @@ class TaskPool:
                 else:
                     yield key, value
 
-    def _note_waiting(self, seconds: float) -> None:
-        waited = duration(seconds)
+    def _waits_for(self) -> str:
         if self.has_begun is None:
-            self.note(f"no {self.kind} has ended for {waited}; `ray status` shows what the cluster waits for")
-        elif not self.has_begun():
-            task = f"a {self.kind} of {self.cpus:g} CPUs and {self.gpus:g} GPUs"
-            self.note(f"still waiting after {waited}: no room yet for {task} on this cluster")
+            return f"no {self.kind} has ended meanwhile; {free()}"
+        return f"a {self.kind} of {self.cpus:g} CPUs and {self.gpus:g} GPUs to start; {free()}"
+
+    def _limit(self) -> float:
+        return room_limit(self.cpus, self.gpus)

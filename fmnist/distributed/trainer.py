@@ -13,11 +13,26 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+import ray.train
+from ray._common.constants import RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR
 from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.constants import (
+    DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE,
+    get_env_vars_to_propagate,
+)
 from ray.train.v2._internal.execution.callback import RayTrainCallback
+from ray.train.v2._internal.execution.controller import TrainController
+from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 from ray.train.v2.tensorflow.tensorflow_trainer import TensorflowTrainer
+from ray.util.queue import Queue
+
+from fmnist.boundary import lasting
+from fmnist.distributed.events import post
+
+# Events of the workers as a whole: their processes are there, or gone, to be started again or because all is done.
+WORKERS_STARTED, WORKERS_ENDED = "workers started", "workers ended"
 
 
 class StrategyTrainer(TensorflowTrainer):
@@ -25,25 +40,67 @@ class StrategyTrainer(TensorflowTrainer):
 
     Args:
         worker: gets ``train_loop_config``; what it returns on rank 0 is the result's ``return_value``.
+        events: where Ray Train's controller posts ``WORKERS_STARTED`` and ``WORKERS_ENDED``, if any.
+        look: called about each second while the workers work; what it raises ends the training.
         settings: arguments of Ray's `TensorflowTrainer` but the backend.
     """
 
-    def __init__(self, worker: Callable[[dict[str, Any]], Any], **settings: Any) -> None:
+    def __init__(
+        self,
+        worker: Callable[[dict[str, Any]], Any],
+        *,
+        events: Queue | None = None,
+        look: Callable[[], None] = lambda: None,
+        **settings: Any,
+    ) -> None:
         # Skips TensorflowTrainer's own __init__, which only chooses Ray's backend and imports it.
-        super(TensorflowTrainer, self).__init__(worker, backend_config=StrategyConfig(), **settings)
+        super(TensorflowTrainer, self).__init__(worker, backend_config=StrategyConfig(events), **settings)
+        self._look = look
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
         """Leaves out Ray Data, which costs a process; images are references into the object store."""
         callbacks = super()._create_default_callbacks()
         return [callback for callback in callbacks if not isinstance(callback, DatasetsCallback)]
 
-    def _register_sigint_handler(self, controller: Any) -> None:
-        """Leaves Control-C to Python: Ray Train's handler outlasts training and exits an interrupted job with 0."""
+    def _initialize_and_run_controller(self, **settings: Any) -> ray.train.Result:
+        """As Ray's own, but it looks meanwhile, an error that will come again ends it, and so does Control-C.
+
+        Ray's handler of Control-C outlasts training, and exits an interrupted job with 0.
+        """
+        settings["failure_policy"] = _OnceIsEnough(self.run_config.failure_config)
+        here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
+        environment = get_env_vars_to_propagate()
+        environment.setdefault(
+            RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR, DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE
+        )
+        remote = ray.remote(num_cpus=0, label_selector=here, runtime_env={"env_vars": environment})
+        controller = remote(TrainController).remote(**settings)
+        try:
+            ended = controller.run.remote()
+            while not ray.wait([ended], timeout=1)[0]:
+                self._look()
+            ray.get(ended)
+            return ray.get(controller.get_result.remote())
+        except BaseException:
+            # Its workers end with it. The driver of a pipeline goes on.
+            ray.kill(controller)
+            raise
+
+
+class _OnceIsEnough(DefaultFailurePolicy):
+    """Starts workers again after a loss, but not after an error that says what is wrong: it would come again."""
+
+    def make_decision(self, training_failed_error: ray.train.TrainingFailedError) -> FailureDecision:
+        if lasting(training_failed_error):
+            return FailureDecision.RAISE
+        return super().make_decision(training_failed_error)
 
 
 @dataclass
 class StrategyConfig(BackendConfig):
     """Sets the addresses of all workers in each worker."""
+
+    events: Queue | None = None
 
     @property
     def backend_cls(self) -> type[Backend]:
@@ -51,11 +108,23 @@ class StrategyConfig(BackendConfig):
 
 
 class _StrategyBackend(Backend):
-    def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
-        addresses = [f"{host}:{port}" for host, port in worker_group.execute(get_address_and_port)]
+    def on_start(self, worker_group: Any, backend_config: StrategyConfig) -> None:
+        addresses = worker_group.execute(get_address_and_port)
         ranks = range(len(worker_group))
-        ray.get([worker_group.execute_single_async(rank, _set_tf_config, addresses, rank) for rank in ranks])
+        ray.get([worker_group.execute_single_async(rank, _set_addresses, addresses, rank) for rank in ranks])
+        _post(backend_config, WORKERS_STARTED)
+
+    def on_shutdown(self, worker_group: Any, backend_config: StrategyConfig) -> None:
+        _post(backend_config, WORKERS_ENDED)
 
 
-def _set_tf_config(addresses: list[str], rank: int) -> None:
-    os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": rank}})
+def _post(config: StrategyConfig, event: str) -> None:
+    if config.events:
+        post(config.events, event)
+
+
+def _set_addresses(addresses: list[tuple[str, int]], rank: int) -> None:
+    workers = [f"{host}:{port}" for host, port in addresses]
+    os.environ["TF_CONFIG"] = json.dumps({"cluster": {"worker": workers}, "task": {"type": "worker", "index": rank}})
+    # gRPC would ask the proxy of http_proxy for the other workers.
+    os.environ.update(no_grpc_proxy=",".join(host for host, _ in addresses))

@@ -6,8 +6,7 @@ The driver calls `run_workers`; each worker calls `join` before anything else of
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
@@ -16,9 +15,11 @@ import ray
 import ray.train
 from ray.util.queue import Queue
 
+from fmnist.boundary import lasting
 from fmnist.distributed.events import listen, post
-from fmnist.distributed.trainer import StrategyTrainer
-from fmnist.errors import FmnistError, TrainingError, first_line
+from fmnist.distributed.trainer import WORKERS_STARTED, StrategyTrainer
+from fmnist.distributed.waiting import READY_SECONDS, SLOW_SECONDS, Wait, free, reason_in_logs, room_limit
+from fmnist.errors import TrainingError, first_line
 from fmnist.runs import RunFolder
 from fmnist.storage.arrow import store_filesystem
 from fmnist.training import devices
@@ -94,8 +95,11 @@ def run_workers(
     """
     filesystem, path = store_filesystem(run.store)
     folder, _, name = f"{run.run_id}/{checkpoints}".rpartition("/")
+    shown = _Shown(progress, scale, cpus)
     trainer = StrategyTrainer(
         worker,
+        events=events,
+        look=shown.look,
         train_loop_config={"task": task},
         scaling_config=ray.train.ScalingConfig(
             num_workers=scale.workers,
@@ -111,11 +115,11 @@ def run_workers(
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="val_accuracy"),
         ),
     )
-    with _show(events, progress) as starts:
+    with listen(events, shown.show):
         try:
             outcome: Outcome = trainer.fit().return_value
         except ray.train.TrainingFailedError as error:
-            if known := known_cause(error):
+            if known := lasting(error):
                 raise TrainingError(f"run {run.run_id}: {known}") from error
             if lost := _lost_worker(error):
                 raise TrainingError(
@@ -123,7 +127,7 @@ def run_workers(
                     "that were reported are kept, and the same command with this --run-id resumes from them"
                 ) from error
             raise
-    return outcome, len(starts) - 1
+    return outcome, shown.starts - 1
 
 
 def join(cpus: float) -> Shard:
@@ -213,34 +217,52 @@ def restore_best(model: keras.Model) -> None:
         checkpoint.restore(Path(folder), model)
 
 
-@contextmanager
-def _show(events: Queue, progress: Progress) -> Iterator[list[History]]:
-    """Shows the workers' events while the block runs; yields the history of each start of the workers."""
-    starts: list[History] = []
+class _Shown:
+    """Shows the workers' events, and what is waited for while there are none.
 
-    def show(event: History | Row) -> None:
-        if not isinstance(event, History):
-            progress.epoch(event)
+    Attributes:
+        starts: how often the workers began to train.
+    """
+
+    def __init__(self, progress: Progress, scale: Scale, cpus: float) -> None:
+        self.starts = 0
+        self._progress = progress
+        workers, gpus = scale.workers, scale.gpus_per_worker
+        each = f"{cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
+        self._room = Wait(
+            progress.note,
+            lambda: f"{workers} workers of {each} to start; {free()}",
+            limit=lambda: room_limit(workers * cpus, workers * gpus),
+            reason=reason_in_logs,
+        )
+        self._ready = Wait(
+            progress.note,
+            lambda: f"{workers} workers have started, and now import TensorFlow and connect with each other",
+            first=SLOW_SECONDS,
+            limit=lambda: READY_SECONDS,
+        )
+        self._wait: Wait | None = self._room
+
+    def look(self) -> None:
+        """Shows what is waited for, if it takes long. Called by another thread than `show`."""
+        if wait := self._wait:
+            wait.look()
+
+    def show(self, event: History | Row | str) -> None:
+        if isinstance(event, str):
+            wait = self._ready if event == WORKERS_STARTED else self._room
+            wait.progressed()
+            self._wait = wait
             return
-        starts.append(event)
+        self._wait = None
+        if not isinstance(event, History):
+            self._progress.epoch(event)
+            return
+        self.starts += 1
         if event.epochs:
-            progress.note(f"resumed after epoch {event.epochs}")
-        elif len(starts) > 1:
-            progress.note("workers started again")
-
-    with listen(events, show):
-        yield starts
-
-
-def known_cause(error: ray.train.TrainingFailedError) -> FmnistError | None:
-    """Returns the `FmnistError` that a worker or Ray Train's controller ended with; None for any other error."""
-    for failure in (*getattr(error, "worker_failures", {}).values(), getattr(error, "controller_failure", None)):
-        while failure is not None and not isinstance(failure, FmnistError):
-            # Of Ray's own errors around it: one of a task, and one that a worker's thread ended with.
-            failure = getattr(failure, "cause", None) or getattr(failure, "_base_exc", None)
-        if failure is not None:
-            return failure
-    return None
+            self._progress.note(f"resumed after epoch {event.epochs}")
+        elif self.starts > 1:
+            self._progress.note("workers started again")
 
 
 def _lost_worker(error: ray.train.TrainingFailedError) -> str | None:

@@ -33,12 +33,14 @@ def data_plots(splits: Mapping[str, Images]) -> dict[str, bytes]:
     """
     first = next(iter(splits.values()))
     matrix = correlations(first)
-    return {
-        "class_balance": style.to_png(class_balance(splits)),
-        "image_grid": style.to_png(image_grid(first)),
-        "pixel_correlation": style.to_png(pixel_correlation(matrix)),
-        "label_correlation": style.to_png(label_correlation(matrix)),
-    }
+    return style.drawn(
+        {
+            "class_balance": lambda: class_balance(splits),
+            "image_grid": lambda: image_grid(first),
+            "pixel_correlation": lambda: pixel_correlation(matrix),
+            "label_correlation": lambda: label_correlation(matrix),
+        }
+    )
 
 
 def draw_data(data: PreparedData) -> dict[str, bytes]:

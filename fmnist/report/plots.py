@@ -1,4 +1,4 @@
-"""The figures of a training run. Each function returns a Matplotlib figure; ``to_png`` makes it bytes."""
+"""The figures of a training run. Each function returns a Matplotlib figure; ``drawn`` makes it bytes."""
 
 from __future__ import annotations
 
@@ -34,12 +34,14 @@ def train_plots(
     Returns:
         PNG bytes by name, the file's name in ``plots/`` without ``.png``.
     """
-    return {
-        "learning_curves": style.to_png(learning_curves(history, best_epoch)),
-        "confusion_matrix": style.to_png(confusion_matrix(evaluation)),
-        "per_class": style.to_png(per_class(evaluation)),
-        "worst_mistakes": style.to_png(worst_mistakes_grid(test, probabilities)),
-    }
+    return style.drawn(
+        {
+            "learning_curves": lambda: learning_curves(history, best_epoch),
+            "confusion_matrix": lambda: confusion_matrix(evaluation),
+            "per_class": lambda: per_class(evaluation),
+            "worst_mistakes": lambda: worst_mistakes_grid(test, probabilities),
+        }
+    )
 
 
 @style.styled

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import RLock
 from typing import Any
@@ -16,6 +16,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from PIL import Image
+
+from fmnist.boundary import spared
 
 # Three of Okabe and Ito's colours, distinguishable with every common kind of colour blindness.
 TRAIN, VAL, TEST = "#0072B2", "#D55E00", "#009E73"
@@ -100,6 +102,15 @@ def without_frame(axes: Axes) -> None:
     """Removes the lines around a picture, and its ticks but not their labels."""
     axes.spines[:].set_visible(False)
     axes.tick_params(length=0)
+
+
+def drawn(figures: Mapping[str, Callable[[], Figure]]) -> dict[str, bytes]:
+    """Draws figures as PNG by name. One that cannot be drawn is a line and left out: it must not cost the run."""
+    images: dict[str, bytes] = {}
+    for name, figure in figures.items():
+        with spared(f"figure {name} was not drawn"):
+            images[name] = to_png(figure())
+    return images
 
 
 def to_png(figure: Figure) -> bytes:

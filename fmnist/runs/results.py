@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from fmnist.errors import first_line
+from fmnist.boundary import spared
 from fmnist.runs.files import ENVIRONMENT, METRICS, PLOTS, PREDICTIONS, REPORT
 from fmnist.runs.folder import RunFolder
 from fmnist.training.evaluation import Evaluation
@@ -124,17 +122,15 @@ def finish_run(run: RunFolder, results: Results, lines: Sequence[str], note: Cal
     """
     metrics = results.metrics
     run.finish(metrics.job, without=results.temporary)
-    try:
+    with spared(f"run {run.run_id} is finished, but"):
         for line in lines:
             note(line)
         note(f"finished in {metrics.seconds['total']:.0f} s: {run.location}/{REPORT}")
-        for path in results.temporary:
+    for path in results.temporary:
+        with spared(f"run {run.run_id} is finished, but {path} was not removed"):
             # In this order: a folder store cannot delete a folder as a file.
             run.store.delete_folder(f"{run.run_id}/{path}")
             run.delete(path)
-    except Exception as error:
-        with suppress(OSError):
-            print(f"fmnist: run {run.run_id} is finished, but: {first_line(error)}", file=sys.stderr)
 
 
 def read_metrics(run: RunFolder, record: type[AnyMetrics]) -> AnyMetrics:

@@ -9,19 +9,25 @@ from __future__ import annotations
 
 import os
 import random
+import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+from fmnist.boundary import say
+from fmnist.console import duration
 from fmnist.errors import StoreError
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
-# The waits of thirty attempts add up to between one and two minutes, which outlasts the restart of an S3 pod. Two quick
-# attempts find a wrong address within ten seconds.
-PATIENT_ATTEMPTS = 30
+# The waits of eighty attempts add up to between three and six minutes, which outlasts the move of an S3 pod to another
+# node. Two quick attempts find a wrong address within ten seconds.
+PATIENT_ATTEMPTS = 80
 QUICK_ATTEMPTS = 2
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.2, 5.0
+# After these seconds of attempts, and again after each further minute, a line says that the store is waited for.
+_SILENT_SECONDS, _NEXT_SECONDS = 10.0, 60.0
 _TRANSIENT_STATUS = {429, 500, 502, 503, 504}
 _TRANSIENT_CODES = {"RequestTimeout", "RequestTimeoutException", "PriorRequestNotComplete", "SlowDown"}
 
@@ -39,38 +45,59 @@ def client(attempts: int = PATIENT_ATTEMPTS) -> S3Client:
         attempts: number of tries before an error is raised: ``PATIENT_ATTEMPTS`` or ``QUICK_ATTEMPTS``.
 
     Raises:
-        StoreError: if ``AWS_ENDPOINT_URL`` is set to something else than an address.
+        StoreError: if ``AWS_ENDPOINT_URL`` is set to something else than an address, or AWS' own files are wrong.
     """
     import boto3
     from botocore.config import Config
+    from botocore.exceptions import BotoCoreError
 
     endpoint = endpoint_url()
-    if endpoint and "://" not in endpoint:
-        raise StoreError("AWS_ENDPOINT_URL: not an address, expected http://host:port or https://host:port")
+    wrong_endpoint = "AWS_ENDPOINT_URL: not an address, expected http://host:port or https://host:port"
+    if endpoint and not endpoint.lower().startswith(("http://", "https://")):
+        raise StoreError(wrong_endpoint)
     patient = attempts > QUICK_ATTEMPTS
-    created = boto3.session.Session().client(
-        "s3",
-        region_name=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
-        config=Config(
-            retries={"mode": "standard", "total_max_attempts": 1},
-            connect_timeout=5 if patient else 2,
-            read_timeout=30 if patient else 3.5,
-            # Servers other than AWS rarely serve bucket names as host names.
-            s3={"addressing_style": "path"} if endpoint else {},
-            request_checksum_calculation="when_supported",
-        ),
-    )
+    try:
+        session = boto3.session.Session()
+        created = session.client(
+            "s3",
+            # boto3 knows AWS_DEFAULT_REGION and the files of AWS, but not AWS_REGION. Servers other than AWS want any.
+            region_name=os.environ.get("AWS_REGION") or session.region_name or "us-east-1",
+            config=Config(
+                retries={"mode": "standard", "total_max_attempts": 1},
+                connect_timeout=5 if patient else 2,
+                read_timeout=30 if patient else 3.5,
+                # Servers other than AWS rarely serve bucket names as host names.
+                s3={"addressing_style": "path"} if endpoint else {},
+            ),
+        )
+    except BotoCoreError as error:
+        raise StoreError(f"settings of AWS: {' '.join(str(error).split())}") from error
+    except ValueError:
+        # Not chained: it quotes the address, which may carry a password.
+        raise StoreError(wrong_endpoint) from None
 
     # botocore's own retries do not outlast a restart: their waits begin at 50 ms, and all threads of the process share
     # a quota of 35, which four parts of one upload use up in seconds.
     def wait_before_retry(**event: Any) -> Any:
         if event["attempts"] < attempts and _is_transient(event["response"], event["caught_exception"]):
+            _say_if_it_takes_long(event["request_dict"]["context"])
             longest = min(_SHORTEST_WAIT * 2 ** (event["attempts"] - 1), _LONGEST_WAIT)
             return random.uniform(longest / 2, longest)
         return None
 
     created.meta.events.register_last("needs-retry.s3", wait_before_retry)
     return created
+
+
+def _say_if_it_takes_long(request: dict[str, Any]) -> None:
+    """Prints a line if a request, whose attempts share this dictionary, has waited for long."""
+    now = time.monotonic()
+    began = request.setdefault("fmnist_began", now)
+    if now - began >= request.setdefault("fmnist_next", _SILENT_SECONDS):
+        request["fmnist_next"] = now - began + _NEXT_SECONDS
+        # Without the password that the server's address might carry.
+        server = urlsplit(endpoint_url() or "").netloc.rpartition("@")[2] or "AWS"
+        say(f"still waiting after {duration(now - began)}: the S3 server at {server} to answer")
 
 
 def _is_transient(response: tuple[Any, dict[str, Any]] | None, exception: Exception | None) -> bool:

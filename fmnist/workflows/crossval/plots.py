@@ -1,8 +1,8 @@
-"""The figures of a cross-validation. Each function returns a Matplotlib figure; ``to_png`` makes it bytes."""
+"""The figures of a cross-validation. Each function returns a Matplotlib figure; ``drawn`` makes it bytes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import mean
 
 import numpy as np
@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from fmnist.data import Images
 from fmnist.report.plots import confusion_matrix, per_class, worst_mistakes_grid
-from fmnist.report.style import TRAIN, VAL, new_figure, styled, to_png
+from fmnist.report.style import TRAIN, VAL, drawn, new_figure, styled
 from fmnist.training.evaluation import Evaluation
 from fmnist.workflows.crossval.records import FoldRecord, Weights
 
@@ -36,14 +36,18 @@ def crossval_plots(
         probabilities: floats [n, 10], of ``images``, each from the fold that held it out.
     """
     fresh = [record for record in records if record.weights == "fresh"]
-    plots = {"fold_accuracy": to_png(fold_accuracy(records)), "fold_curves": to_png(fold_curves(fresh))}
-    if len(fresh) < len(records):
-        plots["leak"] = to_png(leak(records))
-    return plots | {
-        "confusion_matrix": to_png(confusion_matrix(pooled)),
-        "per_class": to_png(per_class(pooled)),
-        "worst_mistakes": to_png(worst_mistakes_grid(images, probabilities)),
+    figures: dict[str, Callable[[], Figure]] = {
+        "fold_accuracy": lambda: fold_accuracy(records),
+        "fold_curves": lambda: fold_curves(fresh),
     }
+    if len(fresh) < len(records):
+        figures["leak"] = lambda: leak(records)
+    figures |= {
+        "confusion_matrix": lambda: confusion_matrix(pooled),
+        "per_class": lambda: per_class(pooled),
+        "worst_mistakes": lambda: worst_mistakes_grid(images, probabilities),
+    }
+    return drawn(figures)
 
 
 @styled

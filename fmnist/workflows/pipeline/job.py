@@ -12,10 +12,11 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 from fmnist import clock
+from fmnist.boundary import explained
 from fmnist.data.preparation import PreparedData, prepare
 from fmnist.distributed import cluster
 from fmnist.distributed.session import Note, Session, StartedRun, run_on_ray
-from fmnist.errors import FmnistError, TrainingError, UserError, first_line
+from fmnist.errors import TrainingError, UserError, first_line
 from fmnist.runs import PLOTS, REPORT, REPORT_MARKDOWN, RunFolder, utc
 from fmnist.runs.lifecycle import changed_setting, goes_on, is_done, open_run
 from fmnist.runs.results import Results, finish_run, read_metrics, write_results
@@ -142,12 +143,12 @@ def _run_stage(stage: Stage, session: Session[PipelineConfig, PreparedData]) -> 
         config = config if compared.state() == "finished" else replace(config, compare_with=None)
     try:
         JOBS[stage.job].run(config, session.resources)
-    except FmnistError as error:
-        failure = str(error)
     except Exception as error:
-        # One line does not explain an unexpected error; the other stages run nevertheless.
-        traceback.print_exc()
-        failure = f"{type(error).__name__}: {first_line(error)}"
+        known = explained(error)
+        if known is None:
+            # One line does not explain an unexpected error; the other stages run nevertheless.
+            traceback.print_exc()
+        failure = str(known or f"{type(error).__name__}: {first_line(error)}")
     else:
         return None
     session.note(f"stage {stage.name} failed, the others continue: {failure}")

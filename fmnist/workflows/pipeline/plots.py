@@ -1,4 +1,4 @@
-"""The figures of a pipeline. Each function returns a Matplotlib figure; ``to_png`` makes it bytes."""
+"""The figures of a pipeline. Each function returns a Matplotlib figure; ``drawn`` makes it bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from matplotlib.ticker import PercentFormatter
 
 from fmnist.console import duration
 from fmnist.report.page import percent
-from fmnist.report.style import DASHED, QUIET, TEST, TRAIN, VAL, name_rows, new_axes, new_figure, styled, to_png
+from fmnist.report.style import DASHED, QUIET, TEST, TRAIN, VAL, drawn, name_rows, new_axes, new_figure, styled
 from fmnist.study import ROWS
 from fmnist.training.evaluation import CHANCE
 from fmnist.workflows.pipeline.records import PipelineMetrics, Stages
@@ -22,7 +22,8 @@ COARSE_UNTIL = 0.85
 
 def pipeline_plots(metrics: PipelineMetrics, stages: Stages) -> dict[str, bytes]:
     """Returns the figures of a pipeline's result as PNG by name; ``cost`` only if a stage is finished."""
-    return {"results": to_png(results(stages))} | ({"cost": to_png(cost(metrics, stages))} if stages else {})
+    figures = {"results": lambda: results(stages)}
+    return drawn(figures | ({"cost": lambda: cost(metrics, stages)} if stages else {}))
 
 
 @styled

@@ -1,4 +1,4 @@
-"""The figures of transfer learning. Each function returns a Matplotlib figure; ``to_png`` makes it bytes."""
+"""The figures of transfer learning. Each function returns a Matplotlib figure; ``drawn`` makes it bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from fmnist.data import Images
 from fmnist.report import style
 from fmnist.report.page import interval, model_title, percent
 from fmnist.report.plots import confusion_matrix, per_class, worst_mistakes_grid
-from fmnist.report.style import DASHED, QUIET, TEST, TRAIN, VAL, name_rows, new_axes, styled, to_png
+from fmnist.report.style import DASHED, QUIET, TEST, TRAIN, VAL, drawn, name_rows, new_axes, styled
 from fmnist.runs.results import ModelMetrics
 from fmnist.study import STUDY_TRANSFER_ACCURACIES
 from fmnist.training.evaluation import CHANCE, Evaluation
@@ -52,14 +52,16 @@ def transfer_plots(
         PNG bytes by name (the file's name in ``plots/`` without ``.png``), in the order of the report.
     """
     evaluation = winner(candidates).test
-    return {
-        "candidates": to_png(accuracies(candidates, comparison)),
-        "candidate_curves": to_png(candidate_curves(candidates, history)),
-        "cost": to_png(cost(candidates, comparison)),
-        "confusion_matrix": to_png(confusion_matrix(evaluation)),
-        "per_class": to_png(per_class(evaluation)),
-        "worst_mistakes": to_png(worst_mistakes_grid(test, probabilities)),
-    }
+    return drawn(
+        {
+            "candidates": lambda: accuracies(candidates, comparison),
+            "candidate_curves": lambda: candidate_curves(candidates, history),
+            "cost": lambda: cost(candidates, comparison),
+            "confusion_matrix": lambda: confusion_matrix(evaluation),
+            "per_class": lambda: per_class(evaluation),
+            "worst_mistakes": lambda: worst_mistakes_grid(test, probabilities),
+        }
+    )
 
 
 @styled

@@ -7,9 +7,10 @@ and the train job's `fit` trains with the best trial's hyper-parameters.
 from __future__ import annotations
 
 import logging
-import math
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +18,19 @@ import pandas as pd
 import ray
 from ray import cloudpickle
 from ray import tune as ray_tune
+from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from fmnist import clock
+from fmnist.boundary import explained, lasting, spared
 from fmnist.config import JobConfig, batch_size_of
 from fmnist.data.preparation import PreparedData, prepare
 from fmnist.distributed import cluster
 from fmnist.distributed.session import Figures, Session, run_on_ray
 from fmnist.distributed.spaces import draw_points
-from fmnist.errors import FmnistError, TrainingError, UserError, first_line
+from fmnist.distributed.waiting import Wait, free, room_limit
+from fmnist.errors import StoreError, TrainingError, UserError, first_line
 from fmnist.options import settings_yaml
 from fmnist.runs import BEST, CHECKPOINTS, TRIALS, TRIALS_HISTORY, TRIALS_TABLE, RunFolder
 from fmnist.runs.documents import Names
@@ -175,11 +179,24 @@ def _search(
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        tuner.fit()
+        with _no_secrets():
+            tuner.fit()
     finally:
         logger.setLevel(level)
-    run.store.delete_folder(f"{run.run_id}/{TUNE_STATE}")
+    with spared(f"{run.location}/{TUNE_STATE} was not removed"):
+        run.store.delete_folder(f"{run.run_id}/{TUNE_STATE}")
     return watcher.records
+
+
+@contextmanager
+def _no_secrets() -> Iterator[None]:
+    """Keeps Tune from copying credentials into its actors' environment, which Ray logs: they have their own."""
+    names = class_cache.ENV_VARS_TO_PROPAGATE
+    class_cache.ENV_VARS_TO_PROPAGATE = {name for name in names if not name.startswith("AWS_")}
+    try:
+        yield
+    finally:
+        class_cache.ENV_VARS_TO_PROPAGATE = names
 
 
 class _Watcher(ray_tune.Callback):
@@ -191,7 +208,8 @@ class _Watcher(ray_tune.Callback):
         self.config, self.points, self.scheduler, self.progress = config, points, scheduler, progress
         self.records: list[TrialRecord] = []
         self._rows: dict[int, tuple[Row, ...]] = {}
-        self._ran = time.monotonic()
+        limit = partial(room_limit, config.cpus_per_trial, config.gpus_per_trial)
+        self._wait = Wait(progress.note, self._waits_for, limit=limit)
         self._errors: dict[int, str] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -206,20 +224,23 @@ class _Watcher(ray_tune.Callback):
             self._errors[trial.config["trial"]] = result[FAILURE]
         self._show(trials)
 
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        _end_if_lasting(trial)
+
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        _end_if_lasting(trial)
         self._errors[trial.config["trial"]] = _error_line(trial)
         self._show(trials)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._show(trials)
         if any(trial.status == Trial.RUNNING for trial in trials):
-            self._ran = time.monotonic()
-        elif time.monotonic() - self._ran > cluster.WAIT_SECONDS:
-            self._ran = math.inf
-            self.progress.note(
-                f"still waiting: no room yet for a trial of {self.config.cpus_per_trial:g} CPUs and "
-                f"{self.config.gpus_per_trial:g} GPUs on this cluster"
-            )
+            self._wait.progressed()
+        self._wait.look()
+
+    def _waits_for(self) -> str:
+        cpus, gpus = self.config.cpus_per_trial, self.config.gpus_per_trial
+        return f"a trial of {cpus:g} CPUs and {gpus:g} GPUs to start; {free()}"
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         self._show(trials)
@@ -252,11 +273,21 @@ class _Watcher(ray_tune.Callback):
 
 def _error_line(trial: Trial) -> str:
     """Returns a failed trial's last error in one line."""
+    cause = _error(trial)
+    return str(explained(cause) or f"{type(cause).__name__}: {first_line(cause)}")
+
+
+def _end_if_lasting(trial: Trial) -> None:
+    """Ends the search if its store failed: every other trial would fail as well."""
+    if isinstance(known := lasting(_error(trial)), StoreError):
+        raise known
+
+
+def _error(trial: Trial) -> BaseException:
     # Tune's own `get_error` reads the file from the store, where it is not yet.
     file = trial.pickled_error_file
     error = cloudpickle.loads(Path(file).read_bytes()) if file else RuntimeError("Ray Tune kept no error")
-    cause: BaseException = getattr(error, "cause", None) or error
-    return str(cause) if isinstance(cause, FmnistError) else f"{type(cause).__name__}: {first_line(cause)}"
+    return getattr(error, "cause", None) or error
 
 
 def _not_kept(run: RunFolder) -> dict[str, str]:

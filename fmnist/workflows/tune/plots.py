@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from fmnist.errors import printable
-from fmnist.report.style import TRAIN, VAL, new_figure, styled, to_png
+from fmnist.report.style import TRAIN, VAL, drawn, new_figure, styled
 from fmnist.workflows.tune.records import TrialRecord, parameter_names
 
 # Accuracies further than this below the best are at the lower edge of the axis: a trial that learnt nothing has 0.10,
@@ -32,7 +32,9 @@ LEGEND: Any = {"loc": "outside upper center", "ncols": 3, "fontsize": 10, "colum
 
 def tune_plots(records: Sequence[TrialRecord], winner: int) -> dict[str, bytes]:
     """Draws the figures of a search with ``winner`` as the best trial's number; returns PNG by name."""
-    return {"trial_curves": to_png(trial_curves(records, winner)), "parameters": to_png(parameters(records, winner))}
+    return drawn(
+        {"trial_curves": lambda: trial_curves(records, winner), "parameters": lambda: parameters(records, winner)}
+    )
 
 
 @styled

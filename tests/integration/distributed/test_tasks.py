@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from fmnist.distributed import cluster
+from fmnist.distributed import cluster, tasks, waiting
 from fmnist.distributed.tasks import TaskPool
 from fmnist.errors import DataError, TrainingError
 
@@ -53,6 +53,12 @@ def killed_at_first(folder: Path, number: int) -> int:
     if number % 2 and len(attempts.read_text()) == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return len(attempts.read_text())
+
+
+def diverge(number: int) -> int:
+    if number == 2:
+        raise TrainingError("epoch 1, step 3 of 9: the loss is nan")
+    return number
 
 
 def refuse(number: int) -> int:
@@ -110,6 +116,14 @@ def test_lost_task_costs_no_other_task(tmp_path: Path) -> None:
     assert not any("\n" in reason for reason in lost.values())
 
 
+def test_training_that_cannot_go_on_costs_no_other_task() -> None:
+    lost: dict[int, str] = {}
+    calls = ((number, (number,)) for number in range(4))
+
+    assert dict(pool([], retries=3).run(diverge, calls, name, lost.__setitem__)) == {0: 0, 1: 1, 3: 3}
+    assert lost == {2: "epoch 1, step 3 of 9: the loss is nan"}
+
+
 def test_lost_task_is_an_error_where_nobody_collects_it(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match=r"^shard 1: .*the same command with this --run-id") as error:
         list(pool([]).run(killed_at_first, [(1, (tmp_path, 1))], name))
@@ -132,7 +146,8 @@ def test_unexpected_error_keeps_its_type_and_traceback() -> None:
 def test_tasks_without_room_are_told_again_and_again_with_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "WAIT_SECONDS", 1)
+    monkeypatch.setattr(waiting, "FIRST_SECONDS", 1)
+    monkeypatch.setattr(waiting, "NEXT_SECONDS", 1)
     notes: list[str] = []
     room, taken = tmp_path / "room", tmp_path / "taken"
     all_cpus = ray.remote(num_cpus=2)(wait_for).remote(room, taken)
@@ -140,18 +155,19 @@ def test_tasks_without_room_are_told_again_and_again_with_the_time(
         time.sleep(0.05)
     timer = threading.Thread(target=_touch_when, args=(notes, room))
     timer.start()
-    waiting = pool(notes, kind="fold", cpus=1, has_begun=lambda: False)
-    assert dict(waiting.run(square, [(3, (3,))], name)) == {3: 9}
+    queued = pool(notes, kind="fold", cpus=1, has_begun=lambda: False)
+    assert dict(queued.run(square, [(3, (3,))], name)) == {3: 9}
     timer.join()
     assert ray.get(all_cpus) == 1
 
     assert notes[0].startswith("still waiting after ")
-    assert notes[0].endswith(": no room yet for a fold of 1 CPUs and 0 GPUs on this cluster")
+    assert notes[0].endswith(": a fold of 1 CPUs and 0 GPUs to start; 0 of 2 CPUs free")
     assert notes[0] != notes[1]
 
 
 def test_tasks_that_have_begun_are_not_called_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "WAIT_SECONDS", 1)
+    monkeypatch.setattr(waiting, "FIRST_SECONDS", 1)
+    monkeypatch.setattr(waiting, "NEXT_SECONDS", 1)
     notes: list[str] = []
     end = tmp_path / "end"
     timer = threading.Timer(4, end.touch)
@@ -164,14 +180,15 @@ def test_tasks_that_have_begun_are_not_called_waiting(tmp_path: Path, monkeypatc
 def test_slow_tasks_are_told_where_nobody_knows_whether_they_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "WAIT_SECONDS", 1)
+    monkeypatch.setattr(tasks, "SLOW_SECONDS", 1)
+    monkeypatch.setattr(waiting, "NEXT_SECONDS", 1)
     notes: list[str] = []
     end = tmp_path / "end"
     timer = threading.Thread(target=_touch_when, args=(notes, end))
     timer.start()
     assert dict(pool(notes).run(wait_for, [(1, (end,))], name)) == {1: 1}
     timer.join()
-    assert notes[0].startswith("no shard has ended for ") and notes[0] != notes[1]
+    assert "no shard has ended meanwhile" in notes[0] and notes[0] != notes[1]
 
 
 def _touch_when(notes: list[str], file: Path) -> None:

@@ -9,7 +9,7 @@ import ray
 from ray.train import ControllerError, TrainingFailedError, WorkerGroupError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
 
-from fmnist.distributed.workers import known_cause
+from fmnist.boundary import lasting
 from fmnist.errors import DataError
 from fmnist.storage import MissingKeyError
 
@@ -36,5 +36,5 @@ def task_error(cause: Exception) -> Exception:
 def test_error_for_people_is_found_in_what_ray_train_raises(
     error: TrainingFailedError, cause: Exception | None
 ) -> None:
-    for found in (known_cause(error), known_cause(pickle.loads(pickle.dumps(error)))):
+    for found in (lasting(error), lasting(pickle.loads(pickle.dumps(error)))):
         assert (type(found), str(found)) == (type(cause), str(cause))

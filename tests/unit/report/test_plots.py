@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from fmnist.data import CLASS_NAMES, Images
-from fmnist.report import data_plots, plots
+from fmnist.report import data_plots, plots, style
 from fmnist.report.style import to_png
 from fmnist.training.evaluation import evaluate, worst_mistakes
 
@@ -232,3 +232,13 @@ def test_no_text_is_cut_off_by_the_edge_of_the_figure():
 
 def _outermost_pixels(picture: np.ndarray) -> tuple[np.ndarray, ...]:
     return picture[0], picture[-1], picture[:, 0], picture[:, -1]
+
+
+def test_figure_that_cannot_be_drawn_is_a_line_and_the_others_are_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+    def unreadable() -> Figure:
+        raise ValueError("no such colour")
+
+    drawn = style.drawn({"first": unreadable, "second": lambda: style.new_figure(1)})
+
+    assert list(drawn) == ["second"]
+    assert capsys.readouterr().err == "fmnist: figure first was not drawn: no such colour\n"

@@ -51,6 +51,20 @@ def test_finished_run_of_other_settings_is_not_taken_for_done(finished: RunFolde
         open_run("train", config(tmp_path, skip_finished=True, epochs=3))
 
 
+@pytest.mark.parametrize("epochs", [2, 4, 31])
+def test_unfinished_training_may_end_with_the_epochs_that_it_has_and_with_no_other_number(
+    tmp_path: Path, epochs: int
+) -> None:
+    run = RunFolder(FolderStore(tmp_path), "one")
+    begin_run(run, config(tmp_path), {})
+    for epoch in (2, 3):
+        run.put_bytes(f"checkpoints/epoch-{epoch:04d}/history.json", b"[]")
+
+    assert open_run("train", config(tmp_path, epochs=3)).run_id == "one"
+    with pytest.raises(RunError, match=f"started with epochs 30, found {epochs}"):
+        open_run("train", config(tmp_path, epochs=epochs))
+
+
 def test_unfinished_run_is_gone_on_from_where_finished_ones_are_skipped(tmp_path: Path) -> None:
     skipping = config(tmp_path, skip_finished=True)
     begin_run(RunFolder(FolderStore(tmp_path), "one"), config(tmp_path), {})

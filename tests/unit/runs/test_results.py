@@ -40,7 +40,9 @@ def test_what_fails_after_the_manifest_is_one_line_and_no_error(
 
     assert run.state() == "finished"
     assert lines == ["accuracy 0.9", f"finished in 61 s: {run.location}/report.html"]
-    assert capsys.readouterr().err == "fmnist: run run is finished, but: device or resource busy\n"
+    assert capsys.readouterr().err == (
+        "fmnist: run run is finished, but trials was not removed: device or resource busy\n"
+    )
 
 
 def test_temporary_files_are_no_part_of_a_finished_run(tmp_path: Path) -> None:

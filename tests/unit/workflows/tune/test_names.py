@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from pages import Page, train_report
 from PIL import Image
 
-from fmnist.report.page import spared
+from fmnist.report.page import spared_page
 from fmnist.runs import RunFolder
 from fmnist.storage import FolderStore
 from fmnist.workflows.pipeline.page import escaped
@@ -78,7 +78,7 @@ def test_markdown_has_it_as_text_in_one_line(text: str) -> None:
 
 
 def test_page_that_cannot_be_written_is_a_line_and_a_page_that_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    @spared
+    @spared_page
     def render(report: object) -> str:
         raise KeyError("a <b>\n\x1b[31m name")
 

@@ -1,0 +1,119 @@
+"""A local Ray of a job's own: reached from this machine only, in a folder that is gone when the job is."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import ray
+from ray._private import ray_constants
+
+from fmnist.training.devices import usable_cpus
+
+# A socket's path has 107 characters at most, and this follows the folder's own in Ray's.
+_LONGEST_FOLDER = 107 - len("/session_2026-01-01_00-00-00_123456_1234567/sockets/plasma_store")
+
+# Waits for the end of the job, whatever ends it, and for that of Ray's processes, which may write until then.
+_REMOVE = 'read _; n=0; while [ -e "$0" ] && [ $n -lt 30 ]; do rm -rf -- "$0"; n=$((n+1)); sleep 1; done'
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """Yields an empty folder, which only this user may open and which is removed when the block or the process ends.
+
+    It is in RAY_TMPDIR or the folder for temporary files, or in ``/tmp`` where the path of that is too long for Ray.
+    """
+    parent = os.environ.get("RAY_TMPDIR") or tempfile.gettempdir()
+    if len(parent) + len("/fmnist-12345678") > _LONGEST_FOLDER:
+        parent = "/tmp"
+    folder = Path(tempfile.mkdtemp(prefix="fmnist-", dir=parent))
+    # A process of its own: this one may be killed. It is in another session, where no Control-C reaches it.
+    remover = subprocess.Popen(
+        ["sh", "-c", _REMOVE, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        start_new_session=True,
+    )
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        assert remover.stdin
+        remover.stdin.close()
+
+
+def own_address() -> dict[str, str]:
+    """Returns variables that tell the processes of a local Ray its address.
+
+    Without them they guess, and take another cluster on the machine for theirs, or wait for one that is gone.
+    """
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+    return {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"127.0.0.1:{port}"}
+
+
+def around_proxies() -> dict[str, str]:
+    """Returns variables by which nothing on this machine is reached through a proxy."""
+    return {
+        name: ",".join(filter(None, (os.environ.get(name), "127.0.0.1,localhost"))) for name in ("no_proxy", "NO_PROXY")
+    }
+
+
+def start(folder: Path) -> None:
+    """Starts a local Ray in a folder. All its servers listen on the loopback address.
+
+    Args:
+        folder: an empty one, with a short path.
+    """
+    executable = shlex.quote(sys.executable)
+    # Ray hands the path to a shell as it is, which cuts it at a blank.
+    environment = {"py_executable": executable} if executable != sys.executable else None
+    # Ray takes the loopback address for the node's only where it believes that there can be no other nodes.
+    with _replaced(ray_constants, "ENABLE_RAY_CLUSTER", False):
+        connect(
+            address="local",
+            # Ray counts the machine's, and of less than one makes none.
+            num_cpus=usable_cpus(),
+            _node_ip_address="127.0.0.1",
+            _temp_dir=str(folder),
+            # Ray Train asks the dashboard for actors' states; where there is none it waits 12 s for it at its end.
+            include_dashboard=True,
+            runtime_env=environment,
+        )
+
+
+def connect(**options: Any) -> None:
+    """Calls `ray.init` without what it does to the process beside.
+
+    Ray's handler of SIGTERM ends by an abort of its core. Under ``uv run``, Ray starts its processes in a new
+    environment, which is empty.
+    """
+    with (
+        _replaced(ray._private.utils, "set_sigterm_handler", lambda handler: None),
+        _replaced(ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False),
+    ):
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+
+
+@contextmanager
+def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)
