@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Callable
 from dataclasses import asdict
 from importlib import metadata
-from typing import Any
+from typing import Any, TypeVar
 
 from fmnist import data
 from fmnist.config import JobConfig
@@ -23,24 +24,34 @@ from fmnist.training.devices import cpu_field
 PACKAGES = ("fmnist", "tensorflow", "keras", "ray", "numpy", "pandas", "scikit-learn", "boto3", "matplotlib")
 
 
-def open_run(job: str, config: JobConfig) -> RunFolder:
+Config = TypeVar("Config", bound=JobConfig)
+Extends = Callable[[RunFolder, Config], bool]
+
+
+def never(run: RunFolder, config: JobConfig) -> bool:
+    """Of a job that continues no finished run."""
+    return False
+
+
+def open_run(job: str, config: Config, extends: Extends[Config] = never) -> RunFolder:
     """Finds the folder of a run, without writing into it, after `check_run`.
 
     An unfinished run of the same id and settings is resumed, with ``overwrite`` too, so the same command continues
     after a crash.
     """
-    run = check_run(job, config)
-    if is_done(run, config):
+    run = check_run(job, config, extends)
+    if is_done(run, config, extends):
         plain_console().print(
             f"run {run.run_id} in {run.store.location}: finished already, nothing to do", markup=False
         )
     return run
 
 
-def check_run(job: str, config: JobConfig) -> RunFolder:
+def check_run(job: str, config: Config, extends: Extends[Config] = never) -> RunFolder:
     """Checks what can be checked before anything heavy is imported or started: store, run id and data source.
 
-    Returns the run's folder; ``job`` is the job's name, for the id of a new run.
+    Returns the run's folder; ``job`` is the job's name, for the id of a new run. A finished run that ``extends`` says
+    lacks something is one to continue.
 
     Raises:
         StoreError: if the artifact store cannot be written.
@@ -53,8 +64,9 @@ def check_run(job: str, config: JobConfig) -> RunFolder:
     store = open_store(config.artifacts)
     store.check()
     run = RunFolder(store, config.run_id or new_run_id(job))
-    done = is_done(run, config)
-    conflict = changed_setting(run, config) if done else _conflict(run, config)
+    done = is_done(run, config, extends)
+    extended = not done and is_extended(run, config, extends)
+    conflict = changed_setting(run, config) if done or extended else _conflict(run, config)
     if conflict and not config.overwrite:
         raise RunError(f"run {run.run_id} in {store.location}: {conflict}; take another --run-id, or --overwrite")
     if not done:
@@ -62,9 +74,16 @@ def check_run(job: str, config: JobConfig) -> RunFolder:
     return run
 
 
-def is_done(run: RunFolder, config: JobConfig) -> bool:
-    """Whether there is nothing to do: the run has finished and ``skip_finished`` is set."""
-    return config.skip_finished and run.state() == "finished"
+def is_done(run: RunFolder, config: Config, extends: Extends[Config] = never) -> bool:
+    """Whether there is nothing to do: the run has finished, lacks nothing, and ``skip_finished`` is set."""
+    return config.skip_finished and run.state() == "finished" and not is_extended(run, config, extends)
+
+
+def is_extended(run: RunFolder, config: Config, extends: Extends[Config]) -> bool:
+    """Whether a job with this configuration continues the finished run in this folder."""
+    if config.overwrite or run.state() != "finished" or changed_setting(run, config):
+        return False
+    return extends(run, config)
 
 
 def goes_on(run: RunFolder, config: JobConfig) -> bool:

@@ -17,14 +17,14 @@ from fmnist.distributed import cluster
 from fmnist.distributed.session import Note, Session, StartedRun, run_on_ray
 from fmnist.errors import FmnistError, TrainingError, UserError, first_line
 from fmnist.runs import PLOTS, REPORT, REPORT_MARKDOWN, RunFolder, utc
-from fmnist.runs.lifecycle import changed_setting, goes_on, is_done, open_run
+from fmnist.runs.lifecycle import goes_on, is_done, open_run
 from fmnist.runs.results import Results, finish_run, read_metrics, write_results
 from fmnist.storage import open_store
 from fmnist.workflows import JOBS
 from fmnist.workflows.crossval.config import CROSSVAL
 from fmnist.workflows.pipeline.config import PIPELINE, PipelineConfig
 from fmnist.workflows.pipeline.records import PipelineMetrics, StageMetrics, StageSummary
-from fmnist.workflows.pipeline.stages import Stage, limit_of, plan
+from fmnist.workflows.pipeline.stages import Stage, lacks_stages, limit_of, plan
 from fmnist.workflows.transfer.config import TransferConfig
 
 
@@ -55,9 +55,8 @@ def pipeline(config: PipelineConfig, resources: cluster.Resources | None = None)
         UserError: if data, store, run ids, weights or resources are wrong; nothing has been trained then.
         TrainingError: if a stage failed; the others have run, and the report has them.
     """
-    extended = _finished_with_stages_missing(config)
-    run = extended or open_run(PIPELINE, config)
-    if extended is None and is_done(run, config):
+    run = open_run(PIPELINE, config, lacks_stages)
+    if is_done(run, config, lacks_stages):
         return run
     stages = plan(config, run.run_id)
     restart = config.overwrite and not goes_on(run, config)
@@ -70,21 +69,6 @@ def pipeline(config: PipelineConfig, resources: cluster.Resources | None = None)
     _check(config, missing)
     run_on_ray(run, config, _prepare, partial(_run_stages, Work(stages, missing, restart)), resources)
     return run
-
-
-def _finished_with_stages_missing(config: PipelineConfig) -> RunFolder | None:
-    """Returns the folder of a finished pipeline whose report lacks stages that are wanted now; None without one."""
-    if config.run_id is None or config.overwrite:
-        return None
-    store = open_store(config.artifacts)
-    store.check()
-    run = RunFolder(store, config.run_id)
-    if run.state() != "finished" or changed_setting(run, config):
-        return None
-    reported = {one.name for one in read_metrics(run, PipelineMetrics).stages if one.status == "finished"}
-    wanted = [stage for stage in plan(config, run.run_id) if stage.left_out is None]
-    missing = any(stage.name not in reported or _folder(stage).state() != "finished" for stage in wanted)
-    return run if missing else None
 
 
 def _check(config: PipelineConfig, stages: Sequence[Stage]) -> None:
@@ -110,7 +94,7 @@ def _run_stages(work: Work, session: Session[PipelineConfig, PreparedData]) -> N
         cluster.check_room(resources, "task", 1, 1, config.gpus_per_task)
     if work.restart:
         for stage in work.stages:
-            _folder(stage).remove()
+            stage.folder.remove()
     elif run.state() == "finished":
         run.reopen()
     # Imported here: Matplotlib takes a second, and resources are checked before.
@@ -154,11 +138,6 @@ def _run_stage(stage: Stage, session: Session[PipelineConfig, PreparedData]) -> 
     return failure
 
 
-def _folder(stage: Stage) -> RunFolder:
-    assert stage.config.run_id
-    return RunFolder(open_store(stage.config.artifacts), stage.config.run_id)
-
-
 def _results(
     work: Work, failures: Mapping[str, str], config: PipelineConfig, started: StartedRun[PreparedData]
 ) -> Results:
@@ -168,7 +147,7 @@ def _results(
     from fmnist.workflows.pipeline.plots import pipeline_plots
 
     # A stage that is left out may have finished in an earlier start of the same pipeline.
-    folders = {stage.name: _folder(stage) for stage in work.stages}
+    folders = {stage.name: stage.folder for stage in work.stages}
     stages = {
         name: read_metrics(folder, StageMetrics) for name, folder in folders.items() if folder.state() == "finished"
     }

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from fmnist.config import MODELS, SPACES, JobConfig
+from fmnist.runs import RunFolder
+from fmnist.runs.results import read_metrics
+from fmnist.storage import open_store
 from fmnist.workflows import JOBS
 from fmnist.workflows.crossval.config import CROSSVAL
 from fmnist.workflows.pipeline.config import PipelineConfig
+from fmnist.workflows.pipeline.records import PipelineMetrics
 from fmnist.workflows.train.config import TRAIN
 from fmnist.workflows.transfer.config import BACKBONES, RECIPES, TRANSFER, TransferConfig
 from fmnist.workflows.tune.config import TUNE
@@ -39,6 +43,19 @@ class Stage:
     job: str
     config: JobConfig
     left_out: str | None
+
+    @property
+    def folder(self) -> RunFolder:
+        """The run's folder."""
+        assert self.config.run_id
+        return RunFolder(open_store(self.config.artifacts), self.config.run_id)
+
+
+def lacks_stages(run: RunFolder, config: PipelineConfig) -> bool:
+    """Whether the report of a finished pipeline lacks stages that are wanted now."""
+    reported = {one.name for one in read_metrics(run, PipelineMetrics).stages if one.status == "finished"}
+    wanted = [stage for stage in plan(config, run.run_id) if stage.left_out is None]
+    return any(stage.name not in reported or stage.folder.state() != "finished" for stage in wanted)
 
 
 def plan(config: PipelineConfig, run_id: str) -> list[Stage]:

@@ -11,6 +11,7 @@ import pytest
 from data_files import some_images, write_idx_folder
 from stage_metrics import STAGES
 
+from fmnist import cli
 from fmnist.config import JobConfig
 from fmnist.distributed import cluster
 from fmnist.errors import RunError, TrainingError, UserError
@@ -153,6 +154,19 @@ def test_finished_pipeline_reports_stages_that_have_finished_since(jobs: Pretenc
     assert jobs.ran == []
     finished = {one["name"] for one in run.get_json("metrics.json")["stages"] if one["status"] == "finished"}
     assert finished == {"train-lenet5", "train-lenet5-1998", "tune-notebook", "tune-extended"}
+
+
+def test_command_adds_stages_to_a_finished_pipeline(
+    jobs: Pretence, config: PipelineConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(JOBS, "pipeline", replace(JOBS["pipeline"], driver=pipeline))
+    command = ["pipeline", "--data", config.data, "--artifacts", config.artifacts, "--run-id", "night", "--stages"]
+    pipeline(config)
+
+    assert cli.main([*command, "train,crossval"]) == 0
+    assert jobs.ran == ["train-lenet5", "train-lenet5-1998", "crossval-lenet5"]
+    assert cli.main([*command, "train"]) == 2
+    assert "finished already" in capsys.readouterr().err
 
 
 def test_stages_run_one_after_the_other_on_the_pipelines_ray(jobs: Pretence, config: PipelineConfig) -> None:
