@@ -86,6 +86,7 @@ class JobConfig:
         overwrite: Replace a finished run of the same id instead of refusing.
         skip_finished: Do nothing and exit with 0 if a finished run has the same id and settings, instead of refusing,
             so that the same command can be repeated after a failure.
+        wait: Wait while another process works on the run, instead of refusing.
         val_fraction: Share of the training images set aside for validation, stratified by class.
         seed: Of the split, the initial weights and the order of the images.
         limit: Number of training images to use, after shuffling by the seed; all if not given.
@@ -102,6 +103,7 @@ class JobConfig:
     run_id: str | None = may_change(None)
     overwrite: bool = may_change(False)
     skip_finished: bool = may_change(False)
+    wait: bool = may_change(False)
     val_fraction: OpenUnitInterval = 0.2
     seed: NonNegativeInt = 0
     limit: PositiveInt | None = None

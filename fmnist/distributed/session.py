@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
 from fmnist.config import JobConfig
 from fmnist.console import plain_console
 from fmnist.distributed import cluster
 from fmnist.runs import RunFolder
-from fmnist.runs.lifecycle import begin_run
+from fmnist.runs.lifecycle import OpenedRun, begin_run
 
 Note = Callable[[str], None]
 Figures = dict[str, bytes]
@@ -58,7 +59,7 @@ class Session(Generic[Config, Data]):
 
     Attributes:
         config: of the job.
-        run: its folder, which nothing has been written into.
+        opened: its run, which nothing has been written into.
         data: the images.
         resources: of the cluster.
         started: the job's start, seconds since the epoch.
@@ -67,25 +68,36 @@ class Session(Generic[Config, Data]):
     """
 
     config: Config
-    run: RunFolder
+    opened: OpenedRun
     data: Data
     resources: cluster.Resources
     started: float
     note: Note
     beside: Executor
 
-    def begin(self, draw_data: Callable[[Data], Figures]) -> StartedRun[Data]:
+    @property
+    def run(self) -> RunFolder:
+        """The run's folder."""
+        return self.opened.folder
+
+    def begin(
+        self,
+        draw_data: Callable[[Data], Figures],
+        has_progress: Callable[[], bool] | None = None,
+        more: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> StartedRun[Data]:
         """Writes what is known before the work begins, and has the figures of the data drawn meanwhile.
 
-        From here on, settings and resources are known to be right.
+        From here on, settings and resources are known to be right. ``has_progress`` and ``more`` are as in
+        `begin_run`.
         """
-        environment = begin_run(self.run, self.config, self.data.summary)
+        environment = begin_run(self.opened, self.config, self.data.summary, has_progress, more)
         figures = self.beside.submit(draw_data, self.data)
         return StartedRun(self.run, self.data, environment, figures, self.started, self.note)
 
 
 def run_on_ray(
-    run: RunFolder,
+    opened: OpenedRun,
     config: Config,
     prepare: Callable[[Config, Note], Data],
     work: Callable[[Session[Config, Data]], None],
@@ -101,7 +113,7 @@ def run_on_ray(
     Raises:
         FmnistError: that preparation, connection or work ended with.
     """
-    started = time.time()
+    started, run = time.time(), opened.folder
     note: Note = partial(plain_console().print, markup=False)
     note(f"run {run.run_id} in {run.store.location}")
     beside = ThreadPoolExecutor(1)
@@ -111,4 +123,4 @@ def run_on_ray(
         data = preparing.result()
         if resources.nodes > 1 and not run.store.location.startswith("s3://"):
             note(f"{run.store.location}: all nodes must see this folder; if they do not, use s3://")
-        work(Session(config, run, data, resources, started, note, beside))
+        work(Session(config, opened, data, resources, started, note, beside))

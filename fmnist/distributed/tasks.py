@@ -12,7 +12,7 @@ import ray
 
 from fmnist.console import duration
 from fmnist.distributed import cluster
-from fmnist.errors import FmnistError, TrainingError, first_line
+from fmnist.errors import FmnistError, LeaseError, TrainingError, first_line
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -61,7 +61,8 @@ class TaskPool:
                 ``retries`` allows, or its node is gone. The other tasks continue. None raises an error.
 
         Raises:
-            TrainingError: if a task ends with an `FmnistError`, which is then the cause, or is lost.
+            LeaseError: if another process has taken the run over.
+            TrainingError: if a task ends with another `FmnistError`, which is then the cause, or is lost.
         """
         remote = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries)(function)
         waiting = iter(calls)
@@ -84,6 +85,8 @@ class TaskPool:
                 try:
                     value = ray.get(reference)
                 except ray.exceptions.RayTaskError as error:
+                    if isinstance(error.cause, LeaseError):
+                        raise error.cause from None
                     if isinstance(error.cause, FmnistError):
                         raise TrainingError(f"{name(key)}: {error.cause}") from error.cause
                     raise

@@ -13,9 +13,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
+import ray.train
 from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
+from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 from ray.train.v2.tensorflow.tensorflow_trainer import TensorflowTrainer
+
+from fmnist.errors import FmnistError
 
 
 class StrategyTrainer(TensorflowTrainer):
@@ -30,8 +34,32 @@ class StrategyTrainer(TensorflowTrainer):
         # Skips TensorflowTrainer's own __init__, which only chooses Ray's backend and imports it.
         super(TensorflowTrainer, self).__init__(worker, backend_config=StrategyConfig(), **settings)
 
+    def _initialize_and_run_controller(self, **arguments: Any) -> Any:
+        arguments["failure_policy"] = RestartPolicy(self.run_config.failure_config)
+        return super()._initialize_and_run_controller(**arguments)
+
     def _register_sigint_handler(self, controller: Any) -> None:
         """Leaves Control-C to Python: Ray Train's handler outlasts training and exits an interrupted job with 0."""
+
+
+def known_cause(error: ray.train.TrainingFailedError) -> FmnistError | None:
+    """Returns the `FmnistError` that a worker or Ray Train's controller ended with; None for any other error."""
+    for failure in (*getattr(error, "worker_failures", {}).values(), getattr(error, "controller_failure", None)):
+        while failure is not None and not isinstance(failure, FmnistError):
+            # Of Ray's own errors around it: one of a task, and one that a worker's thread ended with.
+            failure = getattr(failure, "cause", None) or getattr(failure, "_base_exc", None)
+        if failure is not None:
+            return failure
+    return None
+
+
+class RestartPolicy(DefaultFailurePolicy):
+    """Restarts workers as Ray Train does, but for an `FmnistError`: they would end with it again."""
+
+    def make_decision(self, training_failed_error: ray.train.TrainingFailedError) -> FailureDecision:
+        if known_cause(training_failed_error):
+            return FailureDecision.RAISE
+        return super().make_decision(training_failed_error)
 
 
 @dataclass

@@ -17,8 +17,8 @@ import ray.train
 from ray.util.queue import Queue
 
 from fmnist.distributed.events import listen, post
-from fmnist.distributed.trainer import StrategyTrainer
-from fmnist.errors import FmnistError, TrainingError, first_line
+from fmnist.distributed.trainer import StrategyTrainer, known_cause
+from fmnist.errors import LeaseError, TrainingError, first_line
 from fmnist.runs import RunFolder
 from fmnist.storage.arrow import store_filesystem
 from fmnist.training import devices
@@ -55,6 +55,7 @@ class Schedule:
         seed: of the order of the images.
         patience: training stops after this many epochs without a lower validation loss; 0 never stops early.
         xla: whether to compile the step with XLA.
+        checkpoint_suffix: of the names of checkpoints.
     """
 
     epochs: int
@@ -62,6 +63,7 @@ class Schedule:
     seed: int
     patience: int
     xla: Literal["auto", "on", "off"]
+    checkpoint_suffix: str = ""
 
 
 def run_workers(
@@ -90,7 +92,9 @@ def run_workers(
         The outcome, and how often the workers were restarted.
 
     Raises:
-        TrainingError: if a worker ended with an `FmnistError`, or workers were lost more often than ``max_failures``.
+        LeaseError: if another process has taken the run over.
+        TrainingError: if a worker ended with another `FmnistError`, or workers were lost more often than
+            ``max_failures``.
     """
     filesystem, path = store_filesystem(run.store)
     folder, _, name = f"{run.run_id}/{checkpoints}".rpartition("/")
@@ -115,7 +119,10 @@ def run_workers(
         try:
             outcome: Outcome = trainer.fit().return_value
         except ray.train.TrainingFailedError as error:
-            if known := known_cause(error):
+            known = known_cause(error)
+            if isinstance(known, LeaseError):
+                raise known from None
+            if known:
                 raise TrainingError(f"run {run.run_id}: {known}") from error
             if lost := _lost_worker(error):
                 raise TrainingError(
@@ -190,7 +197,7 @@ def train_epochs(
                 ray.train.report(
                     result.row(),
                     checkpoint=ray.train.Checkpoint(folder) if shard.rank == 0 else None,
-                    checkpoint_dir_name=f"epoch-{result.epoch:04d}",
+                    checkpoint_dir_name=f"epoch-{result.epoch:04d}{schedule.checkpoint_suffix}",
                 )
             if shard.rank == 0:
                 post(events, result.row())
@@ -230,17 +237,6 @@ def _show(events: Queue, progress: Progress) -> Iterator[list[History]]:
 
     with listen(events, show):
         yield starts
-
-
-def known_cause(error: ray.train.TrainingFailedError) -> FmnistError | None:
-    """Returns the `FmnistError` that a worker or Ray Train's controller ended with; None for any other error."""
-    for failure in (*getattr(error, "worker_failures", {}).values(), getattr(error, "controller_failure", None)):
-        while failure is not None and not isinstance(failure, FmnistError):
-            # Of Ray's own errors around it: one of a task, and one that a worker's thread ended with.
-            failure = getattr(failure, "cause", None) or getattr(failure, "_base_exc", None)
-        if failure is not None:
-            return failure
-    return None
 
 
 def _lost_worker(error: ray.train.TrainingFailedError) -> str | None:

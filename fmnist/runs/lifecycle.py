@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable
-from dataclasses import asdict
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import metadata
-from typing import Any, TypeVar
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar
 
 from fmnist import data
 from fmnist.config import JobConfig
@@ -16,7 +20,9 @@ from fmnist.errors import RunError
 from fmnist.options import settings_yaml
 from fmnist.runs.documents import Names
 from fmnist.runs.files import CONFIG, DATA, ENVIRONMENT
-from fmnist.runs.folder import RunFolder
+from fmnist.runs.folder import RunFolder, json_bytes
+from fmnist.runs.lease import check_free, leased
+from fmnist.runs.replacement import remove_replaced, replace_finished
 from fmnist.runs.run_id import new_run_id
 from fmnist.storage import open_store
 from fmnist.training.devices import cpu_field
@@ -26,6 +32,35 @@ PACKAGES = ("fmnist", "tensorflow", "keras", "ray", "numpy", "pandas", "scikit-l
 
 Config = TypeVar("Config", bound=JobConfig)
 Extends = Callable[[RunFolder, Config], bool]
+# What an opened run is: without files, unfinished, finished but lacking something, finished and to be replaced, or
+# finished with nothing to do.
+Entry = Literal["new", "resumed", "extended", "replaced", "done"]
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run that this process may write, and what it found, decided once.
+
+    ``folder`` is the run's, through which every write is fenced until the run is closed.
+    """
+
+    folder: RunFolder
+    entry: Entry
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing to do."""
+        return self.entry == "done"
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the run has files to go on from."""
+        return self.entry in {"resumed", "extended"}
+
+    @property
+    def checkpoint_suffix(self) -> str:
+        """What the names of checkpoints end with, so that they lie beside those of a finished run being replaced."""
+        return f"-{secrets.token_hex(3)}" if self.entry == "replaced" and self.folder.state() == "finished" else ""
 
 
 def never(run: RunFolder, config: JobConfig) -> bool:
@@ -33,18 +68,30 @@ def never(run: RunFolder, config: JobConfig) -> bool:
     return False
 
 
-def open_run(job: str, config: Config, extends: Extends[Config] = never) -> RunFolder:
-    """Finds the folder of a run, without writing into it, after `check_run`.
+@contextmanager
+def open_run(job: str, config: Config, extends: Extends[Config] = never) -> Iterator[OpenedRun]:
+    """Opens a run for the block, after `check_run`: takes its lease, without writing anything else into its folder.
 
     An unfinished run of the same id and settings is resumed, with ``overwrite`` too, so the same command continues
     after a crash.
+
+    Raises:
+        RunError: as `check_run`.
+        LeaseError: from the block, if another process takes the run over.
     """
     run = check_run(job, config, extends)
-    if is_done(run, config, extends):
-        plain_console().print(
-            f"run {run.run_id} in {run.store.location}: finished already, nothing to do", markup=False
-        )
-    return run
+    note = partial(plain_console().print, markup=False)
+    opened = OpenedRun(run, "done")
+    with ExitStack() as stack:
+        # What is done needs no lease, nor a store that can be written.
+        if _entry(run, config, extends) != "done":
+            store = stack.enter_context(leased(run.store, run.run_id, note, wait=config.wait))
+            folder = RunFolder(store, run.run_id)
+            # Another process may have finished it since.
+            opened = OpenedRun(folder, _entry(folder, config, extends))
+        if opened.done:
+            note(_done_line(run))
+        yield opened
 
 
 def check_run(job: str, config: Config, extends: Extends[Config] = never) -> RunFolder:
@@ -56,7 +103,7 @@ def check_run(job: str, config: Config, extends: Extends[Config] = never) -> Run
     Raises:
         StoreError: if the artifact store cannot be written.
         RunError: if the id is that of a run of other settings and ``overwrite`` is off, or of a finished one and
-            ``skip_finished`` is off too.
+            ``skip_finished`` is off too; or if another process works on the run and ``wait`` is off.
         DataError: if there is no data where the settings say, unless the run is finished already.
     """
     if config.overwrite and config.skip_finished:
@@ -64,40 +111,58 @@ def check_run(job: str, config: Config, extends: Extends[Config] = never) -> Run
     store = open_store(config.artifacts)
     store.check()
     run = RunFolder(store, config.run_id or new_run_id(job))
-    done = is_done(run, config, extends)
-    extended = not done and is_extended(run, config, extends)
-    conflict = changed_setting(run, config) if done or extended else _conflict(run, config)
-    if conflict and not config.overwrite:
-        raise RunError(f"run {run.run_id} in {store.location}: {conflict}; take another --run-id, or --overwrite")
-    if not done:
+    if _entry(run, config, extends) != "done":
+        if not config.wait:
+            check_free(store, run.run_id)
         data.check_source(config.data)
     return run
 
 
-def is_done(run: RunFolder, config: Config, extends: Extends[Config] = never) -> bool:
-    """Whether there is nothing to do: the run has finished, lacks nothing, and ``skip_finished`` is set."""
-    return config.skip_finished and run.state() == "finished" and not is_extended(run, config, extends)
+def _entry(run: RunFolder, config: Config, extends: Extends[Config]) -> Entry:
+    """Decides what a job with this configuration does with the run in this folder; a RunError if nothing."""
+    state, changed = run.state(), changed_setting(run, config)
+    if state == "finished" and not config.overwrite and not changed:
+        if extends(run, config):
+            return "extended"
+        if config.skip_finished:
+            return "done"
+    if state != "finished" and not changed:
+        return "new" if state == "absent" else "resumed"
+    if config.overwrite:
+        return "replaced"
+    conflict = changed if changed and (state != "finished" or config.skip_finished) else "finished already"
+    raise RunError(f"run {run.run_id} in {run.store.location}: {conflict}; take another --run-id, or --overwrite")
 
 
-def is_extended(run: RunFolder, config: Config, extends: Extends[Config]) -> bool:
-    """Whether a job with this configuration continues the finished run in this folder."""
-    if config.overwrite or run.state() != "finished" or changed_setting(run, config):
-        return False
-    return extends(run, config)
+def is_done(job: str, config: JobConfig) -> bool:
+    """Whether a job has nothing to do, after `check_run`; then a line says so."""
+    run = check_run(job, config)
+    done = _entry(run, config, never) == "done"
+    if done:
+        plain_console().print(_done_line(run), markup=False)
+    return done
 
 
-def goes_on(run: RunFolder, config: JobConfig) -> bool:
-    """Whether a job with this configuration resumes the run in this folder."""
-    return run.state() == "unfinished" and _conflict(run, config) is None
+def _done_line(run: RunFolder) -> str:
+    return f"run {run.run_id} in {run.store.location}: finished already, nothing to do"
 
 
-def begin_run(run: RunFolder, config: JobConfig, data_summary: dict[str, Any]) -> dict[str, Any]:
+def begin_run(
+    opened: OpenedRun,
+    config: JobConfig,
+    data_summary: dict[str, Any],
+    has_progress: Callable[[], bool] | None = None,
+    more: Mapping[str, bytes] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Writes settings, data summary and environment of a run that starts; returns the environment.
 
-    A run to be overwritten is removed only here, after the images were read and the cluster's resources were checked.
+    A finished run that is to be replaced stays until the new one has something to resume: then these files are written.
+
+    Args:
+        has_progress: whether the new run has that; None looks for a checkpoint in its folder.
+        more: other files to write then, by path.
     """
-    if _conflict(run, config):
-        run.remove()
+    run = opened.folder
     # No names of users or hosts.
     environment = {
         "python": platform.python_version(),
@@ -107,15 +172,23 @@ def begin_run(run: RunFolder, config: JobConfig, data_summary: dict[str, Any]) -
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         **{package: metadata.version(package) for package in PACKAGES},
     }
-    run.put_bytes(CONFIG, settings_yaml({**asdict(config), "run_id": run.run_id}).encode())
-    run.put_json(DATA, data_summary)
-    run.put_json(ENVIRONMENT, environment)
+    documents = {
+        CONFIG: settings_yaml({**asdict(config), "run_id": run.run_id}).encode(),
+        DATA: json_bytes(data_summary),
+        ENVIRONMENT: json_bytes(environment),
+        **more,
+    }
+    if opened.entry == "replaced" and run.state() == "finished":
+        replace_finished(run, documents, has_progress)
+        return environment
+    if opened.entry == "replaced":
+        run.remove()
+    elif opened.entry == "extended":
+        run.reopen()
+    remove_replaced(run, documents)
+    for path, content in documents.items():
+        run.put_bytes(path, content)
     return environment
-
-
-def _conflict(run: RunFolder, config: JobConfig) -> str | None:
-    """Returns why a job with this configuration cannot resume the run in this folder; None if it can."""
-    return "finished already" if run.state() == "finished" else changed_setting(run, config)
 
 
 def changed_setting(run: RunFolder, config: JobConfig) -> str | None:

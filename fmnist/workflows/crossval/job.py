@@ -23,7 +23,7 @@ from fmnist.distributed.spaces import check_model
 from fmnist.distributed.tasks import MOST_SUBMITTED, TaskPool
 from fmnist.errors import TrainingError
 from fmnist.runs import RunFolder
-from fmnist.runs.lifecycle import is_done, open_run
+from fmnist.runs.lifecycle import open_run
 from fmnist.workflows.crossval.config import CROSSVAL, CrossvalConfig
 from fmnist.workflows.crossval.fold import FoldTask, read_fold, train_folds
 from fmnist.workflows.crossval.progress import FoldProgress, Key
@@ -62,10 +62,10 @@ def crossval(config: CrossvalConfig, resources: cluster.Resources | None = None)
         UserError: if data, store, run id, model or resources are wrong; then nothing has been trained.
         TrainingError: if a fold fails or is lost; the run folder keeps the folds that have ended.
     """
-    run = open_run(CROSSVAL, config)
-    if not is_done(run, config):
-        run_on_ray(run, config, prepare_folds, _crossval, resources)
-    return run
+    with open_run(CROSSVAL, config) as opened:
+        if not opened.done:
+            run_on_ray(opened, config, prepare_folds, _crossval, resources)
+    return opened.folder
 
 
 def _crossval(session: Session[CrossvalConfig, PreparedFolds]) -> None:

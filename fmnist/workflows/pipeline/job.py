@@ -17,7 +17,9 @@ from fmnist.distributed import cluster
 from fmnist.distributed.session import Note, Session, StartedRun, run_on_ray
 from fmnist.errors import FmnistError, TrainingError, UserError, first_line
 from fmnist.runs import PLOTS, REPORT, REPORT_MARKDOWN, RunFolder, utc
-from fmnist.runs.lifecycle import goes_on, is_done, open_run
+from fmnist.runs.folder import json_bytes
+from fmnist.runs.lifecycle import OpenedRun, is_done, open_run
+from fmnist.runs.replacement import has_checkpoint
 from fmnist.runs.results import Results, finish_run, read_metrics, write_results
 from fmnist.storage import open_store
 from fmnist.workflows import JOBS
@@ -27,18 +29,28 @@ from fmnist.workflows.pipeline.records import PipelineMetrics, StageMetrics, Sta
 from fmnist.workflows.pipeline.stages import Stage, lacks_stages, limit_of, plan
 from fmnist.workflows.transfer.config import TransferConfig
 
+# Which runs of stages are an earlier pipeline's, for one that was started anew by --overwrite.
+REPLACED_STAGES = "replaced_stages.json"
+
 
 @dataclass(frozen=True)
 class Work:
-    """All stages of the study, the wanted ones that are not finished, and whether all runs are removed first."""
+    """All stages of the study, the wanted ones that are not finished, and the runs that are to be replaced.
+
+    ``replaced`` has the sha256 of the manifest of each run that had finished before the pipeline was started anew.
+    """
 
     stages: Sequence[Stage]
     missing: Sequence[Stage]
-    restart: bool
+    replaced: Mapping[str, str]
 
     @property
     def wanted(self) -> list[Stage]:
         return [stage for stage in self.stages if stage.left_out is None]
+
+    def has_progress(self) -> bool:
+        """Whether a stage has something to resume."""
+        return any(has_checkpoint(stage.folder) or stage.has_finished(self.replaced) for stage in self.missing)
 
 
 def pipeline(config: PipelineConfig, resources: cluster.Resources | None = None) -> RunFolder:
@@ -55,20 +67,29 @@ def pipeline(config: PipelineConfig, resources: cluster.Resources | None = None)
         UserError: if data, store, run ids, weights or resources are wrong; nothing has been trained then.
         TrainingError: if a stage failed; the others have run, and the report has them.
     """
-    run = open_run(PIPELINE, config, lacks_stages)
-    if is_done(run, config, lacks_stages):
-        return run
+    with open_run(PIPELINE, config, lacks_stages) as opened:
+        if not opened.done:
+            work = _plan_work(config, opened)
+            _check(config, work.missing)
+            run_on_ray(opened, config, _prepare, partial(_run_stages, work), resources)
+    return opened.folder
+
+
+def _plan_work(config: PipelineConfig, opened: OpenedRun) -> Work:
+    """Decides what becomes of each stage; a RunError if the id of one is taken by a run of other settings."""
+    run, replaced = opened.folder, {}
     stages = plan(config, run.run_id)
-    restart = config.overwrite and not goes_on(run, config)
-    # Opening the run of a stage is an error if its id is taken by a run of other settings.
-    missing = [
-        stage
-        for stage in stages
-        if not stage.left_out and (restart or not is_done(open_run(stage.job, stage.config), stage.config))
-    ]
-    _check(config, missing)
-    run_on_ray(run, config, _prepare, partial(_run_stages, Work(stages, missing, restart)), resources)
-    return run
+    if opened.entry == "replaced":
+        replaced = {stage.name: found for stage in stages if (found := stage.manifest_sum())}
+    elif run.exists(REPLACED_STAGES):
+        replaced = run.get_record(REPLACED_STAGES, dict[str, str])
+    missing = []
+    for stage in stages:
+        if opened.entry == "replaced" or stage.is_of(replaced):
+            stage = replace(stage, config=replace(stage.config, overwrite=True, skip_finished=False))
+        if not stage.left_out and not is_done(stage.job, stage.config):
+            missing.append(stage)
+    return Work(stages, missing, replaced)
 
 
 def _check(config: PipelineConfig, stages: Sequence[Stage]) -> None:
@@ -92,15 +113,11 @@ def _run_stages(work: Work, session: Session[PipelineConfig, PreparedData]) -> N
         cluster.check_room(resources, "worker", config.workers, 1, config.gpus_per_worker)
     if work.missing:
         cluster.check_room(resources, "task", 1, 1, config.gpus_per_task)
-    if work.restart:
-        for stage in work.stages:
-            stage.folder.remove()
-    elif run.state() == "finished":
-        run.reopen()
     # Imported here: Matplotlib takes a second, and resources are checked before.
     from fmnist.report.data_plots import draw_data
 
-    started = session.begin(draw_data)
+    replaced = {REPLACED_STAGES: json_bytes(work.replaced)} if work.replaced else {}
+    started = session.begin(draw_data, work.has_progress, replaced)
     # Waited for before a stage draws: Matplotlib is not thread-safe.
     started.data_figures.result()
     finished_before = len(work.wanted) - len(work.missing)
@@ -127,6 +144,8 @@ def _run_stage(stage: Stage, session: Session[PipelineConfig, PreparedData]) -> 
     try:
         JOBS[stage.job].run(config, session.resources)
     except FmnistError as error:
+        # Another process that has taken over the pipeline runs its stages too.
+        session.run.ensure_lease()
         failure = str(error)
     except Exception as error:
         # One line does not explain an unexpected error; the other stages run nevertheless.
@@ -149,7 +168,9 @@ def _results(
     # A stage that is left out may have finished in an earlier start of the same pipeline.
     folders = {stage.name: stage.folder for stage in work.stages}
     stages = {
-        name: read_metrics(folder, StageMetrics) for name, folder in folders.items() if folder.state() == "finished"
+        stage.name: read_metrics(stage.folder, StageMetrics)
+        for stage in work.stages
+        if stage.has_finished(work.replaced)
     }
     before = [stage.name for stage in work.wanted if stage not in work.missing]
     finished = time.time()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fmnist.config import MODELS, SPACES, JobConfig
-from fmnist.runs import RunFolder
+from fmnist.runs import MANIFEST, RunFolder
 from fmnist.runs.results import read_metrics
 from fmnist.storage import open_store
 from fmnist.workflows import JOBS
@@ -50,6 +52,20 @@ class Stage:
         assert self.config.run_id
         return RunFolder(open_store(self.config.artifacts), self.config.run_id)
 
+    def manifest_sum(self) -> str | None:
+        """Returns the sha256 of the manifest of the stage's run; None if it has not finished."""
+        run = self.folder
+        return hashlib.sha256(run.get_bytes(MANIFEST)).hexdigest() if run.state() == "finished" else None
+
+    def is_of(self, runs: Mapping[str, str]) -> bool:
+        """Whether the stage's run is one of these finished ones, which are sums of manifests by stage."""
+        return self.name in runs and self.manifest_sum() == runs[self.name]
+
+    def has_finished(self, before: Mapping[str, str]) -> bool:
+        """Whether the stage's run has finished and is none of those before."""
+        found = self.manifest_sum()
+        return found is not None and found != before.get(self.name)
+
 
 def lacks_stages(run: RunFolder, config: PipelineConfig) -> bool:
     """Whether the report of a finished pipeline lacks stages that are wanted now."""
@@ -75,7 +91,7 @@ def plan(config: PipelineConfig, run_id: str) -> list[Stage]:
 
 
 def _stage(config: PipelineConfig, run_id: str, job: str, name: str, **settings: Any) -> Stage:
-    shared = ("data", "artifacts", "seed", "precision", "xla", "max_failures")
+    shared = ("data", "artifacts", "wait", "seed", "precision", "xla", "max_failures")
     settings |= {name: getattr(config, name) for name in shared}
     # A finished stage is not run again.
     settings |= {"run_id": f"{run_id}-{job}-{name}", "limit": limit_of(config), "skip_finished": True}

@@ -25,7 +25,7 @@ from fmnist.distributed.session import Session, run_on_ray
 from fmnist.distributed.workers import run_workers
 from fmnist.errors import RunError, TrainingError
 from fmnist.runs import CHECKPOINTS, METRICS, RunFolder, list_runs
-from fmnist.runs.lifecycle import goes_on, is_done, open_run
+from fmnist.runs.lifecycle import open_run
 from fmnist.runs.results import ModelMetrics, read_metrics
 from fmnist.storage import Store
 from fmnist.training.progress import Progress
@@ -77,14 +77,13 @@ def transfer(config: TransferConfig, resources: cluster.Resources | None = None)
     """
     names = BACKBONES if config.backbone == "all" else (config.backbone,)
     recipes = {name: recipe_of(config, name) for name in names}
-    run = open_run(TRANSFER, config)
-    if is_done(run, config):
-        return run
-    comparison = find_comparison(run.store, config.compare_with)
-    note = partial(plain_console().print, markup=False)
-    sources = {name: (recipes[name], obtain_weights(config.weights, name, note)) for name in names}
-    run_on_ray(run, config, prepare, partial(_transfer, sources, comparison), resources)
-    return run
+    with open_run(TRANSFER, config) as opened:
+        if not opened.done:
+            comparison = find_comparison(opened.folder.store, config.compare_with)
+            note = partial(plain_console().print, markup=False)
+            sources = {name: (recipes[name], obtain_weights(config.weights, name, note)) for name in names}
+            run_on_ray(opened, config, prepare, partial(_transfer, sources, comparison), resources)
+    return opened.folder
 
 
 def find_comparison(store: Store, run_id: str | None) -> ModelMetrics | None:
@@ -121,8 +120,7 @@ def _transfer(
     cpus = cluster.cpus_per_worker(resources, config.workers, config.cpus_per_worker, config.gpus_per_worker)
     session.note(f"Ray: {resources}; workers: {config.workers} of {cpus:g} CPUs, {config.gpus_per_worker:g} GPUs")
     outcomes: Outcomes = {}
-    # Without a check, a run that is about to be overwritten would count.
-    if goes_on(run, config):
+    if session.opened.goes_on:
         every = {(name, phase): read_phase(run, name, phase) for name in sources for phase in phases}
         outcomes = {key: outcome for key, outcome in every.items() if outcome}
     unfinished = [name for name in sources if any((name, phase) not in outcomes for phase in phases)]

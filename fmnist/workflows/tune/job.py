@@ -29,7 +29,7 @@ from fmnist.distributed.spaces import draw_points
 from fmnist.errors import FmnistError, TrainingError, UserError, first_line
 from fmnist.options import settings_yaml
 from fmnist.runs import BEST, CHECKPOINTS, TRIALS_HISTORY, TRIALS_TABLE, RunFolder
-from fmnist.runs.lifecycle import is_done, open_run
+from fmnist.runs.lifecycle import open_run
 from fmnist.storage.arrow import store_filesystem
 from fmnist.training.history import History, Row
 from fmnist.workflows.train.config import TrainConfig
@@ -59,10 +59,10 @@ def tune(config: TuneConfig, resources: cluster.Resources | None = None) -> RunF
         UserError: if space, data, store, run id or resources are wrong; nothing has been trained then.
         TrainingError: if every trial failed, or the retraining of the best one did.
     """
-    run = open_run(TUNE, config)
-    if not is_done(run, config):
-        run_on_ray(run, config, prepare, _tune, resources)
-    return run
+    with open_run(TUNE, config) as opened:
+        if not opened.done:
+            run_on_ray(opened, config, prepare, _tune, resources)
+    return opened.folder
 
 
 def _tune(session: Session[TuneConfig, PreparedData]) -> None:
@@ -123,7 +123,7 @@ def _search(
         progress.note(f"ASHA: trials of {config.max_epochs} epochs at most, {trials} in all")
     known = {trial: trial_state(run, trial, point).history().epochs for trial, point in enumerate(points, start=1)}
     progress.begin(trials, budget, known)
-    watcher = _Watcher(config, points, scheduler, progress)
+    watcher = _Watcher(config, points, scheduler, progress, run)
     filesystem, path = store_filesystem(run.store)
     tuner = ray_tune.Tuner(
         ray_tune.with_resources(
@@ -162,9 +162,14 @@ class _Watcher(ray_tune.Callback):
     """Records what trials report, and displays it."""
 
     def __init__(
-        self, config: TuneConfig, points: list[dict[str, Any]], scheduler: TrialScheduler, progress: SearchProgress
+        self,
+        config: TuneConfig,
+        points: list[dict[str, Any]],
+        scheduler: TrialScheduler,
+        progress: SearchProgress,
+        run: RunFolder,
     ) -> None:
-        self.config, self.points, self.scheduler, self.progress = config, points, scheduler, progress
+        self.config, self.points, self.scheduler, self.progress, self.run = config, points, scheduler, progress, run
         self.records: list[TrialRecord] = []
         self._rows: dict[int, tuple[Row, ...]] = {}
         self._ran = time.monotonic()
@@ -181,11 +186,17 @@ class _Watcher(ray_tune.Callback):
         self._rows[trial.config["trial"]] = result["rows"]
         self._show(trials)
 
+    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        # The trial may have failed since another process has taken the run over.
+        self.run.ensure_lease(ask=True)
+
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.run.ensure_lease(ask=True)
         self._errors[trial.config["trial"]] = _error_line(trial)
         self._show(trials)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self.run.ensure_lease()
         self._show(trials)
         if any(trial.status == Trial.RUNNING for trial in trials):
             self._ran = time.monotonic()

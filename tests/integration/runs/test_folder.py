@@ -224,7 +224,7 @@ class CutStore:
         self._left = changes
 
     def __getattr__(self, name: str) -> object:
-        if name in {"put_file", "put_bytes", "delete", "delete_folder"}:
+        if name in {"put_file", "put_bytes", "put_version", "delete", "delete_folder"}:
             self._left -= 1
             if self._left < 0:
                 raise KeyboardInterrupt

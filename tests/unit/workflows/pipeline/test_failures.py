@@ -42,17 +42,18 @@ class Pretence:
         self.errors: dict[str, Exception] = {}
 
     def run(self, job: str, config: JobConfig, resources: cluster.Resources | None = None) -> RunFolder:
-        folder = open_run(job, config)
-        stage = folder.run_id.removeprefix("night-")
-        begin_run(folder, config, {})
-        self.ran.append(stage)
-        self.resources.append(resources)
-        if stage in self.errors:
-            raise self.errors[stage]
-        for name in ("learning_curves", "confusion_matrix", "trial_curves", "leak", "candidate_curves"):
-            folder.put_bytes(f"plots/{name}.png", b"\x89PNG")
-        folder.put_json("metrics.json", asdict(STAGES[stage]))
-        folder.finish(job)
+        with open_run(job, config) as opened:
+            folder = opened.folder
+            stage = folder.run_id.removeprefix("night-")
+            begin_run(opened, config, {})
+            self.ran.append(stage)
+            self.resources.append(resources)
+            if stage in self.errors:
+                raise self.errors[stage]
+            for name in ("learning_curves", "confusion_matrix", "trial_curves", "leak", "candidate_curves"):
+                folder.put_bytes(f"plots/{name}.png", b"\x89PNG")
+            folder.put_json("metrics.json", asdict(STAGES[stage]))
+            folder.finish(job)
         return folder
 
 
