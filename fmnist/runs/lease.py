@@ -87,12 +87,14 @@ class LeasedStore:
     Attributes:
         store: the store itself.
         run_id: of the run.
-        token: of the lease; None in a store without conditional writes, where nothing is fenced.
+        token: of the lease.
+        fenced: False in a store without conditional writes, where no lease keeps others out.
     """
 
     store: Store
     run_id: str
-    token: str | None
+    token: str
+    fenced: bool = True
 
     @property
     def location(self) -> str:
@@ -101,20 +103,16 @@ class LeasedStore:
     @property
     def lease(self) -> Lease | None:
         """The lease, in the process that has taken it."""
-        return _held.get(self.key)
-
-    @property
-    def key(self) -> str:
-        return f"{self.location}/{self.run_id}"
+        return _held.get(self.token)
 
     def ensure(self, *, ask: bool = False) -> None:
         """Raises a `LeaseError` if another process has taken the run over; ``ask`` is as in `Lease.ensure`."""
         if lease := self.lease:
             lease.ensure(ask=ask)
-        elif self.token is not None:
+        elif self.fenced:
             found = read_lease(self.store, self.run_id)
             if found is None or found[0].token != self.token or found[0].released:
-                raise LeaseError(_taken_over(self.key, found[0] if found else None))
+                raise LeaseError(_taken_over(f"{self.location}/{self.run_id}", found[0] if found else None))
 
     def check(self) -> None:
         self.store.check()
@@ -187,17 +185,18 @@ class Lease:
     def __init__(self, store: Store, run_id: str, held: tuple[LeaseRecord, str, float] | None) -> None:
         """Starts to renew a lease that was acquired: its record, its version, and when, by `_clock`; None for a store
         without conditional writes."""
-        self.store = LeasedStore(store, run_id, held[0].token if held else None)
+        token = held[0].token if held else secrets.token_hex(16)
+        self.store = LeasedStore(store, run_id, token, fenced=held is not None)
         self.before_write: Callable[[str], None] | None = None
         self.watch: Callable[[], None] | None = None
-        self._plain, self._file, self._location = store, f"{run_id}/{LEASE}", self.store.key
+        self._plain, self._file, self._location = store, f"{run_id}/{LEASE}", f"{store.location}/{run_id}"
         self._lost: str | None = None
         self._lock = threading.Lock()
         self._ended = threading.Event()
         if held:
             self._record, self._version, self._renewed = held
         self._seconds = held[0].seconds if held else SECONDS
-        _held[self._location] = self
+        _held[token] = self
         self._thread = threading.Thread(target=self._renew_again, name="lease", daemon=True)
         self._thread.start()
 
@@ -208,7 +207,7 @@ class Lease:
         """
         if self._lost:
             raise LeaseError(self._lost)
-        if self.store.token is not None and (ask or _clock() > self._renewed + _RELIABLE * self._seconds):
+        if self.store.fenced and (ask or _clock() > self._renewed + _RELIABLE * self._seconds):
             self.renew()
 
     def renew(self) -> None:
@@ -222,8 +221,8 @@ class Lease:
         """
         self._ended.set()
         self._thread.join()
-        _held.pop(self._location, None)
-        if self.store.token is None or self._lost:
+        _held.pop(self.store.token, None)
+        if not self.store.fenced or self._lost:
             return
         with contextlib.suppress(FmnistError):
             run_id = self.store.run_id
@@ -255,13 +254,13 @@ class Lease:
         while not self._ended.wait(self._seconds / 3):
             # What it cannot reach now, it tries again; whoever writes meanwhile gets the error.
             with contextlib.suppress(FmnistError):
-                if self.store.token is not None:
+                if self.store.fenced:
                     self.renew()
                 if self.watch:
                     self.watch()
 
 
-# The leases of this process, by the location of their runs.
+# The leases of this process, by their tokens.
 _held: dict[str, Lease] = {}
 
 
