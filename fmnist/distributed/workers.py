@@ -17,6 +17,7 @@ import ray.train
 from ray.util.queue import Queue
 
 from fmnist.distributed.events import listen, post
+from fmnist.distributed.snapshots import drop_damaged
 from fmnist.distributed.trainer import StrategyTrainer, known_cause
 from fmnist.errors import LeaseError, TrainingError, first_line
 from fmnist.runs import RunFolder
@@ -115,6 +116,7 @@ def run_workers(
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="val_accuracy"),
         ),
     )
+    drop_damaged(run, checkpoints, progress.note)
     with _show(events, progress) as starts:
         try:
             outcome: Outcome = trainer.fit().return_value

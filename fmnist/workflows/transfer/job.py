@@ -121,7 +121,7 @@ def _transfer(
     session.note(f"Ray: {resources}; workers: {config.workers} of {cpus:g} CPUs, {config.gpus_per_worker:g} GPUs")
     outcomes: Outcomes = {}
     if session.opened.goes_on:
-        every = {(name, phase): read_phase(run, name, phase) for name in sources for phase in phases}
+        every = {(name, phase): read_phase(run, name, phase, session.note) for name in sources for phase in phases}
         outcomes = {key: outcome for key, outcome in every.items() if outcome}
     unfinished = [name for name in sources if any((name, phase) not in outcomes for phase in phases)]
     # All are inspected before the first is trained: wrong weights of the last one cost no training.

@@ -184,6 +184,8 @@ class _Watcher(ray_tune.Callback):
     ) -> None:
         # All epochs that the trial has trained; a resumed trial has more of them than it has reported.
         self._rows[trial.config["trial"]] = result["rows"]
+        for note in result["notes"]:
+            self.progress.note(note)
         self._show(trials)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
