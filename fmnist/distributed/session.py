@@ -18,7 +18,7 @@ from fmnist.config import JobConfig
 from fmnist.console import plain_console
 from fmnist.distributed import cluster
 from fmnist.runs import RunFolder
-from fmnist.runs.lifecycle import OpenedRun, begin_run
+from fmnist.runs.lifecycle import OpenedRun, begin_run, with_inputs
 
 Note = Callable[[str], None]
 Figures = dict[str, bytes]
@@ -102,6 +102,7 @@ def run_on_ray(
     prepare: Callable[[Config, Note], Data],
     work: Callable[[Session[Config, Data]], None],
     resources: cluster.Resources | None = None,
+    inputs: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Prepares a job's images while Ray starts, runs its work, and leaves Ray.
 
@@ -109,6 +110,7 @@ def run_on_ray(
         prepare: returns the images; runs in a thread.
         work: does everything else, up to the manifest; whatever refers to objects on the cluster ends with it.
         resources: of a Ray cluster that is connected already, as for the jobs of a pipeline; None connects to one.
+        inputs: sha256 of what the job reads besides the images and the user's code, by name.
 
     Raises:
         FmnistError: that preparation, connection or work ended with.
@@ -121,6 +123,7 @@ def run_on_ray(
     # Left from the right to the left: the thread has ended before Ray is left, however the work ends.
     with cluster.connected(resources) as resources, beside:
         data = preparing.result()
+        opened = with_inputs(opened, config, data.summary, inputs)
         if resources.nodes > 1 and not run.store.location.startswith("s3://"):
             note(f"{run.store.location}: all nodes must see this folder; if they do not, use s3://")
         work(Session(config, opened, data, resources, started, note, beside))

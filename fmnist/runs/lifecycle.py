@@ -7,7 +7,7 @@ import platform
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from importlib import metadata
 from types import MappingProxyType
@@ -21,6 +21,7 @@ from fmnist.options import settings_yaml
 from fmnist.runs.documents import Names
 from fmnist.runs.files import CONFIG, DATA, ENVIRONMENT
 from fmnist.runs.folder import RunFolder, json_bytes
+from fmnist.runs.inputs import INPUTS, changed_input, check_inputs, inputs_of, versions_before
 from fmnist.runs.lease import check_free, leased
 from fmnist.runs.replacement import remove_replaced, replace_finished
 from fmnist.runs.run_id import new_run_id
@@ -41,11 +42,15 @@ Entry = Literal["new", "resumed", "extended", "replaced", "done"]
 class OpenedRun:
     """A run that this process may write, and what it found, decided once.
 
-    ``folder`` is the run's, through which every write is fenced until the run is closed.
+    Attributes:
+        folder: of the run; every write through it is fenced, also after the run was closed.
+        entry: what was found.
+        inputs: sha256 of everything that the run reads, by name.
     """
 
     folder: RunFolder
     entry: Entry
+    inputs: Mapping[str, str] = MappingProxyType({})
 
     @property
     def done(self) -> bool:
@@ -134,6 +139,22 @@ def _entry(run: RunFolder, config: Config, extends: Extends[Config]) -> Entry:
     raise RunError(f"run {run.run_id} in {run.store.location}: {conflict}; take another --run-id, or --overwrite")
 
 
+def with_inputs(
+    opened: OpenedRun, config: JobConfig, data_summary: Mapping[str, Any], more: Mapping[str, str]
+) -> OpenedRun:
+    """Returns an opened run with its inputs: the images of ``data_summary``, ``more``, and the user's code.
+
+    Raises:
+        RunError: if a run to be resumed has read others, and ``overwrite`` is off.
+    """
+    opened = replace(opened, inputs=inputs_of(config, data_summary, more))
+    if opened.goes_on:
+        if config.overwrite and changed_input(opened.folder, opened.inputs):
+            return replace(opened, entry="replaced")
+        check_inputs(opened.folder, opened.inputs)
+    return opened
+
+
 def is_done(job: str, config: JobConfig) -> bool:
     """Whether a job has nothing to do, after `check_run`; then a line says so."""
     run = check_run(job, config)
@@ -163,6 +184,7 @@ def begin_run(
         more: other files to write then, by path.
     """
     run = opened.folder
+    earlier = versions_before(run, partial(plain_console().print, markup=False)) if opened.goes_on else []
     # No names of users or hosts.
     environment = {
         "python": platform.python_version(),
@@ -171,6 +193,8 @@ def begin_run(
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         **{package: metadata.version(package) for package in PACKAGES},
+        INPUTS: dict(opened.inputs),
+        **({"earlier": earlier} if earlier else {}),
     }
     documents = {
         CONFIG: settings_yaml({**asdict(config), "run_id": run.run_id}).encode(),

@@ -82,7 +82,9 @@ def transfer(config: TransferConfig, resources: cluster.Resources | None = None)
             comparison = find_comparison(opened.folder.store, config.compare_with)
             note = partial(plain_console().print, markup=False)
             sources = {name: (recipes[name], obtain_weights(config.weights, name, note)) for name in names}
-            run_on_ray(opened, config, prepare, partial(_transfer, sources, comparison), resources)
+            work = partial(_transfer, sources, comparison)
+            sums = {f"weights of {name}": file.record.sha256 for name, (_, file) in sources.items() if file}
+            run_on_ray(opened, config, prepare, work, resources, {name: one for name, one in sums.items() if one})
     return opened.folder
 
 
