@@ -57,7 +57,8 @@ def number_type(name: str, base: type, restrictions: Any, expected: str) -> Any:
 def may_change(default: Any) -> Any:
     """Declares a setting that a resumed run may change, with its default.
 
-    No number of a run depends on such a setting: where its files are, and how much of a cluster it takes.
+    No number of a run depends on such a setting: where its files are, and how much of a cluster it takes. A run keeps
+    its number of lanes, whatever workers and processors it resumes with.
     """
     return field(default=default, metadata={"may_change": True})
 
@@ -108,7 +109,7 @@ class JobConfig:
     seed: NonNegativeInt = 0
     limit: PositiveInt | None = None
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    xla: Literal["auto", "on", "off"] = may_change("auto")
+    xla: Literal["auto", "on", "off"] = "auto"
 
     @classmethod
     def fixed_settings(cls) -> frozenset[str]:

@@ -85,13 +85,14 @@ class Session(Generic[Config, Data]):
         draw_data: Callable[[Data], Figures],
         has_progress: Callable[[], bool] | None = None,
         more: Mapping[str, bytes] = MappingProxyType({}),
+        facts: Mapping[str, Any] = MappingProxyType({}),
     ) -> StartedRun[Data]:
         """Writes what is known before the work begins, and has the figures of the data drawn meanwhile.
 
-        From here on, settings and resources are known to be right. ``has_progress`` and ``more`` are as in
-        `begin_run`.
+        From here on, settings and resources are known to be right. The other arguments are as
+        in `begin_run`.
         """
-        environment = begin_run(self.opened, self.config, self.data.summary, has_progress, more)
+        environment = begin_run(self.opened, self.config, self.data.summary, has_progress, more, facts)
         figures = self.beside.submit(draw_data, self.data)
         return StartedRun(self.run, self.data, environment, figures, self.started, self.note)
 

@@ -5,6 +5,7 @@ The driver calls `run_workers`; each worker calls `join` before anything else of
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,8 +20,9 @@ from ray.util.queue import Queue
 from fmnist.distributed.events import listen, post
 from fmnist.distributed.snapshots import drop_damaged
 from fmnist.distributed.trainer import StrategyTrainer, known_cause
-from fmnist.errors import LeaseError, TrainingError, first_line
+from fmnist.errors import LeaseError, TrainingError, UserError, first_line
 from fmnist.runs import RunFolder
+from fmnist.runs.lifecycle import OpenedRun
 from fmnist.storage.arrow import store_filesystem
 from fmnist.training import devices
 from fmnist.training.history import History, Row
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
     from fmnist.training.engine import Examples, Shard
 
 Outcome = TypeVar("Outcome")
+
+# In environment.json, the lanes of all workers together.
+LANES = "lanes"
 
 
 class Scale(Protocol):
@@ -135,22 +140,41 @@ def run_workers(
     return outcome, len(starts) - 1
 
 
-def join(cpus: float) -> Shard:
+def keep_lanes(opened: OpenedRun, scale: Scale, cpus: float) -> int:
+    """Returns the number of lanes of all workers together: those that the run was started with, if it goes on.
+
+    The order in which a step's gradients are summed follows from it, and so do the last digits of all numbers.
+
+    Raises:
+        UserError: if the workers cannot share them evenly.
+    """
+    each = 1 if scale.gpus_per_worker else max(1, math.floor(cpus))
+    # At least two for a single worker, so that it computes the same numbers as two workers of one processor.
+    now = scale.workers * each if scale.gpus_per_worker else max(2, scale.workers * each)
+    lanes: int = opened.fact(LANES) or now
+    if lanes % scale.workers:
+        shares = ", ".join(str(workers) for workers in range(1, lanes + 1) if lanes % workers == 0)
+        raise UserError(
+            f"workers: found {scale.workers}, expected one of {shares}: the run was started with {lanes} lanes"
+        )
+    return lanes
+
+
+def join(cpus: float, lanes: int) -> Shard:
     """Connects a worker of ``cpus`` processors with the others, before anything else uses TensorFlow.
 
-    Returns its shard of each step.
+    Returns its shard of each step, with its share of the ``lanes`` of all workers.
     """
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
-    # At least two for a single worker, so that it computes the same numbers as two workers of one processor.
-    lanes = devices.configure_tensorflow(cpus, least_lanes=2 if workers == 1 else 1)
+    devices.configure_tensorflow(cpus)
     import tensorflow as tf
 
     from fmnist.training.engine import Shard
 
     # The strategy must be the first to use TensorFlow: it starts the server that connects the workers.
     strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
-    return Shard(strategy, rank, workers, lanes)
+    return Shard(strategy, rank, workers, lanes // workers)
 
 
 def train_epochs(

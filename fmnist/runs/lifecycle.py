@@ -7,7 +7,7 @@ import platform
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib import metadata
 from types import MappingProxyType
@@ -50,7 +50,7 @@ class OpenedRun:
 
     folder: RunFolder
     entry: Entry
-    inputs: Mapping[str, str] = MappingProxyType({})
+    inputs: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def done(self) -> bool:
@@ -61,6 +61,12 @@ class OpenedRun:
     def goes_on(self) -> bool:
         """Whether the run has files to go on from."""
         return self.entry in {"resumed", "extended"}
+
+    def fact(self, name: str) -> Any:
+        """Returns what the environment of a run to go on from says of ``name``; None if nothing."""
+        if not (self.goes_on and self.folder.exists(ENVIRONMENT)):
+            return None
+        return self.folder.get_record(ENVIRONMENT, dict[str, Any]).get(name)
 
     @property
     def checkpoint_suffix(self) -> str:
@@ -174,6 +180,7 @@ def begin_run(
     data_summary: dict[str, Any],
     has_progress: Callable[[], bool] | None = None,
     more: Mapping[str, bytes] = MappingProxyType({}),
+    facts: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Writes settings, data summary and environment of a run that starts; returns the environment.
 
@@ -182,6 +189,7 @@ def begin_run(
     Args:
         has_progress: whether the new run has that; None looks for a checkpoint in its folder.
         more: other files to write then, by path.
+        facts: that the environment has besides.
     """
     run = opened.folder
     earlier = versions_before(run, partial(plain_console().print, markup=False)) if opened.goes_on else []
@@ -194,6 +202,7 @@ def begin_run(
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         **{package: metadata.version(package) for package in PACKAGES},
         INPUTS: dict(opened.inputs),
+        **facts,
         **({"earlier": earlier} if earlier else {}),
     }
     documents = {

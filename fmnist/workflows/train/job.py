@@ -24,7 +24,7 @@ from fmnist.distributed import cluster
 from fmnist.distributed.events import open_events
 from fmnist.distributed.session import Session, run_on_ray
 from fmnist.distributed.spaces import check_model
-from fmnist.distributed.workers import Schedule, join, restore_best, run_workers, train_epochs
+from fmnist.distributed.workers import LANES, Schedule, join, keep_lanes, restore_best, run_workers, train_epochs
 from fmnist.errors import TrainingError
 from fmnist.runs import CHECKPOINTS, RunFolder
 from fmnist.runs.lifecycle import open_run
@@ -43,6 +43,7 @@ class WorkerTask:
 
     config: TrainConfig
     cpus: float  # processors of each worker
+    lanes: int  # of all workers together
     train_images: ray.ObjectRef
     val_images: ray.ObjectRef
     test_images: ray.ObjectRef
@@ -86,9 +87,9 @@ def _train(session: Session[TrainConfig, PreparedData]) -> None:
     # Imported here: Matplotlib takes a second, and settings are checked before.
     from fmnist.report.data_plots import draw_data
 
-    suffix = session.opened.checkpoint_suffix
-    started_run = session.begin(draw_data)
-    outcome = fit(config, session.run, session.data, cpus, suffix)
+    lanes, suffix = keep_lanes(session.opened, config, cpus), session.opened.checkpoint_suffix
+    started_run = session.begin(draw_data, facts={LANES: lanes})
+    outcome = fit(config, session.run, session.data, cpus, lanes, suffix)
 
     from fmnist.workflows.train.results import write_train_results
 
@@ -96,15 +97,16 @@ def _train(session: Session[TrainConfig, PreparedData]) -> None:
 
 
 def fit(
-    config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float, checkpoint_suffix: str = ""
+    config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float, lanes: int, checkpoint_suffix: str = ""
 ) -> TrainOutcome:
     """Trains on the cluster and returns the outcome of rank 0. Raises a TrainingError if training cannot continue.
 
-    The names of the checkpoints end with ``checkpoint_suffix``.
+    Each worker has ``cpus`` processors, and its share of the ``lanes``. The names of the checkpoints end with
+    ``checkpoint_suffix``.
     """
     events = open_events()
     images = ray.put(data.train), ray.put(data.val), ray.put(data.test)
-    task = WorkerTask(config, cpus, *images, events, checkpoint_suffix)
+    task = WorkerTask(config, cpus, lanes, *images, events, checkpoint_suffix)
     with Progress("training", config.epochs, "epochs") as progress:
         outcome, restarts = run_workers(
             train_worker,
@@ -128,7 +130,7 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
     # TensorFlow and Keras are imported here and not above: the driver does not need them.
     task: WorkerTask = settings["task"]
     config = task.config
-    shard = join(task.cpus)
+    shard = join(task.cpus, task.lanes)
     precision = devices.resolve_precision(config.precision)
     built = _build(config, precision)
     batch_size = batch_size_of(config.hyperparameters, default=config.batch_size)

@@ -26,6 +26,7 @@ from fmnist.data.preparation import PreparedData, prepare
 from fmnist.distributed import cluster
 from fmnist.distributed.session import Figures, Session, run_on_ray
 from fmnist.distributed.spaces import draw_points
+from fmnist.distributed.workers import LANES, keep_lanes
 from fmnist.errors import FmnistError, TrainingError, UserError, first_line
 from fmnist.options import settings_yaml
 from fmnist.runs import BEST, CHECKPOINTS, TRIALS_HISTORY, TRIALS_TABLE, RunFolder
@@ -76,7 +77,8 @@ def _tune(session: Session[TuneConfig, PreparedData]) -> None:
     session.note(f"Ray: {resources}; a trial: {config.cpus_per_trial:g} CPUs, {config.gpus_per_trial:g} GPUs")
     from fmnist.report.data_plots import draw_data
 
-    started_run = session.begin(draw_data)
+    lanes = keep_lanes(session.opened, config, cpus)
+    started_run = session.begin(draw_data, facts={LANES: lanes})
     with SearchProgress() as progress:
         records = _search(config, run, session.data, points, progress)
     searched = time.time()
@@ -87,7 +89,7 @@ def _tune(session: Session[TuneConfig, PreparedData]) -> None:
     )
     figures = session.beside.submit(_draw_trials, records, winner.trial)
     best = best_config(config, winner)
-    outcome = fit(best, run, session.data, cpus)
+    outcome = fit(best, run, session.data, cpus, lanes)
 
     from fmnist.workflows.tune.results import SearchOutcome, write_tune_results
 
@@ -262,7 +264,7 @@ def _write_trials(config: TuneConfig, run: RunFolder, records: list[TrialRecord]
         f"# To train it: fmnist train --config {BEST}\n# To cross-validate it: fmnist crossval --config {BEST}\n"
     )
     # Without the settings of this run or this cluster only, and without what the space decides.
-    left_out = {"artifacts", "run_id", "overwrite", "skip_finished", "learning_rate", *WORKER_SETTINGS}
+    left_out = {"artifacts", "run_id", "overwrite", "skip_finished", "wait", "learning_rate", *WORKER_SETTINGS}
     settings = {name: value for name, value in asdict(best_config(config, winner)).items() if name not in left_out}
     before = yaml.safe_load(run.get_bytes(BEST)) if run.exists(BEST) else None
     if before and before["hyperparameters"] != settings["hyperparameters"]:
