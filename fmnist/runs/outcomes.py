@@ -53,16 +53,17 @@ def read_outcome(run: RunFolder, folder: str, record: type[Outcome]) -> Outcome 
         values: dict[str, Any] = run.get_record(f"{folder}/{OUTCOME}", dict[str, Any])
     except MissingKeyError:
         return None
+    # Earlier versions wrote no sums.
+    sums = values.pop(SUMS, None)
     try:
         content = run.get_bytes(f"{folder}/{PROBABILITIES}")
-        # Earlier versions wrote no sums.
-        sums = values.pop(SUMS, None)
-        if sums not in (None, _sums(values, content)):
-            raise IntegrityError(f"{where}: damaged, not what was written")
         probabilities = np.load(io.BytesIO(content), allow_pickle=False)
     except (MissingKeyError, ValueError, EOFError) as error:
         raise IntegrityError(f"{where}/{PROBABILITIES}: damaged: {first_line(error)}") from error
-    return to_record({**values, "probabilities": probabilities}, record, f"{where}/{OUTCOME}")
+    outcome = to_record({**values, "probabilities": probabilities}, record, f"{where}/{OUTCOME}")
+    if sums not in (None, _sums(values, content)):
+        raise IntegrityError(f"{where}: damaged, not what was written")
+    return outcome
 
 
 def read_sound(
