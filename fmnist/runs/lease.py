@@ -73,7 +73,7 @@ class LeaseRecord:
 
     def is_over(self, age: float) -> bool:
         """Whether another process may take it over, ``age`` seconds after it was renewed."""
-        gone = self.machine == _machine() and _born(self.process) != self.born
+        gone = self.machine == _machine() and _is_gone(self.process, self.born)
         return self.released or gone or age > self.seconds
 
 
@@ -359,6 +359,17 @@ def _machine() -> str:
     except OSError:
         # Where nothing tells them apart, no process is taken for gone.
         return secrets.token_hex(16)
+
+
+def _is_gone(process: int, born: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        # Another user's, which may be hidden in /proc.
+        return False
+    return _born(process) != born
 
 
 def _born(process: int) -> int:

@@ -83,12 +83,14 @@ def _plan_work(config: PipelineConfig, opened: OpenedRun) -> Work:
         replaced = {stage.name: found for stage in stages if (found := stage.manifest_sum())}
     elif run.exists(REPLACED_STAGES):
         replaced = run.get_record(REPLACED_STAGES, dict[str, str])
-    missing = []
-    for stage in stages:
-        if opened.entry == "replaced" or stage.is_of(replaced):
-            stage = replace(stage, config=replace(stage.config, overwrite=True, skip_finished=False))
-        if not stage.left_out and not is_done(stage.job, stage.config):
-            missing.append(stage)
+    stages = [
+        replace(stage, config=replace(stage.config, overwrite=True, skip_finished=False))
+        if opened.entry == "replaced" or stage.is_of(replaced)
+        else stage
+        for stage in stages
+    ]
+    # It is an error if the id of a stage is taken by a run of other settings.
+    missing = [stage for stage in stages if not stage.left_out and not is_done(stage.job, stage.config)]
     return Work(stages, missing, replaced)
 
 

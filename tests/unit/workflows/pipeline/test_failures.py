@@ -116,6 +116,40 @@ def test_finished_pipeline_is_replaced_with_all_its_stages_if_wanted(jobs: Prete
     assert jobs.ran[2:] == ["train-lenet5", "train-lenet5-1998"]
 
 
+def test_replacing_that_was_interrupted_goes_on_with_the_stages_that_are_left(
+    jobs: Pretence, config: PipelineConfig
+) -> None:
+    run = pipeline(again(config, stages="train,tune-notebook"))
+    jobs.ran.clear()
+    jobs.errors["train-lenet5-1998"] = TrainingError("killed")
+    with pytest.raises(TrainingError, match="1 of 2 stages failed, train-lenet5-1998"):
+        pipeline(again(config, overwrite=True))
+    # The old run of the stage that failed is whole, but it is no part of this pipeline; nor is one left out.
+    assert state(config, "night-train-lenet5-1998") == "finished"
+    reported = {one["name"]: one["status"] for one in run.get_json("metrics.json")["stages"]}
+    assert reported["train-lenet5"] == "finished" and reported["train-lenet5-1998"] == "failed"
+    assert reported["tune-notebook"] == "left out"
+    jobs.errors.clear()
+
+    assert pipeline(again(config, overwrite=True)).verify() == []
+
+    assert jobs.ran == ["train-lenet5", "train-lenet5-1998", "train-lenet5-1998"]
+    # A stage that was left out then is started anew as well.
+    pipeline(again(config, stages="train,tune-notebook"))
+    assert jobs.ran[3:] == ["tune-notebook"]
+
+
+def test_pipeline_stays_finished_until_a_stage_has_a_checkpoint(jobs: Pretence, config: PipelineConfig) -> None:
+    run = pipeline(config)
+    jobs.errors["train-lenet5"] = KeyboardInterrupt()  # type: ignore[assignment]
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline(again(config, overwrite=True))
+
+    assert run.verify() == []
+    assert state(config, "night-train-lenet5") == "finished"
+
+
 def test_what_was_refused_leaves_a_finished_pipeline_as_it_is(jobs: Pretence, config: PipelineConfig) -> None:
     trained = again(config, backbone="vgg16", weights=str(Path(config.data) / "none.weights.h5"))
     pipeline(trained)
