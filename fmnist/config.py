@@ -6,9 +6,11 @@ of which each job has its own. Importing this module imports nothing heavy.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal
+from types import NoneType, UnionType
+from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse.typing import (
     NonNegativeInt,
@@ -17,6 +19,11 @@ from jsonargparse.typing import (
     restricted_number_type,
     restricted_string_type,
 )
+
+from fmnist.errors import UserError
+
+# A setting's integers are written into files of 64 bits.
+LARGEST_INTEGER = 2**63
 
 SPACES = ("notebook", "extended")
 MODELS = ("lenet5", "lenet5-1998")
@@ -32,6 +39,8 @@ EXPECTED = {
     "str": "text",
     "bool": "true or false",
     "list": "a list",
+    "int": "a whole number",
+    "float": "a number",
 }
 
 
@@ -75,6 +84,20 @@ SpaceName = text_type(
 TwoOrMore = number_type("TwoOrMore", int, (">=", 2), "a whole number of 2 or more")
 
 
+class SettingError(UserError, TypeError):
+    """A value that a setting cannot have.
+
+    Args:
+        field: the setting's name.
+        value: that was found.
+        hint: the setting's type.
+    """
+
+    def __init__(self, field: str, value: Any, hint: Any) -> None:
+        super().__init__(f"{field}: found {_shown(value)}, expected {_expected(hint)}")
+        self.field = field
+
+
 @dataclass(frozen=True)
 class JobConfig:
     """What every job has.
@@ -88,6 +111,7 @@ class JobConfig:
         skip_finished: Do nothing and exit with 0 if a finished run has the same id and settings, instead of refusing,
             so that the same command can be repeated after a failure.
         wait: Wait while another process works on the run, instead of refusing.
+        allow_overlap: Train even if more than 1 % of the test images equal a training image.
         val_fraction: Share of the training images set aside for validation, stratified by class.
         seed: Of the split, the initial weights and the order of the images.
         limit: Number of training images to use, after shuffling by the seed; all if not given.
@@ -105,11 +129,18 @@ class JobConfig:
     overwrite: bool = may_change(False)
     skip_finished: bool = may_change(False)
     wait: bool = may_change(False)
+    allow_overlap: bool = may_change(False)
     val_fraction: OpenUnitInterval = 0.2
     seed: NonNegativeInt = 0
     limit: PositiveInt | None = None
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     xla: Literal["auto", "on", "off"] = "auto"
+
+    def __post_init__(self) -> None:
+        """Raises a `SettingError` if a setting has a value that it cannot have, wherever it came from."""
+        for name, hint in hints(type(self)).items():
+            if not fits(getattr(self, name), hint):
+                raise SettingError(name, getattr(self, name), hint)
 
     @classmethod
     def fixed_settings(cls) -> frozenset[str]:
@@ -120,3 +151,54 @@ class JobConfig:
 def batch_size_of(hyperparameters: Mapping[str, Any] | None, default: int) -> int:
     """Returns the images per step: the hyper-parameter ``batch_size`` if there is one, else ``default``."""
     return int((hyperparameters or {}).get("batch_size", default))
+
+
+def hints(config_class: type[JobConfig]) -> dict[str, Any]:
+    """Returns the type of each setting by name."""
+    hints = get_type_hints(config_class)
+    return {one.name: hints[one.name] for one in fields(config_class)}
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether a value is one of a type's; a truth is no number."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin is Literal:
+        return isinstance(value, str) and value in arguments
+    if origin in (Union, UnionType):
+        return any(fits(value, kind) for kind in arguments)
+    if origin is dict:
+        of_name, of_value = arguments
+        return isinstance(value, dict) and all(fits(k, of_name) and fits(v, of_value) for k, v in value.items())
+    if origin is list:
+        return isinstance(value, list) and all(fits(one, arguments[0]) for one in value)
+    if isinstance(value, bool) or hint in (bool, NoneType):
+        return isinstance(value, hint)
+    plain = next(plain for plain in (int, float, str) if issubclass(hint, plain))
+    if not isinstance(value, (int, float) if plain is float else plain):
+        return False
+    if isinstance(value, float) and not math.isfinite(value):
+        return False
+    if isinstance(value, int) and abs(value) >= LARGEST_INTEGER:
+        return False
+    try:
+        # jsonargparse's restricted types are called to check.
+        return hint(value) == value
+    except (TypeError, ValueError):
+        return False
+
+
+def _shown(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}…"
+
+
+def _expected(hint: Any) -> str:
+    """Says what values a type has."""
+    if get_origin(hint) is Literal:
+        *others, last = map(str, get_args(hint))
+        return f"one of {', '.join([*others, last])}" if others else last
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(_expected(kind) for kind in get_args(hint) if kind is not NoneType)
+    return EXPECTED[(get_origin(hint) or hint).__name__]

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -14,9 +15,18 @@ from rich.text import Text
 
 from fmnist.errors import printable
 
-console = Console(highlight=False, soft_wrap=True)
+
+class PlainConsole(Console):
+    """A console that prints a text as it is: names in it are neither markup nor codes of the terminal."""
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        plain = [Text(printable(one)) if isinstance(one, str) else one for one in objects]
+        super().print(*plain, **{**options, "markup": False})
+
+
+console = PlainConsole(highlight=False, soft_wrap=True)
 # Progress goes to standard error: what a command prints can be piped.
-aside = Console(highlight=False, soft_wrap=True, stderr=True)
+aside = PlainConsole(highlight=False, soft_wrap=True, stderr=True)
 
 
 def print_table(header: Sequence[str], *sections: Sequence[Sequence[str]]) -> None:
@@ -41,7 +51,7 @@ def print_table(header: Sequence[str], *sections: Sequence[Sequence[str]]) -> No
 
 def plain_console() -> Console:
     """Returns a console for lines as they are: neither wrapped nor coloured."""
-    return Console(highlight=False, soft_wrap=True)
+    return PlainConsole(highlight=False, soft_wrap=True)
 
 
 def duration(seconds: float) -> str:

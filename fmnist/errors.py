@@ -1,10 +1,18 @@
 """The errors that the command line prints as one line instead of a traceback."""
 
+from __future__ import annotations
+
+import os
+import re
+
 
 class FmnistError(Exception):
     """A failure that the user can act on. Its text says where, what was found, and what was expected."""
 
     exit_code = 1
+
+    def __str__(self) -> str:
+        return redacted(super().__str__())
 
 
 class UserError(FmnistError):
@@ -43,5 +51,26 @@ def first_line(error: BaseException) -> str:
 
 
 def printable(text: str) -> str:
-    """Returns a text with everything that is not printable escaped, so that it is one line that moves no cursor."""
+    """Returns a text without secrets, with all that is not printable escaped: it is one line and moves no cursor."""
+    text = redacted(text)
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+HIDDEN = "***"
+# Names of variables, but of those that say where a secret is.
+_SECRET_NAME = re.compile(
+    r".*(SECRET|PASSW|TOKEN|CREDENTIAL|API_?KEY)(?!.*(FILE|PATH|DIR|MODE|UR[IL])$)", re.IGNORECASE
+)
+# user:password@ of an address; a password may have slashes.
+_USER = re.compile(r"(:/{1,3})(?:[^\s/@:]+:\S*|[^\s/@]+)@")
+_PARAMETER = re.compile(r"(?<=[?&;])([\w.%-]+=)[^\s&;#'\"]+")
+
+
+def redacted(text: str) -> str:
+    """Returns a text without secrets: passwords and parameters of addresses, and those that the environment has."""
+    for name, value in os.environ.items():
+        if len(value) >= 8 and _SECRET_NAME.match(name):
+            text = text.replace(value, HIDDEN)
+    if ":/" not in text:
+        return text
+    return _PARAMETER.sub(rf"\g<1>{HIDDEN}", _USER.sub(rf"\g<1>{HIDDEN}@", text))

@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Callable
 from dataclasses import asdict, fields
-from itertools import pairwise
-from types import NoneType, UnionType
-from typing import Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
 
 import yaml
-from jsonargparse import ActionYesNo, ArgumentParser, get_loader, set_loader
+from jsonargparse import ActionYesNo, ArgumentParser, set_loader
 
-from fmnist.config import EXPECTED, JobConfig
+from fmnist.config import JobConfig, SettingError, fits, hints
 from fmnist.errors import UserError
+from fmnist.files import local_path, read_text
+from fmnist.strict_yaml import read_yaml
 
 Config = TypeVar("Config", bound=JobConfig)
 
-# What jsonargparse's YAML loader raises for text that it cannot read: ._ matches its pattern of numbers, but float()
-# fails; a lone ? fails in its own code. By default it catches YAMLError only.
-UNREADABLE = (yaml.YAMLError, ValueError, TypeError)
-set_loader("yaml", get_loader("yaml"), exceptions=UNREADABLE)
+LARGEST_FILE = 2**20
 
 
-class SettingError(TypeError):
-    """A value that a setting cannot have."""
-
-    def __init__(self, field: str, value: Any, hint: Any) -> None:
-        super().__init__(f"{field}: found {_shown(value)}, expected {_expected(hint)}")
-        self.field = field
+# For flags and settings files.
+set_loader("yaml", read_yaml, exceptions=(ValueError,))
 
 
 class JobParser(ArgumentParser):
@@ -104,11 +99,17 @@ def parse_config(config_class: type[Config], program: str, arguments: list[str])
     parser.add_class_arguments(config_class, as_group=False)
     for name in config_class.removed:
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
+    arguments = [_expanded(argument) for argument in _joined(arguments)]
+    for argument in arguments:
+        if argument.startswith("--config="):
+            _check_file(config_class, argument.partition("=")[2], parser.error)
     try:
         namespace = parser.parse_args(arguments)
+        config = config_class(**{field.name: _plain(namespace[field.name]) for field in fields(config_class)})
+    except SettingError as error:
+        parser.error(f"{error}{_source(error, arguments)}", error)
     except UserError as error:
         raise UserError(f"{error}{_source(error.__cause__, arguments)}") from error
-    config = config_class(**{field.name: _plain(namespace[field.name]) for field in fields(config_class)})
     if namespace["print_config"]:
         print(settings_yaml(asdict(config)), end="")
         return None
@@ -121,13 +122,13 @@ def settings_yaml(settings: dict[str, Any]) -> str:
 
 
 class _SettingsDumper(yaml.SafeDumper):
-    """Quotes text that PyYAML or jsonargparse would read as something else: 1e-3 is a number for the latter alone."""
+    """Quotes text that version 1.1 or 1.2 of YAML reads as something else: 1e-3 is a number for the latter alone."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
     try:
-        plain = get_loader("yaml")(text) == text
-    except UNREADABLE:
+        plain = read_yaml(text) == text
+    except ValueError:
         plain = False
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if plain else '"')
 
@@ -142,23 +143,42 @@ def _plain(value: Any) -> Any:
     return next((plain(value) for plain in (int, float, str) if isinstance(value, plain)), value)
 
 
+def _joined(arguments: list[str]) -> list[str]:
+    """Writes ``--config FILE`` as ``--config=FILE``."""
+    joined: list[str] = []
+    for argument in arguments:
+        if joined and joined[-1] == "--config":
+            joined[-1] += f"={argument}"
+        else:
+            joined.append(argument)
+    return joined
+
+
+def _expanded(argument: str) -> str:
+    """Returns an argument with the path of its settings file without ``~``, which no shell replaces behind ``=``."""
+    name, equals, path = argument.partition("=")
+    return f"{name}={local_path(path)}" if equals and name == "--config" else argument
+
+
+def _check_file(config_class: type[JobConfig], path: str, fail: Callable[[str], NoReturn]) -> None:
+    """Checks what jsonargparse does not: that a settings file is one, in YAML, and has a value for each name."""
+    try:
+        settings = read_yaml(read_text(Path(path), LARGEST_FILE))
+    except UserError as error:
+        fail(str(error))
+    except ValueError as error:
+        fail(f"{error} (in {path})")
+    if not isinstance(settings, dict):
+        fail(f"found {'nothing' if settings is None else 'no names'}, expected settings by name (in {path})")
+    for name, value in settings.items():
+        hint = hints(config_class).get(name)
+        if value is None and hint is not None and not fits(None, hint):
+            fail(f"{SettingError(name, value, hint)} (in {path})")
+
+
 def _source(error: BaseException | None, arguments: list[str]) -> str:
     """Names the YAML file that a wrong value came from: the one of a setting that is not among the flags."""
     flags = {argument.split("=")[0].removeprefix("--").replace("-", "_") for argument in arguments}
-    files = [file for flag, file in pairwise(arguments) if flag == "--config"]
+    files = [argument.partition("=")[2] for argument in arguments if argument.startswith("--config=")]
     of_flag = error is None or isinstance(error, argparse.ArgumentError) or getattr(error, "field", "") in flags
     return "" if of_flag or not files else f" (in {', '.join(files)})"
-
-
-def _shown(value: Any) -> str:
-    return value if isinstance(value, str) else yaml.safe_dump(value, default_flow_style=True).split("\n...")[0].strip()
-
-
-def _expected(hint: Any) -> str:
-    """Says what values a type has."""
-    if get_origin(hint) is Literal:
-        *others, last = map(str, get_args(hint))
-        return f"one of {', '.join([*others, last])}" if others else last
-    if get_origin(hint) in (Union, UnionType):
-        return " or ".join(_expected(kind) for kind in get_args(hint) if kind is not NoneType)
-    return EXPECTED[(get_origin(hint) or hint).__name__]

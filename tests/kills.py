@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable
 
 import psutil
@@ -69,10 +70,12 @@ class Killer:
     def _kill(self) -> None:
         while self.killed < self._kills and not self._over.wait(0.005):
             if self._due(self.killed) and (processes := task_processes(self._name)):
-                # Else it might be found again.
+                process = processes[0]
                 try:
-                    processes[0].kill()
-                    processes[0].wait(60)
+                    process.kill()
+                    self.killed += 1
+                    # Else it might be found again. Ray may leave it a zombie for a while.
+                    while process.status() != psutil.STATUS_ZOMBIE:
+                        time.sleep(0.005)
                 except psutil.NoSuchProcess:
                     continue
-                self.killed += 1

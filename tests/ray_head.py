@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import psutil
 from ports import free_ports
@@ -42,19 +41,21 @@ def running_head(environment: dict[str, str]) -> Iterator[Head]:
         environment: more variables for the head and all its processes.
     """
     for _ in range(ATTEMPTS):
-        with tempfile.NamedTemporaryFile("w") as log:
-            head, found = _start(environment, log)
+        # Short: Ray's sockets lie below it, and their paths have at most 107 characters.
+        with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+            log = Path(folder, "head.log")
+            head, found = _start(environment, Path(folder), log)
             try:
-                if _has_started(head, Path(log.name)):
+                if _has_started(head, log):
                     yield found
                     return
             finally:
                 _kill(head)
-            output = Path(log.name).read_text()
+            output = log.read_text()
     raise AssertionError(f"no head after {ATTEMPTS} attempts:\n{output}")
 
 
-def _start(environment: dict[str, str], log: IO[str]) -> tuple[subprocess.Popen[str], Head]:
+def _start(environment: dict[str, str], folder: Path, log: Path) -> tuple[subprocess.Popen[str], Head]:
     # Ray reads RAY_AUTH_MODE at its import, and conftest.py, which imports this module, sets it.
     import ray
 
@@ -73,8 +74,10 @@ def _start(environment: dict[str, str], log: IO[str]) -> tuple[subprocess.Popen[
             f"--dashboard-agent-listen-port={agent_port}",
             *("--min-worker-port=0", "--max-worker-port=0"),
             f"--ray-client-server-port={client_port}",
+            # A submitted job joins the latest cluster of its head's folder, whichever machine-wide cluster that is.
+            f"--temp-dir={folder}",
         ],
-        stdout=log,
+        stdout=log.open("w"),
         stderr=subprocess.STDOUT,
         text=True,
         env=environment,

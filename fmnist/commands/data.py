@@ -7,10 +7,13 @@ from dataclasses import asdict
 from pathlib import Path
 
 from rich.table import Table
+from rich.text import Text
 
 from fmnist import data
 from fmnist.console import aside, console
-from fmnist.data import CLASS_NAMES, Dataset
+from fmnist.data import Dataset, PixelStatistics
+from fmnist.errors import UserError, printable
+from fmnist.files import local_path
 from fmnist.options import CommandParser
 
 
@@ -30,35 +33,45 @@ def run(arguments: list[str]) -> int:
     if options.action == "info":
         _print_info(dataset, options.json)
         return 0
-    print(f"{dataset.source.location}: {len(dataset.train):,} training and {len(dataset.test):,} test images, checked")
+    counts = f"{len(dataset.train):,} training and {len(dataset.test):,} test images"
+    print(f"{printable(dataset.source.location)}: {counts}, checked")
     if options.figures:
-        _write_figures(dataset, Path(options.figures))
+        _write_figures(dataset, local_path(options.figures))
     return 0
 
 
 def _print_info(dataset: Dataset, as_json: bool) -> None:
     counts = {"train": data.clean(dataset.train)[1], "test": data.clean(dataset.test)[1]}
+    overlap, pixels = data.count_overlap(dataset.train, dataset.test), PixelStatistics.of(dataset.train.pixels)
     class_counts = {"train": dataset.train.class_counts(), "test": dataset.test.class_counts()}
     if as_json:
         cleaning = {name: asdict(count) for name, count in counts.items()}
-        print(json.dumps({**asdict(dataset.source), **cleaning, "class_counts": class_counts}, indent=2))
+        more = {"overlap": overlap, "pixels": asdict(pixels), "class_counts": class_counts}
+        print(json.dumps({**asdict(dataset.source), **cleaning, **more}, indent=2))
         return
     origin = "the published Fashion-MNIST" if dataset.source.official else "not the published Fashion-MNIST files"
-    print(f"{dataset.source.location}: {dataset.source.format} files, {origin}")
+    print(f"{printable(dataset.source.location)}: {dataset.source.format} files, {origin}")
     for name, count in counts.items():
         print(f"{name}: {count.rows:,} images, {count.nulls} nulls, {count.duplicates} exact duplicates")
+    equal = "equals" if overlap == 1 else "equal"
+    print(f"overlap: {overlap:,} of the {len(dataset.test):,} test images {equal} a training image")
+    lies = "light" if pixels.light_background else "dark"
+    print(f"pixels: {pixels.low} to {pixels.high}, mean {pixels.mean:.1f}; on a {lies} background")
     table = Table("label", "class", *class_counts)
-    for label, name in enumerate(CLASS_NAMES):
-        table.add_row(str(label), name, *(f"{count[label]:,}" for count in class_counts.values()))
+    for label, name in enumerate(dataset.source.class_names):
+        table.add_row(str(label), Text(name), *(f"{count[label]:,}" for count in class_counts.values()))
     console.print(table)
     for name, digest in dataset.source.sha256.items():
-        print(f"sha256 {digest}  {name}")
+        print(f"sha256 {digest}  {printable(name)}")
 
 
 def _write_figures(dataset: Dataset, folder: Path) -> None:
     from fmnist.report.data_plots import data_plots
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, image in data_plots({"train": data.clean(dataset.train)[0], "test": dataset.test}).items():
-        (folder / f"{name}.png").write_bytes(image)
-        print(folder / f"{name}.png")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, image in data_plots({"train": data.clean(dataset.train)[0], "test": dataset.test}).items():
+            (folder / f"{name}.png").write_bytes(image)
+            print(printable(str(folder / f"{name}.png")))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written: {error.strerror}") from error

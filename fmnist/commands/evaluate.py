@@ -53,7 +53,7 @@ def run(arguments: list[str]) -> int:
     recorded = run.get_record(METRICS, _Metrics).test.accuracy
     source = options.data or run.get_yaml(CONFIG, _Settings).data
     test = data.load(source, cache=data.default_cache(), progress=aside.print).test
-    measured = evaluate(test.labels, probabilities(model, test.pixels))
+    measured = evaluate(test.labels, probabilities(model, test.pixels), test.class_names)
     difference = measured.accuracy - recorded
     if options.json:
         print(json.dumps({**asdict(measured), "recorded_accuracy": recorded}))

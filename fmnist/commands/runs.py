@@ -11,12 +11,13 @@ from rich.progress import Progress
 
 from fmnist import runs
 from fmnist.console import aside, console, print_table, rounded
-from fmnist.errors import printable
+from fmnist.errors import StoreError, printable
+from fmnist.files import local_path
 from fmnist.options import CommandParser, settings_yaml
 from fmnist.runs import CONFIG, METRICS, TEST_ACCURACY, TEST_ACCURACY_INTERVAL, Number, Pairs, RunComparison, RunFolder
 from fmnist.runs.comparison import leaves
 from fmnist.runs.documents import Names
-from fmnist.storage import open_store
+from fmnist.storage import FolderStore, S3Store, open_store
 
 NOTHING = "-"
 
@@ -26,7 +27,11 @@ Row = tuple[str, str, str, str, str]
 def list_runs(location: str) -> int:
     """Prints the runs of a store: a table in a terminal, plain numbers with tabs between where the output is piped."""
     store = open_store(location)
-    store.check()
+    if isinstance(store, FolderStore) and not store.root.is_dir():
+        raise StoreError(f"{location}: no such folder, expected an artifact store")
+    if isinstance(store, S3Store):
+        # Two quick attempts: a wrong address is an error at once.
+        store.versions()
     rows = []
     for run in runs.list_runs(store):
         accuracy, held_out = (NOTHING if v is None else f"{v:.4f}" for v in (run.test_accuracy, run.held_out_accuracy))
@@ -49,7 +54,7 @@ def show_run(run: RunFolder) -> int:
     manifest = run.manifest()
     metrics = run.get_record(METRICS, Names)
     settings = run.get_yaml(CONFIG, Names)
-    print(f"run {run.location}: {printable(manifest.job)}, finished {manifest.created}")
+    print(f"run {run.location}: {printable(manifest.job)}, finished {printable(manifest.created)}")
     print("metrics:")
     rows = [(printable(name), text) for name, text in _scalar_texts(metrics)]
     width = max((len(name) for name, _ in rows), default=0)
@@ -62,7 +67,7 @@ def show_run(run: RunFolder) -> int:
                 print("    " + ", ".join(f"{printable(key)} {text}" for key, text in _scalar_texts(record)))
     print("settings:")
     for line in settings_yaml(settings).splitlines():
-        print(f"  {line}")
+        print(f"  {printable(line)}")
     print("files:")
     for file in manifest.files:
         print(f"  {file.size:>12,}  {file.path}")
@@ -185,7 +190,7 @@ def verify_run(run: RunFolder) -> int:
     """Compares a run's files with its manifest; 1 if one is missing or differs."""
     problems = run.verify()
     for problem in problems:
-        print(f"{'note' if problem.is_note else 'damaged'}: {problem}")
+        print(f"{'note' if problem.is_note else 'damaged'}: {printable(str(problem))}")
     damaged = sum(not problem.is_note for problem in problems)
     files = len(run.manifest().files)
     print(f"{run.location}: {damaged} of {files} files damaged" if damaged else f"{run.location}: {files} files intact")
@@ -197,7 +202,8 @@ def pull_run(run: RunFolder, target: Path) -> int:
     with Progress(console=aside, disable=not aside.is_terminal, transient=True) as bar:
         task = bar.add_task("pulling", total=sum(file.size for file in run.manifest().files))
         pulled = run.pull(target, lambda file, _fetched: bar.advance(task, file.size))
-    print(f"{target}: {pulled.fetched} files fetched ({pulled.bytes:,} bytes), {pulled.kept} were there; all verified")
+    fetched = f"{pulled.fetched} files fetched ({pulled.bytes:,} bytes)"
+    print(f"{printable(str(target))}: {fetched}, {pulled.kept} were there; all verified")
     return 0
 
 
@@ -228,5 +234,5 @@ def run(arguments: list[str]) -> int:
         return compare_runs(options.artifacts, options.a, options.b, options.all, options.json)
     folder = RunFolder(open_store(options.artifacts), options.run)
     if options.action == "pull":
-        return pull_run(folder, Path(options.to, options.run))
+        return pull_run(folder, local_path(options.to) / options.run)
     return show_run(folder) if options.action == "show" else verify_run(folder)

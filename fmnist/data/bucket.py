@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from fmnist.data.files import DataFile
-from fmnist.data.folder import Choice, choose_csv_pair, choose_files, is_csv
+from fmnist.data.files import NOT_OURS, DataFile
+from fmnist.data.folder import Choice, choose_csv_pair, choose_files, is_csv, with_class_names
 from fmnist.errors import DataError, StoreError
 from fmnist.storage import S3Store
 
@@ -27,15 +31,17 @@ def find(url: str) -> tuple[S3Store, Choice, dict[str, str]]:
         versions = store.versions()
     except StoreError as error:
         raise DataError(str(error)) from error
-    return store, choose_csv_pair(name, versions, url) if name else choose_files(versions, url), versions
+    choice = choose_csv_pair(name, versions, url) if name else choose_files(versions, url)
+    return store, with_class_names(choice, versions), versions
 
 
-def download(url: str, cache: Path, progress: Callable[[str], None]) -> tuple[Choice, list[DataFile]]:
-    """Downloads the files of a data set, unless the cache has them in the versions that the bucket has.
+@contextmanager
+def downloaded(url: str, cache: Path, progress: Callable[[str], None]) -> Iterator[tuple[Choice, list[DataFile]]]:
+    """Downloads the files of a data set for the block, unless the cache has them in the versions that the bucket has.
 
     Args:
-        url: as `find` takes it; errors are as there, or that the cache cannot be written.
-        cache: files go to a sub-folder of it.
+        url: as `find` takes it; errors are as there.
+        cache: files are kept in a sub-folder of it, if it can be written.
         progress: called with a line of text for each file downloaded.
     """
     store, choice, versions = find(url)
@@ -43,14 +49,22 @@ def download(url: str, cache: Path, progress: Callable[[str], None]) -> tuple[Ch
     # A folder for each version: an object that changed in the bucket is never read from the cache.
     version = "\n".join([f"{store.location}/", *(f"{name} {versions[name]}" for name in names)])
     target = cache / "s3" / hashlib.sha256(version.encode()).hexdigest()[:16]
-    try:
-        target.mkdir(parents=True, exist_ok=True)
-        for name in names:
-            if not (target / name).exists():
-                progress(f"downloading {store.location}/{name}")
-                store.get_file(name, target / name)
-    except StoreError as error:
-        raise DataError(str(error)) from error
-    except OSError as error:
-        raise DataError(f"{cache}: cannot be written ({error.strerror}): set FMNIST_CACHE to a folder") from error
-    return choice, [DataFile(target / name, f"{store.location}/{name}") for name in names]
+    with ExitStack() as ends:
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+            if not os.access(target, os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        except OSError as error:
+            if error.errno not in NOT_OURS:
+                expected = "set FMNIST_CACHE to a folder"
+                raise DataError(f"{cache}: cannot be written ({error.strerror}): {expected}") from error
+            progress(f"{cache}: cannot be written ({error.strerror}): files are not kept; FMNIST_CACHE names a folder")
+            target = Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="fmnist-")))
+        try:
+            for name in names:
+                if not (target / name).exists():
+                    progress(f"downloading {store.location}/{name}")
+                    store.get_file(name, target / name)
+        except StoreError as error:
+            raise DataError(str(error)) from error
+        yield choice, [DataFile(target / name, f"{store.location}/{name}") for name in names]

@@ -20,6 +20,12 @@ class CleaningCounts:
     kept: int
 
 
+def count_overlap(train: Images, test: Images) -> int:
+    """Returns how many test images equal a training image in every pixel, whatever their labels."""
+    known = {image.tobytes() for image in train.pixels}
+    return sum(image.tobytes() in known for image in test.pixels)
+
+
 def clean(images: Images) -> tuple[Images, CleaningCounts]:
     """Drops images that equal an earlier one in every pixel and the label; the order of the others stays.
 

@@ -54,6 +54,11 @@ def parse_csv(content: bytes, shown: str) -> Images:
     return Images(pixels.reshape(-1, SIDE, SIDE), labels)
 
 
+def check_head(head: bytes, shown: str) -> None:
+    """Raises a `DataError` unless the first bytes of a file are those of a CSV file of labelled images."""
+    _header(head, shown)
+
+
 def _header(content: bytes, shown: str) -> list[str]:
     if not content.strip():
         raise DataError(f"{shown}: empty file")

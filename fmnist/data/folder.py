@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal
 
-from fmnist.data.types import OFFICIAL_SHA256
-from fmnist.errors import DataError
+from fmnist.data.types import CLASSES, OFFICIAL_SHA256
+from fmnist.errors import DataError, UserError
+from fmnist.files import read_text
 
 _IDX_TRAIN = tuple(name for name in OFFICIAL_SHA256 if name.startswith("train"))
 _IDX_TEST = tuple(name for name in OFFICIAL_SHA256 if not name.startswith("train"))
 _CSV_ENDINGS = (".csv", ".csv.gz")
+# Beside the data: the names of the labels 0 to 9, one a line.
+CLASS_NAMES_FILE = "classes.txt"
+_LARGEST_NAMES = 2**12
 
 _LEAK = (
     "the two were split differently, so training images would be among the test images: "
@@ -26,7 +31,7 @@ class Choice:
     Attributes:
         format: how to read them.
         files: for each file its canonical name (what its sum is recorded under) and its name in the folder. IDX: train
-            images, train labels, test images, test labels. CSV: train, test.
+            images, train labels, test images, test labels. CSV: train, test. The class names, if there are, are last.
     """
 
     format: Literal["idx", "csv"]
@@ -109,3 +114,25 @@ def _csv_sibling(train: str) -> str:
 
 def _without_gz(name: str) -> str:
     return name.removesuffix(".gz")
+
+
+def with_class_names(choice: Choice, names: Collection[str]) -> Choice:
+    """Adds the file of class names to the files to read, if it is among the names in their folder."""
+    own = ((CLASS_NAMES_FILE, CLASS_NAMES_FILE),) if CLASS_NAMES_FILE in names else ()
+    return replace(choice, files=choice.files + own)
+
+
+def read_class_names(path: Path, shown: str) -> tuple[str, ...]:
+    """Reads a file of ten class names, one a line.
+
+    Raises:
+        DataError: if it has others than ten different names of printable characters, or is no text.
+    """
+    try:
+        names = tuple(line.strip() for line in read_text(path, _LARGEST_NAMES).splitlines() if line.strip())
+    except UserError as error:
+        raise DataError(str(error).replace(str(path), shown)) from error
+    if len(set(names)) != CLASSES or len(names) != CLASSES or not all(map(str.isprintable, names)):
+        found = f"found {len(names)} names, {len(set(names))} of them different"
+        raise DataError(f"{shown}: {found}, expected the names of the labels 0 to 9, one a line")
+    return names

@@ -7,11 +7,25 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from fmnist.data.files import Check
 from fmnist.data.types import CLASS_NAMES, SIDE, Images
 from fmnist.errors import DataError
 
 _IMAGES_MAGIC = 2051
 _LABELS_MAGIC = 2049
+
+
+def promised_size(name: str) -> Check:
+    """Returns a function that returns the size in bytes that the header of an IDX file promises.
+
+    ``name`` is the file's canonical name, which says whether it holds images or labels. Errors are those of its header.
+    """
+    magic, what, dimensions = (_LABELS_MAGIC, "labels", 1) if "labels" in name else (_IMAGES_MAGIC, "images", 3)
+
+    def promised(head: bytes, shown: str) -> int:
+        return 4 * (1 + dimensions) + math.prod(_header(head, shown, magic, what, dimensions))
+
+    return promised
 
 
 def parse_images(content: bytes, shown: str) -> NDArray[np.uint8]:

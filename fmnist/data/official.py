@@ -9,7 +9,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from fmnist.data.files import DataFile
+from fmnist.data import idx
+from fmnist.data.files import NOT_OURS, DataFile
 from fmnist.data.types import OFFICIAL_SHA256
 from fmnist.errors import DataError, first_line
 from fmnist.storage.folder_store import complete_file
@@ -35,11 +36,12 @@ def obtain_official(cache: Path, progress: Progress) -> dict[str, bytes]:
     """Returns the decompressed content of the four published files by canonical name, checked, and fills the cache.
 
     Args:
-        cache: a folder that holds the four ``.gz`` files, or will after the call. Damaged ones are replaced.
+        cache: a folder that holds the four ``.gz`` files, or will after the call if it can be written. Damaged ones are
+            replaced.
         progress: called with a line of text for each step that takes time.
 
     Raises:
-        DataError: if every way fails, with the reason for each; or if the cache cannot be written.
+        DataError: if every way fails, with the reason for each; or if the cache cannot be a folder.
     """
     tried = []
     try:
@@ -66,10 +68,13 @@ def obtain_official(cache: Path, progress: Progress) -> dict[str, bytes]:
                 for name in OFFICIAL_SHA256:
                     with complete_file(cache / f"{name}.gz") as part:
                         shutil.copyfile(folder / f"{name}.gz", part)
+                progress(f"{way}: checked, and kept in {cache}")
             except OSError as error:
-                expected = "expected a cache folder, set FMNIST_CACHE to one"
-                raise DataError(f"{cache}: cannot be written ({error.strerror}): {expected}") from error
-            progress(f"{way}: checked, and kept in {cache}")
+                if error.errno not in NOT_OURS:
+                    expected = "expected a cache folder, set FMNIST_CACHE to one"
+                    raise DataError(f"{cache}: cannot be written ({error.strerror}): {expected}") from error
+                unkept = f"{cache} cannot be written ({error.strerror}), set FMNIST_CACHE to a folder"
+                progress(f"{way}: checked, but not kept: {unkept}")
             return contents
     raise DataError(
         f"auto: Fashion-MNIST could not be obtained ({'; '.join(tried)}): "
@@ -82,7 +87,7 @@ def _read_checked(folder: Path) -> dict[str, bytes]:
     for name, expected in OFFICIAL_SHA256.items():
         path = folder / f"{name}.gz"
         try:
-            contents[name] = DataFile(path, str(path)).read()
+            contents[name] = DataFile(path, str(path)).read(idx.promised_size(name))
         except DataError as error:
             raise _NotObtainedError(str(error)) from error
         found = hashlib.sha256(contents[name]).hexdigest()

@@ -5,21 +5,30 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from fmnist.data import csv_table, idx
 from fmnist.data.files import DataFile
-from fmnist.data.folder import Choice, choose_csv_pair, choose_files
+from fmnist.data.folder import (
+    CLASS_NAMES_FILE,
+    Choice,
+    choose_csv_pair,
+    choose_files,
+    read_class_names,
+    with_class_names,
+)
 from fmnist.data.official import obtain_official
-from fmnist.data.types import OFFICIAL_SHA256, Dataset, DataSource
+from fmnist.data.types import CLASS_NAMES, LABELS, OFFICIAL_SHA256, Dataset, DataSource
 from fmnist.errors import DataError
+from fmnist.files import local_path
 
 
 def default_cache() -> Path:
     """Returns the folder in which obtained data is kept: ``$FMNIST_CACHE``, else ``~/.cache/fmnist``."""
     configured = os.environ.get("FMNIST_CACHE")
-    return Path(configured) if configured else Path.home() / ".cache" / "fmnist"
+    return local_path(configured or "~/.cache/fmnist")
 
 
 def load(location: str, *, cache: Path, progress: Callable[[str], None] = lambda line: None) -> Dataset:
@@ -31,6 +40,7 @@ def load(location: str, *, cache: Path, progress: Callable[[str], None] = lambda
             a folder with the four IDX files or a CSV pair, each plain or ``.gz`` (IDX is taken where it has both);
             a CSV train file, with its test file (``test`` for ``train`` in the name) beside it;
             ``s3://bucket/prefix`` of such a folder, or ``s3://…/x_train.csv``.
+            Beside the files, ``classes.txt`` may name the labels 0 to 9, one a line.
         cache: folder for what is fetched; it need not exist.
         progress: called with a line of text for each step that takes time.
 
@@ -47,17 +57,14 @@ def load(location: str, *, cache: Path, progress: Callable[[str], None] = lambda
     """
     if location == "auto":
         contents = obtain_official(cache, progress)
-        return _parse(location, "idx", contents, {name: f"{cache / name}.gz" for name in contents})
-    if location.startswith("s3://"):
+        return _parse(location, "idx", contents, {name: f"{cache / name}.gz" for name in contents}, None)
+    if location.lower().startswith("s3://"):
         # Imported here: boto3 is for those who use it.
-        from fmnist.data.bucket import download
+        from fmnist.data.bucket import downloaded
 
-        choice, files = download(location, cache, progress)
-    else:
-        choice, files = _find(location)
-    by_name = {canonical: file for (canonical, _), file in zip(choice.files, files, strict=True)}
-    contents = {canonical: file.read() for canonical, file in by_name.items()}
-    return _parse(location, choice.format, contents, {canonical: file.shown for canonical, file in by_name.items()})
+        with downloaded(location, cache, progress) as (choice, files):
+            return _read(location, choice, files)
+    return _read(location, *_find(location))
 
 
 def check_source(location: str) -> None:
@@ -66,7 +73,7 @@ def check_source(location: str) -> None:
     Raises:
         DataError: as `load`. The published data set of ``auto`` is not looked for.
     """
-    if location.startswith("s3://"):
+    if location.lower().startswith("s3://"):
         from fmnist.data.bucket import find
 
         find(location)
@@ -75,29 +82,51 @@ def check_source(location: str) -> None:
 
 
 def _find(location: str) -> tuple[Choice, list[DataFile]]:
-    path = Path(location).expanduser()
-    folder = path if path.is_dir() else path.parent
-    if not path.exists():
-        raise DataError(f"{location}: no such file or folder: expected auto, a folder, a CSV file, or s3://…")
+    path = local_path(location)
     try:
+        if not path.exists():
+            raise DataError(f"{location}: no such file or folder: expected auto, a folder, a CSV file, or s3://…")
+        folder = path if path.is_dir() else path.parent
         names = [entry.name for entry in folder.iterdir()]
     except OSError as error:
         raise DataError(f"{location}: cannot be read: {error.strerror}") from error
     choice = choose_files(names, location) if path.is_dir() else choose_csv_pair(path.name, names, location)
+    choice = with_class_names(choice, names)
     return choice, [DataFile(folder / name, str(folder / name)) for _, name in choice.files]
 
 
+def _read(location: str, choice: Choice, files: list[DataFile]) -> Dataset:
+    by_name = {canonical: file for (canonical, _), file in zip(choice.files, files, strict=True)}
+    names = by_name.pop(CLASS_NAMES_FILE, None)
+    class_names = read_class_names(names.path, names.shown) if names else None
+    contents = {
+        canonical: file.read(csv_table.check_head if choice.format == "csv" else idx.promised_size(canonical))
+        for canonical, file in by_name.items()
+    }
+    shown = {canonical: file.shown for canonical, file in by_name.items()}
+    return _parse(location, choice.format, contents, shown, class_names)
+
+
 def _parse(
-    location: str, data_format: Literal["idx", "csv"], contents: Mapping[str, bytes], shown: Mapping[str, str]
+    location: str,
+    data_format: Literal["idx", "csv"],
+    contents: Mapping[str, bytes],
+    shown: Mapping[str, str],
+    class_names: tuple[str, ...] | None,
 ) -> Dataset:
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    source = DataSource(location, data_format, sums, official=sums == OFFICIAL_SHA256)
+    official = sums == OFFICIAL_SHA256
+    # Other data under the published names, such as handwritten digits, are not clothes.
+    class_names = class_names or (CLASS_NAMES if official else LABELS)
+    source = DataSource(location, data_format, sums, official, class_names)
     if data_format == "csv":
-        train, test = (csv_table.parse_csv(content, shown[name]) for name, content in contents.items())
-        return Dataset(train, test, source)
-    halves = []
-    names = list(contents)
-    for images, labels in (names[:2], names[2:]):
-        pixels = idx.parse_images(contents[images], shown[images])
-        halves.append(idx.pair(pixels, idx.parse_labels(contents[labels], shown[labels]), shown[images], shown[labels]))
-    return Dataset(train=halves[0], test=halves[1], source=source)
+        halves = [csv_table.parse_csv(content, shown[name]) for name, content in contents.items()]
+    else:
+        halves = []
+        names = list(contents)
+        for images, labels in (names[:2], names[2:]):
+            pixels = idx.parse_images(contents[images], shown[images])
+            of_images = idx.parse_labels(contents[labels], shown[labels])
+            halves.append(idx.pair(pixels, of_images, shown[images], shown[labels]))
+    train, test = (replace(half, class_names=class_names) for half in halves)
+    return Dataset(train, test, source)

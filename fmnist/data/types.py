@@ -23,8 +23,10 @@ CLASS_NAMES = (
     "Bag",
     "Ankle boot",
 )
+"""Names of the labels 0 to 9 of Fashion-MNIST."""
 CLASSES = len(CLASS_NAMES)
-"""Names of the labels 0 to 9."""
+LABELS = tuple(map(str, range(CLASSES)))
+"""Names of the classes of other data, which come without names."""
 
 OFFICIAL_SHA256 = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -41,7 +43,8 @@ class Images:
 
     Attributes:
         pixels: uint8 [n, 28, 28], 0 (background) to 255. May be read-only.
-        labels: uint8 [n], 0 to 9, positions in ``CLASS_NAMES``. May be read-only.
+        labels: uint8 [n], 0 to 9, positions in ``class_names``. May be read-only.
+        class_names: ten names.
 
     Raises:
         ValueError: if the arrays have other shapes or types. That is a bug of the caller, not bad input.
@@ -49,6 +52,7 @@ class Images:
 
     pixels: NDArray[np.uint8]
     labels: NDArray[np.uint8]
+    class_names: tuple[str, ...] = CLASS_NAMES
 
     def __post_init__(self) -> None:
         if self.pixels.shape != (len(self.labels), SIDE, SIDE) or self.pixels.dtype != np.uint8:
@@ -59,6 +63,9 @@ class Images:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        return f"<{len(self):,} images of {SIDE}x{SIDE} pixels>"
+
     @property
     def inputs(self) -> NDArray[np.uint8]:
         """The pixels, as what a model is fed with."""
@@ -66,11 +73,11 @@ class Images:
 
     def select(self, positions: NDArray[Any]) -> Images:
         """Returns a copy of the images at these positions (integers, in the order wanted, or a boolean mask)."""
-        return Images(self.pixels[positions], self.labels[positions])
+        return Images(self.pixels[positions], self.labels[positions], self.class_names)
 
     def class_counts(self) -> list[int]:
         """Returns how many images each of the ten classes has."""
-        return np.bincount(self.labels, minlength=len(CLASS_NAMES)).tolist()
+        return np.bincount(self.labels, minlength=CLASSES).tolist()
 
 
 @dataclass(frozen=True)
@@ -82,12 +89,43 @@ class DataSource:
         format: how it was stored.
         sha256: sum of each file's decompressed content, by file name (the canonical one for IDX; without ``.gz``).
         official: whether all four sums are the published ones.
+        class_names: of the labels 0 to 9.
     """
 
     location: str
     format: Literal["idx", "csv"]
     sha256: dict[str, str]
     official: bool
+    class_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PixelStatistics:
+    """How the pixels of images are: 0 to 255.
+
+    Attributes:
+        border: median of the outermost ring of pixels, which is what the clothing lies on.
+        mean: of all pixels.
+        low, high: the smallest and the largest value.
+    """
+
+    border: float
+    mean: float
+    low: int
+    high: int
+
+    @property
+    def light_background(self) -> bool:
+        """Whether the clothing is dark on light, other than Fashion-MNIST's."""
+        return self.border > 127
+
+    @classmethod
+    def of(cls, pixels: NDArray[np.uint8]) -> PixelStatistics:
+        """Returns the statistics of images, uint8 [n, 28, 28], n at least 1."""
+        ring = np.ones((SIDE, SIDE), bool)
+        ring[1:-1, 1:-1] = False
+        low, high = int(pixels.min()), int(pixels.max())
+        return cls(float(np.median(pixels[:, ring])), round(float(pixels.mean()), 4), low, high)
 
 
 @dataclass(frozen=True, eq=False)

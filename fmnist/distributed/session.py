@@ -6,7 +6,6 @@ with it go its object references; the session's threads end; and only then `clus
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -14,9 +13,11 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
+from fmnist import clock
 from fmnist.config import JobConfig
 from fmnist.console import plain_console
 from fmnist.distributed import cluster
+from fmnist.errors import first_line
 from fmnist.runs import RunFolder
 from fmnist.runs.lifecycle import OpenedRun, begin_run, with_inputs
 
@@ -93,8 +94,16 @@ class Session(Generic[Config, Data]):
         in `begin_run`.
         """
         environment = begin_run(self.opened, self.config, self.data.summary, has_progress, more, facts)
-        figures = self.beside.submit(draw_data, self.data)
+        figures = self.beside.submit(self._drawn, draw_data)
         return StartedRun(self.run, self.data, environment, figures, self.started, self.note)
+
+    def _drawn(self, draw_data: Callable[[Data], Figures]) -> Figures:
+        try:
+            return draw_data(self.data)
+        # A run does not need its figures.
+        except Exception as error:
+            self.note(f"the figures of the data were not drawn: {type(error).__name__}: {first_line(error)}")
+            return {}
 
 
 def run_on_ray(
@@ -116,7 +125,7 @@ def run_on_ray(
     Raises:
         FmnistError: that preparation, connection or work ended with.
     """
-    started, run = time.time(), opened.folder
+    started, run = clock.now(), opened.folder
     note: Note = partial(plain_console().print, markup=False)
     note(f"run {run.run_id} in {run.store.location}")
     beside = ThreadPoolExecutor(1)

@@ -16,6 +16,8 @@ import ray
 import ray.train
 from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
+from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.execution.callback import RayTrainCallback
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
 from ray.train.v2.tensorflow.tensorflow_trainer import TensorflowTrainer
 
@@ -37,6 +39,11 @@ class StrategyTrainer(TensorflowTrainer):
     def _initialize_and_run_controller(self, **arguments: Any) -> Any:
         arguments["failure_policy"] = RestartPolicy(self.run_config.failure_config)
         return super()._initialize_and_run_controller(**arguments)
+
+    def _create_default_callbacks(self) -> list[RayTrainCallback]:
+        """Leaves out Ray Data, which costs a process; images are references into the object store."""
+        callbacks = super()._create_default_callbacks()
+        return [callback for callback in callbacks if not isinstance(callback, DatasetsCallback)]
 
     def _register_sigint_handler(self, controller: Any) -> None:
         """Leaves Control-C to Python: Ray Train's handler outlasts training and exits an interrupted job with 0."""

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, MultipleLocator
 
-from fmnist.data import CLASS_NAMES, CLASSES, SIDE, Images
+from fmnist.data import CLASSES, SIDE, Images
 from fmnist.data.preparation import PreparedData
 from fmnist.report import style
 
@@ -85,7 +85,7 @@ def class_balance(splits: Mapping[str, Images]) -> Figure:
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("images")
     axes.grid(axis="x")
-    style.name_rows(axes, CLASS_NAMES)
+    style.name_rows(axes, next(iter(splits.values())).class_names)
     figure.legend(loc="outside upper center", ncols=3, columnspacing=1.2, handlelength=1.2)
     return figure
 
@@ -101,7 +101,7 @@ def image_grid(images: Images) -> Figure:
             mosaic[top : top + SIDE, left : left + SIDE] = images.pixels[index]
     figure, axes = style.new_axes(4.3)
     axes.imshow(mosaic, cmap="gray", vmin=0, vmax=255)
-    axes.set_yticks(np.arange(CLASSES) * step + SIDE / 2, CLASS_NAMES)
+    axes.set_yticks(np.arange(CLASSES) * step + SIDE / 2, images.class_names)
     axes.set_xticks([])
     style.without_frame(axes)
     axes.set_anchor("E")

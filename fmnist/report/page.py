@@ -7,18 +7,25 @@ macros of figures and tables, ``sections.html`` the sections that several jobs s
 from __future__ import annotations
 
 import base64
+import html
 import shlex
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol
+from functools import wraps
+from typing import Any, Generic, ParamSpec, Protocol
 
 import jinja2
 
 from fmnist.console import duration
 from fmnist.data import CLASS_NAMES
+from fmnist.errors import first_line, printable
 from fmnist.runs.results import AnyMetrics, ModelMetrics
 from fmnist.study import BACKBONE_ROWS, STUDY_TRAIN_IMAGES
 from fmnist.training.evaluation import CONFIDENCE, ClassScore, Evaluation
+
+Arguments = ParamSpec("Arguments")
 
 EN_DASH = "\N{EN DASH}"
 MODEL_TITLES = {"lenet5": "LeNet-5", "lenet5-1998": "LeNet-5 of 1998"} | {
@@ -56,7 +63,9 @@ class Report(Generic[AnyMetrics]):
                 (score.name, percent(score.precision), percent(score.recall), percent(score.f1), score.support)
                 for score in per_class
             ],
-            "class_counts": list(zip(CLASS_NAMES, *self.data["class_counts"].values(), strict=True)),
+            "class_counts": list(
+                zip(self.data.get("class_names", CLASS_NAMES), *self.data["class_counts"].values(), strict=True)
+            ),
             "config": flatten(self.config),
             "environment": flatten(self.environment),
         }
@@ -85,6 +94,22 @@ def render_page(template: str, **values: Any) -> str:
     )
     environment.filters |= {"percent": percent, "number": number, "duration": duration, "data_uri": data_uri}
     return environment.get_template(template).render(**values)
+
+
+def spared(render: Callable[Arguments, str]) -> Callable[Arguments, str]:
+    """Decorates a function that renders a page: an error in it is a line, and a page that says so, but no run lost."""
+
+    @wraps(render)
+    def rendered(*arguments: Arguments.args, **options: Arguments.kwargs) -> str:
+        try:
+            return render(*arguments, **options)
+        except Exception as error:
+            reason = f"the page was not written: {type(error).__name__}: {first_line(error)}"
+            with suppress(OSError):
+                print(f"fmnist: {printable(reason)}", file=sys.stderr)
+            return f'<!doctype html>\n<meta charset="utf-8">\n<title>run</title>\n<p>{html.escape(printable(reason))}\n'
+
+    return rendered
 
 
 class Interval(Protocol):

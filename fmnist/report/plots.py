@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from fmnist.data import CLASS_NAMES, Images
+from fmnist.data import Images
 from fmnist.report import style
 from fmnist.training.evaluation import Evaluation, worst_mistakes
 
@@ -86,8 +86,9 @@ def confusion_matrix(evaluation: Evaluation) -> Figure:
     for row, column in np.argwhere(counts):
         colour = "white" if shares[row, column] > 0.3 else "black"
         axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour, fontsize=9.5)
-    axes.set_xticks(range(len(CLASS_NAMES)), CLASS_NAMES, rotation=50, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(CLASS_NAMES)), CLASS_NAMES)
+    names = [score.name for score in evaluation.per_class]
+    axes.set_xticks(range(len(names)), names, rotation=50, ha="right", rotation_mode="anchor")
+    axes.set_yticks(range(len(names)), names)
     axes.set_xlabel("predicted")
     axes.set_ylabel("true")
     style.without_frame(axes)
@@ -122,7 +123,7 @@ def worst_mistakes_grid(images: Images, probabilities: npt.NDArray[np.floating],
         )
         predicted = int(probabilities[index].argmax())
         certainty = f"{100 * probabilities[index, predicted]:.1f} %"
-        caption = f"{CLASS_NAMES[images.labels[index]]}\n→ {CLASS_NAMES[predicted]}\n{certainty}"
+        caption = f"{images.class_names[images.labels[index]]}\n→ {images.class_names[predicted]}\n{certainty}"
         axes.text(left + 0.5, top + 0.92, caption, ha="center", va="top", fontsize=9.5, linespacing=1.25)
     if len(worst) == 0:
         axes.text(MISTAKE_COLUMNS / 2, 0.7, "no mistakes", ha="center", fontsize=14)

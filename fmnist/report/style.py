@@ -34,6 +34,8 @@ SETTINGS: Any = {
     "axes.spines": {"top": False, "right": False},
     "grid": {"color": "#dddddd"},
     "legend": {"frameon": False},
+    # A name is text, whatever it has: with a $ in it Matplotlib would read it as a formula.
+    "text": {"parse_math": False},
 }
 
 # Matplotlib's settings are global, and a thread draws the figures of the data while a job trains.

@@ -7,10 +7,10 @@ import math
 from functools import cache
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from fmnist.errors import IntegrityError, printable
+from fmnist.strict_yaml import DEEPEST, LARGEST_INTEGER, read_yaml
 
 Record = TypeVar("Record")
 
@@ -18,9 +18,6 @@ Record = TypeVar("Record")
 # megabytes. PyYAML reads a megabyte in some seconds.
 LARGEST_JSON = 16 * 2**20
 LARGEST_YAML = 2**20
-# What reads a document later may recurse.
-DEEPEST = 50
-LARGEST_INTEGER = 2**63
 
 
 def parse_json(content: bytes, record: type[Record], where: str) -> Record:
@@ -47,12 +44,9 @@ def parse_yaml(content: bytes, record: type[Record], where: str) -> Record:
     """Returns a YAML document as a record; arguments and errors as in `parse_json`, and aliases are refused."""
     check_size(len(content), LARGEST_YAML, where)
     try:
-        text = content.decode()
-        _check_events(text, where)
-        value = yaml.safe_load(text)
-    # PyYAML lets errors of its own code through, such as an IndexError or an AttributeError.
-    except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise IntegrityError(f"{where}: damaged, not YAML") from error
+        value = read_yaml(content.decode())
+    except ValueError as error:
+        raise IntegrityError(f"{where}: damaged, not YAML ({printable(str(error))})") from error
     return to_record(value, record, where)
 
 
@@ -60,8 +54,7 @@ def to_record(value: Any, record: type[Record], where: str) -> Record:
     """Returns a value of JSON's types as a record; arguments and errors as in `parse_json`."""
     _check_depth(value, where)
     try:
-        found: Record = _adapter(record).validate_python(value)  # type: ignore[arg-type]  # a type has a hash
-        return found
+        return _adapter(record).validate_python(value)  # type: ignore[arg-type]  # a type has a hash
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -82,18 +75,6 @@ def check_size(size: int, largest: int, where: str) -> None:
     """Raises an `IntegrityError` if a document has more than ``largest`` bytes."""
     if size > largest:
         raise IntegrityError(f"{where}: damaged, found {size:,} bytes, expected at most {largest:,}")
-
-
-def _check_events(text: str, where: str) -> None:
-    """Refuses YAML that takes PyYAML long: a few aliases of aliases are a document of any size, and the time that it
-    takes for nested lists grows with the square of their depth."""
-    depth = 0
-    for event in yaml.parse(text, yaml.SafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            raise IntegrityError(f"{where}: damaged, nested more than {DEEPEST} deep")
-        if isinstance(event, yaml.AliasEvent):
-            raise IntegrityError(f"{where}: damaged, found an alias, expected values only")
 
 
 def _check_depth(value: Any, where: str) -> None:

@@ -75,6 +75,9 @@ class RunFolder:
         self.run_id = check_run_id(run_id)
         self._written: dict[str, ManifestFile] = {}
 
+    def __repr__(self) -> str:
+        return f"<run {self.run_id} in {self.store.location}>"
+
     @property
     def location(self) -> str:
         """Where the run folder is, such as ``artifacts/nightly`` or ``s3://bucket/runs/nightly``."""
@@ -111,8 +114,15 @@ class RunFolder:
         self.put_bytes(path, json_bytes(value))
 
     def put_csv(self, path: str, table: pd.DataFrame, **options: Any) -> None:
-        """Stores a table without its index; ``options`` are those of ``DataFrame.to_csv``."""
-        self.put_bytes(path, table.to_csv(index=False, **options).encode())
+        """Stores a table without its index; ``options`` are those of ``DataFrame.to_csv``.
+
+        A text that a spreadsheet would take for a formula gets a quotation mark in front.
+        """
+        table = table.copy()
+        for name in table.select_dtypes(exclude="number"):
+            table[name] = table[name].map(_no_formula)
+        table = table.rename(columns=_no_formula)
+        self.put_bytes(path, table.to_csv(index=False, **options).encode(errors="backslashreplace"))
 
     def put_folder(self, local: Path, path: str = "") -> None:
         """Stores every file of a local folder, at any depth, under ``path``."""
@@ -281,12 +291,15 @@ class RunFolder:
     def _pull_file(self, file: ManifestFile, destination: Path, staging: Path) -> bool:
         """Fetches a file unless it is there already; returns whether it had to be fetched."""
         target, fetched = destination / file.path, staging / "file"
+        _refuse_links(destination, target)
         if target.is_file() and target.stat().st_size == file.size and sha256_of(target) == file.sha256:
             return False
-        try:
-            self.get_file(file.path, fetched)
-        except MissingKeyError:
-            raise IntegrityError(f"{self.location}/{file.path}: missing, but in the manifest") from None
+        # Its size first: it may be more than the disk has room for.
+        if (size := self.store.size(self._key(file.path))) is None:
+            raise IntegrityError(f"{self.location}/{file.path}: missing, but in the manifest")
+        if size != file.size:
+            raise IntegrityError(f"{self.location}/{file.path}: {size:,} bytes, expected {file.size:,}")
+        self.get_file(file.path, fetched)
         if (digest := sha256_of(fetched)) != file.sha256:
             raise IntegrityError(f"{self.location}/{file.path}: sha256 {digest}, expected {file.sha256}")
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -312,9 +325,21 @@ def json_bytes(value: Any) -> bytes:
     return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
+def _no_formula(cell: Any) -> Any:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+
+
+def _refuse_links(destination: Path, target: Path) -> None:
+    """Raises a `StoreError` if a folder to be written into is a link, which may lead anywhere."""
+    for folder in (destination, *(destination / part for part in target.relative_to(destination).parents)):
+        if folder.is_symlink():
+            raise StoreError(f"{folder}: is a symbolic link, expected a folder")
+
+
 @contextmanager
 def _staging(destination: Path) -> Iterator[Path]:
     """Yields an empty folder on the destination's disk; files of a killed pull are removed."""
+    _refuse_links(destination, destination / MANIFEST)
     staging = destination / f"pull{PART_SUFFIX}"
     try:
         shutil.rmtree(staging, ignore_errors=True)

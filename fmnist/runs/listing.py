@@ -9,7 +9,7 @@ from typing import Annotated
 
 from pydantic import Field, FiniteFloat
 
-from fmnist.errors import IntegrityError, RunError
+from fmnist.errors import FmnistError, IntegrityError, RunError, StoreError
 from fmnist.runs.files import CHECKPOINTS, CONFIG, METRICS
 from fmnist.runs.folder import RunFolder
 from fmnist.runs.run_id import check_run_id
@@ -22,12 +22,13 @@ class RunSummary:
 
     Attributes:
         job: ``train``, ``tune``, …; None while it is not known.
-        status: ``finished``, ``unfinished``, or ``damaged`` where the manifest or the metrics cannot be read.
+        status: ``finished``, ``unfinished``, ``damaged`` where the manifest or the metrics are none, or ``unreadable``
+            where they may not be read.
         test_accuracy: from 0 to 1; None where the run has none.
         finished: UTC time such as ``2026-11-23T18:45:00Z``, or None.
         seconds: wall time of the whole run, or None.
         held_out_accuracy: mean over the folds of a cross-validation, which does not use the test images; or None.
-        problem: why a run is damaged, one line.
+        problem: why a run is damaged or unreadable, one line.
     """
 
     run_id: str
@@ -82,10 +83,16 @@ def _summarise(run: RunFolder) -> RunSummary | None:
             return summary
         metrics = run.get_record(METRICS, _Metrics)
     except RunError:
-        is_run = run.exists(CONFIG) or any(True for _ in run.store.entries(f"{run.run_id}/{CHECKPOINTS}"))
+        try:
+            is_run = run.exists(CONFIG) or any(True for _ in run.store.entries(f"{run.run_id}/{CHECKPOINTS}"))
+        except StoreError as error:
+            return replace(summary, status="unreadable", problem=_problem(run, error))
         return replace(summary, status="unfinished") if is_run else None
     except (IntegrityError, MissingKeyError) as error:
-        return replace(summary, status="damaged", problem=str(error).removeprefix(f"{run.location}/"))
+        return replace(summary, status="damaged", problem=_problem(run, error))
+    # A run of somebody else.
+    except StoreError as error:
+        return replace(summary, status="unreadable", problem=_problem(run, error))
     return replace(
         summary,
         test_accuracy=metrics.test.accuracy if metrics.test else None,
@@ -93,3 +100,7 @@ def _summarise(run: RunFolder) -> RunSummary | None:
         seconds=metrics.seconds.total,
         held_out_accuracy=metrics.held_out.accuracy if metrics.held_out else None,
     )
+
+
+def _problem(run: RunFolder, error: FmnistError) -> str:
+    return str(error).removeprefix(f"{run.location}/")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from fmnist import clock
 from fmnist.errors import IntegrityError, StoreError
 from fmnist.runs.documents import parse_json
 from fmnist.storage.store import check_key
@@ -39,15 +40,15 @@ class Manifest:
     @classmethod
     def of(cls, run_id: str, job: str, files: Iterable[ManifestFile]) -> Manifest:
         """Returns the manifest of a run that finishes now."""
-        return cls(run_id, job, utc(time.time()), tuple(sorted(files, key=lambda file: file.path)))
+        return cls(run_id, job, utc(clock.now()), tuple(sorted(files, key=lambda file: file.path)))
 
     @classmethod
     def parse(cls, text: bytes, where: str) -> Manifest:
         """Reads a manifest; ``where`` is the file's address, for the error.
 
         Raises:
-            IntegrityError: if it is not JSON, misses a field, has a path that leads out of the run folder, or was
-                written by a later version.
+            IntegrityError: if it is not JSON, misses a field, has a path twice or one that leads out of the run
+                folder, or was written by a later version.
         """
         schema = parse_json(text, _Schema, where).schema
         if schema != SCHEMA:
@@ -58,6 +59,9 @@ class Manifest:
                 check_key(file.path)
         except StoreError as error:
             raise IntegrityError(f"{where}: damaged, {error}") from error
+        counts = Counter(file.path for file in manifest.files)
+        if twice := next((path for path, count in counts.items() if count > 1), None):
+            raise IntegrityError(f"{where}: damaged, found {twice} {counts[twice]} times")
         return manifest
 
     def to_json(self) -> bytes:

@@ -105,7 +105,7 @@ def write_results(run: RunFolder, results: Results) -> None:
     for name, image in results.plots.items():
         run.put_bytes(f"{PLOTS}/{name}.png", image)
     run.put_json(ENVIRONMENT, results.environment)
-    run.put_bytes(REPORT, results.page.encode())
+    run.put_bytes(REPORT, results.page.encode(errors="backslashreplace"))
     run.put_json(METRICS, asdict(results.metrics))
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from fmnist.errors import StoreError
+from fmnist.files import local_path
 from fmnist.storage.store import (
     PART_SUFFIX,
     ConflictError,
@@ -34,7 +35,7 @@ class FolderStore:
     root: Path
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "root", self.root.expanduser().absolute())
+        object.__setattr__(self, "root", local_path(self.root).absolute())
 
     @property
     def location(self) -> str:
@@ -90,7 +91,14 @@ class FolderStore:
             return []
         with self._failing("cannot be read", prefix):
             below = [path.name for path in folder.iterdir() if path.is_dir() and not path.name.endswith(PART_SUFFIX)]
-        return sorted(name for name in below if any(self.entries(f"{prefix}/{name}".lstrip("/"))))
+        return sorted(name for name in below if self._has_files(f"{prefix}/{name}".lstrip("/")))
+
+    def _has_files(self, folder: str) -> bool:
+        try:
+            return any(self.entries(folder))
+        # Of somebody else, who knows.
+        except StoreError:
+            return True
 
     def get_version(self, key: str) -> Versioned | None:
         path = self._path(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from fmnist.errors import StoreError
+from fmnist.errors import StoreError, redacted
 from fmnist.storage import s3
 from fmnist.storage.folder_store import complete_file
 from fmnist.storage.store import (
@@ -52,6 +53,11 @@ _CONFLICT = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409", "
 _UNKNOWN_CONDITION = {"NotImplemented", "501", "InvalidArgument", "InvalidRequest", "BadRequest", "400"}
 
 
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+# Such as ?X-Amz-Signature=… of a signed address, and ?token=….
+_QUERY = re.compile(r"[?&][^/?&=]+=")
+
+
 @dataclass(frozen=True)
 class S3Store:
     """Keeps each key under ``prefix/`` in a bucket. See ``Store`` for the methods.
@@ -66,14 +72,16 @@ class S3Store:
 
     @classmethod
     def at(cls, url: str) -> S3Store:
-        """Returns the store at ``s3://bucket/prefix``; errors as in `open_store`."""
-        parts = urlsplit(url)
-        if "@" in parts.netloc:
-            raise StoreError("s3:// address carries credentials: expected s3://bucket/prefix and AWS_ACCESS_KEY_ID")
-        if parts.scheme != "s3" or not parts.netloc:
-            raise StoreError(f"{url}: not an S3 address, expected s3://bucket/prefix")
-        prefix = parts.path.strip("/")
-        return cls(parts.netloc, check_key(prefix) if prefix else "")
+        """Returns the store at ``s3://bucket/prefix``, where # and ? are part of a name; errors as `open_store`."""
+        # Not quoted in errors: it may carry a password in a place where none belongs.
+        bucket, _, path = url[len("s3://") :].partition("/")
+        if "@" in bucket or (":" in bucket and "@" in path) or _QUERY.search(url):
+            found = "s3:// address carries credentials or a query"
+            raise StoreError(f"{found}: expected s3://bucket/prefix and AWS_ACCESS_KEY_ID")
+        if not url.lower().startswith("s3://") or not _BUCKET.fullmatch(bucket):
+            raise StoreError(f"{redacted(url)}: not an S3 address, expected s3://bucket/prefix")
+        prefix = path.strip("/")
+        return cls(bucket, check_key(prefix) if prefix else "")
 
     @property
     def location(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -58,12 +59,13 @@ class Evaluation:
     confusion_matrix: tuple[tuple[int, ...], ...]
 
 
-def evaluate(labels: Labels, probabilities: Probabilities) -> Evaluation:
+def evaluate(labels: Labels, probabilities: Probabilities, class_names: Sequence[str] = CLASS_NAMES) -> Evaluation:
     """Compares predicted probabilities with the true classes.
 
     Args:
         labels: integers [n], 0 to 9, n at least 1.
         probabilities: floats [n, 10]; each row sums to one.
+        class_names: of the labels 0 to 9.
 
     Raises:
         ValueError: if the shapes do not match or there is no image.
@@ -91,7 +93,7 @@ def evaluate(labels: Labels, probabilities: Probabilities) -> Evaluation:
         accuracy_low=float(interval.low),
         accuracy_high=float(interval.high),
         per_class=tuple(
-            ClassScore(label, CLASS_NAMES[label], float(precision), float(recall), float(f1), int(support))
+            ClassScore(label, class_names[label], float(precision), float(recall), float(f1), int(support))
             for label, (precision, recall, f1, support) in enumerate(zip(*scores, strict=True))
         ),
         confusion_matrix=tuple(map(tuple, confusion_matrix(labels, predicted, labels=classes).tolist())),

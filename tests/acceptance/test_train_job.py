@@ -158,6 +158,8 @@ def test_finished_run_is_kept_unless_another_can_overwrite_it(
     assert command("runs", "verify", "submitted", "--artifacts", str(artifacts)).returncode == 0
 
 
+# The engine's tests have the line.
+@pytest.mark.slow
 def test_loss_that_is_not_finite_ends_the_run_with_a_line(tiny_data: Path, tmp_path: Path) -> None:
     arguments = ["--data", str(tiny_data), "--artifacts", str(tmp_path), "--run-id", "wild"]
     with fmnist("train", *arguments, "--learning-rate", "1e30", "--epochs", "2") as job:

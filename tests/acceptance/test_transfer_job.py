@@ -176,6 +176,8 @@ def test_wrong_settings_are_one_line_and_leave_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+# tests/unit/workflows/transfer/test_pretrained.py has the line.
+@pytest.mark.slow
 def test_weights_of_another_network_are_one_line_that_names_the_layer(
     tiny_data: Path, weights: Path, tmp_path: Path
 ) -> None:

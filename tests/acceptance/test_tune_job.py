@@ -76,17 +76,22 @@ def test_every_trial_is_in_the_table(searched: tuple[RunFolder, list[str]]) -> N
     assert table["CONV_1_FILTER"].between(32, 64).all() and table["learning_rate"].between(1e-4, 1e-2).all()
 
 
-def test_best_is_what_was_trained_and_what_train_accepts(searched: tuple[RunFolder, list[str]], tmp_path: Path) -> None:
+def test_best_is_the_winner_of_the_table(searched: tuple[RunFolder, list[str]]) -> None:
     run, _ = searched
-    best = tmp_path / "best.yaml"
-    best.write_bytes(run.get_bytes("best.yaml"))
-    settings = yaml.safe_load(best.read_text())
+    settings = yaml.safe_load(run.get_bytes("best.yaml"))
     table = trials(run)
     winner = table.loc[table["best_val_accuracy"].idxmax()]
 
     assert settings["model"] == "notebook" and settings["epochs"] == 2
     assert not {"artifacts", "run_id", "learning_rate"} & set(settings)
     assert {name: winner[name] for name in settings["hyperparameters"]} == pytest.approx(settings["hyperparameters"])
+
+
+@pytest.mark.slow
+def test_best_is_what_was_trained_and_what_train_accepts(searched: tuple[RunFolder, list[str]], tmp_path: Path) -> None:
+    run, _ = searched
+    best = tmp_path / "best.yaml"
+    best.write_bytes(run.get_bytes("best.yaml"))
     arguments = ["--config", str(best), "--artifacts", str(tmp_path), "--run-id", "again"]
     with fmnist("train", *arguments) as job:
         assert job.wait() == 0, job.output
@@ -141,6 +146,7 @@ def test_failing_trials_of_a_users_builder_are_named_and_the_search_goes_on(smal
     assert failed["error"].tolist() == [f"NoRoomError: no room for {units} units" for units in failed["units"]]
 
 
+@pytest.mark.slow
 def test_search_in_which_all_failed_says_why(small_data: Path, tmp_path: Path) -> None:
     arguments = settings(small_data, str(tmp_path), "--space", "builders:failing", "--limit", "400")
     arguments += [*ONE_TRIAL, "--max-failures", "0"]
@@ -161,7 +167,11 @@ def test_search_in_which_all_failed_says_why(small_data: Path, tmp_path: Path) -
     [
         (["--space", "notbook"], "tune: space: found notbook, expected one of notebook, extended, or module:function"),
         (["--factor", "1"], "tune: factor: found 1, expected a whole number of 2 or more"),
-        (["--space", "builders:without_hyperparameters"], "builders:without_hyperparameters: found no hyper-parameter"),
+        pytest.param(
+            ["--space", "builders:without_hyperparameters"],
+            "builders:without_hyperparameters: found no hyper-parameter",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_wrong_settings_are_one_line_and_leave_nothing(
@@ -190,6 +200,8 @@ def test_space_that_cannot_be_searched_is_refused(space: str, message: str) -> N
     assert str(error.value).startswith(message) and "\n" not in str(error.value)
 
 
+# The failing trials above are of a user's builder, the killed driver below has its run on S3.
+@pytest.mark.slow
 def test_builder_of_a_user_is_searched_and_survives_a_killed_trial(small_data: Path, s3_bucket: str) -> None:
     arguments = settings(small_data, f"s3://{s3_bucket}/runs", "--space", "builders:tiny", "--limit", "400")
     with Killer("SearchTrial.train", 1, lambda killed: True) as killer, fmnist("tune", *arguments, *ONE_TRIAL) as job:

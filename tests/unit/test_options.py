@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -82,8 +84,14 @@ def test_flag_that_is_a_text_takes_any_text(text: str) -> None:
 @pytest.mark.parametrize(
     ("written", "message"),
     [
-        ("data: ._", "train: Problems parsing config: could not convert string to float: '.'"),
-        ("data: 0x_", "train: Problems parsing config: invalid literal for int"),
+        ("data: [", "train: line 1, column 8: expected the node content, but found '<stream end>'"),
+        ("epochs: 5\nepochs: 1", "train: line 2, column 1: found epochs twice"),
+        ("epochs: 12:30", "train: epochs: found 12:30, expected a whole number of 1 or more"),
+        ("epochs:", "train: epochs: found null, expected a whole number of 1 or more"),
+        ("epochs: &a 1\nseed: *a", "train: line 1, column 9: found an alias"),
+        ("", "train: found nothing, expected settings by name"),
+        ("- 1", "train: found no names, expected settings by name"),
+        ("learning_rate: .inf", "train: learning_rate: found inf, expected a number above 0"),
         ("run_id: 5", "train: run_id: found 5, expected text"),
     ],
 )
@@ -101,3 +109,31 @@ def test_file_that_cannot_be_read_is_one_line_that_names_it(written: str, messag
 def test_flag_that_is_no_text_is_one_line() -> None:
     with pytest.raises(UserError, match=r"^train: found '\\udcff', expected text in UTF-8$"):
         parse_config(TrainConfig, "fmnist train", ["--data", "\udcff"])
+
+
+@pytest.mark.parametrize(
+    ("written", "name", "value"),
+    [("seed: 010", "seed", 10), ("xla: off", "xla", "off"), ("limit:", "limit", None), ("data: ._", "data", "._")],
+)
+def test_settings_are_read_by_the_rules_of_yaml_1_2(written: str, name: str, value: object, tmp_path: Path) -> None:
+    file = tmp_path / "settings.yaml"
+    file.write_text(written)
+
+    assert getattr(parse_config(TrainConfig, "fmnist train", ["--config", str(file)]), name) == value
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"epochs": 0}, "epochs: found 0, expected a whole number of 1 or more"),
+        ({"epochs": True}, "epochs: found true, expected a whole number"),
+        ({"seed": None}, "seed: found null, expected a whole number"),
+        ({"learning_rate": math.nan}, "learning_rate: found nan, expected a number above 0"),
+        ({"xla": False}, "xla: found false, expected one of auto, on, off"),
+        ({"overwrite": "yes"}, "overwrite: found yes, expected true or false"),
+        ({"hyperparameters": {"units": [1]}}, "hyperparameters: found {'units': \\[1\\]}, expected names with values"),
+    ],
+)
+def test_settings_from_python_are_checked_as_those_of_a_file(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=f"^{message}"):
+        TrainConfig(**settings)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from statistics import mean, stdev
@@ -11,6 +10,7 @@ from statistics import mean, stdev
 import numpy as np
 import pandas as pd
 
+from fmnist import clock
 from fmnist.distributed.session import StartedRun
 from fmnist.report.page import Report, model_title
 from fmnist.runs import FOLDS, FOLDS_TABLE, HISTORY, PREDICTIONS, utc
@@ -95,7 +95,7 @@ def write_crossval_results(
     started: StartedRun[PreparedFolds], config: CrossvalConfig, outcomes: Sequence[FoldOutcome], restarts: int
 ) -> None:
     """Measures the folds, of which those with carried weights are last, and writes every file of the run."""
-    reporting = time.time()
+    reporting = clock.now()
     data = started.data
     records = [_record(outcome, data) for outcome in outcomes]
     # Every image's, from the fold that held it out, and the number of that fold.
@@ -106,7 +106,7 @@ def write_crossval_results(
             probabilities[held_out], fold_of[held_out] = record.probabilities, record.fold
     predictions = predictions_table(data.images.labels, probabilities)
     predictions.insert(1, "fold", fold_of)
-    pooled = evaluate(data.images.labels, probabilities)
+    pooled = evaluate(data.images.labels, probabilities, data.images.class_names)
     # Waited for before this thread draws: Matplotlib is not thread-safe.
     data_figures = started.data_figures.result()
     plots = crossval_plots(records, pooled, data.images, probabilities) | data_figures
@@ -158,7 +158,7 @@ def _metrics(
 ) -> CrossvalMetrics:
     fresh = [record for record in records if record.weights == "fresh"]
     carried = [record for record in records if record.weights == "carried"]
-    finished = time.time()
+    finished = clock.now()
 
     def mean_of(column: str) -> float:
         return mean(record.kept[column] for record in fresh)

@@ -6,12 +6,12 @@ with the same settings does. A finished stage is not run again.
 
 from __future__ import annotations
 
-import time
 import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 
+from fmnist import clock
 from fmnist.data.preparation import PreparedData, prepare
 from fmnist.distributed import cluster
 from fmnist.distributed.session import Note, Session, StartedRun, run_on_ray
@@ -175,7 +175,7 @@ def _results(
         if stage.has_finished(work.replaced)
     }
     before = [stage.name for stage in work.wanted if stage not in work.missing]
-    finished = time.time()
+    finished = clock.now()
     metrics = PipelineMetrics(
         job=PIPELINE,
         run_id=started.run.run_id,
@@ -192,6 +192,8 @@ def _results(
         f"{name}/{plot}": folders[name].get_bytes(f"{PLOTS}/{plot}.png")
         for name in stages
         for plot in STAGE_PLOTS.get(name, ())
+        # It may have been impossible to draw.
+        if folders[name].exists(f"{PLOTS}/{plot}.png")
     }
     report = Report(
         title=TITLE,

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from fmnist.report.page import MODEL_TITLES, Report, command_again, interval, percent, plural, render_page
+from fmnist.report.page import MODEL_TITLES, Report, command_again, interval, percent, plural, render_page, spared
 from fmnist.study import BACKBONE_ROWS, HYPERBAND, LAST_FOLD, LENET5, ROWS, StudyRow
 from fmnist.workflows.pipeline.findings import findings
 from fmnist.workflows.pipeline.records import PipelineMetrics, Stages
@@ -34,6 +34,7 @@ OTHER_SPLIT = (
 )
 
 
+@spared
 def render_pipeline(report: Report[PipelineMetrics], stages: Stages) -> str:
     """Returns the page of a pipeline as HTML, complete in itself but for the links to its stages' pages.
 
@@ -56,6 +57,7 @@ def render_pipeline(report: Report[PipelineMetrics], stages: Stages) -> str:
     )
 
 
+@spared
 def render_pipeline_markdown(report: Report[PipelineMetrics], stages: Stages) -> str:
     """Returns the same tables and findings as Markdown, for a pull request.
 
@@ -149,8 +151,8 @@ def figure_title(name: str) -> str:
 
 def escaped(text: str) -> str:
     """Returns text that GitHub's Markdown shows as it is, in one line: no markup, no HTML, no end of a cell."""
-    one_line = html.escape(text.replace("\r", " ").replace("\n", " "), quote=False)
-    return re.sub(r"([\\`*_~|\[\]])", r"\\\1", one_line)
+    one_line = html.escape(re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", text), quote=False)
+    return re.sub(r"([\\`*_~|$\[\]]|^[#>+-])", r"\\\1", one_line)
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:

@@ -4,7 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fmnist.report.page import Report, command_again, compared_with_study, model_title, render_page, test_accuracy
+from fmnist.report.page import (
+    Report,
+    command_again,
+    compared_with_study,
+    model_title,
+    render_page,
+    spared,
+    test_accuracy,
+)
 from fmnist.study import STUDY_VAL_ACCURACY
 
 if TYPE_CHECKING:
@@ -13,6 +21,7 @@ if TYPE_CHECKING:
     from fmnist.workflows.train.results import TrainMetrics
 
 
+@spared
 def render(report: Report[TrainMetrics], history: pd.DataFrame) -> str:
     """Returns the page of a training run as one HTML file; ``history`` has the columns of ``history.csv``."""
     return render_page(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from statistics import median
@@ -10,6 +9,7 @@ from typing import TypeVar
 
 import pandas as pd
 
+from fmnist import clock
 from fmnist.config import JobConfig
 from fmnist.data.preparation import PreparedData
 from fmnist.distributed.session import StartedRun
@@ -45,10 +45,10 @@ def measure(
     started: StartedRun[PreparedData], config: TrainConfig, outcome: TrainOutcome
 ) -> tuple[TrainMetrics, Results]:
     """Evaluates a training's model on the test images; returns the metrics, and the files, still without a page."""
-    reporting = time.time()
+    reporting = clock.now()
     test, probabilities = started.data.test, outcome.test_probabilities
     assert probabilities is not None
-    evaluation = evaluate(test.labels, probabilities)
+    evaluation = evaluate(test.labels, probabilities, test.class_names)
     history = pd.DataFrame(outcome.history.rows)
     # Matplotlib is not thread-safe: this thread draws after the other one.
     data_figures = started.data_figures.result()
@@ -105,7 +105,7 @@ def _metrics(
     reporting: float,
 ) -> TrainMetrics:
     rows, best = outcome.history.rows, outcome.history.best
-    finished = time.time()
+    finished = clock.now()
     return TrainMetrics(
         job=TRAIN,
         run_id=started.run.run_id,

@@ -12,7 +12,16 @@ from markupsafe import Markup
 
 from fmnist.console import duration
 from fmnist.data import CLASSES
-from fmnist.report.page import Report, command_again, model_title, percent, render_page, test_accuracy, with_interval
+from fmnist.report.page import (
+    Report,
+    command_again,
+    model_title,
+    percent,
+    render_page,
+    spared,
+    test_accuracy,
+    with_interval,
+)
 from fmnist.study import STUDY_TRANSFER_ACCURACIES, STUDY_VAL_ACCURACY
 from fmnist.workflows.transfer.config import RECIPES, TransferConfig
 from fmnist.workflows.transfer.recipes import FACTS
@@ -41,6 +50,7 @@ Row = tuple[str | int | float | None, ...]
 DIAGNOSIS_COLUMNS = ["backbone", "recipe", "input from", "to", "spread", "silent features", "nearest-mean accuracy"]
 
 
+@spared
 def render_transfer(report: Report[TransferMetrics], history: pd.DataFrame, comparison: ModelMetrics | None) -> str:
     """Returns the page of transfer learning as HTML, complete in itself; arguments as in `transfer_plots`."""
     metrics = report.metrics

@@ -153,16 +153,11 @@ def cost(candidates: Sequence[CandidateMetrics], comparison: ModelMetrics | None
 def label(candidate: CandidateMetrics) -> str:
     """Returns a candidate's name in two lines: the backbone, then phase and, if it is the study's, recipe."""
     recipe = "" if candidate.recipe == "sound" else f", {candidate.recipe}"
-    return _escaped(f"{model_title(candidate.backbone)}\n{candidate.phase}{recipe}")
+    return f"{model_title(candidate.backbone)}\n{candidate.phase}{recipe}"
 
 
 def _comparison_label(comparison: ModelMetrics) -> str:
-    return _escaped(f"{model_title(comparison.model)}\nall layers trained")
-
-
-def _escaped(text: str) -> str:
-    """Matplotlib reads text between two dollar signs as a formula."""
-    return text.replace("$", r"\$")
+    return f"{model_title(comparison.model)}\nall layers trained"
 
 
 def _feature_time(candidate: CandidateMetrics) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import pandas as pd
 
+from fmnist import clock
 from fmnist.data.preparation import PreparedData
 from fmnist.distributed.session import StartedRun
 from fmnist.report.page import Report
@@ -59,10 +59,10 @@ def write_transfer_results(
     The run's model is the candidate of the highest validation accuracy; each other candidate has a folder. The
     report shows ``comparison``, the metrics of a train run, next to the candidates.
     """
-    reporting = time.time()
+    reporting = clock.now()
     run, data = started.run, started.data
-    labels = data.test.labels
-    candidates = tuple(candidate_metrics(outcome, evaluate(labels, outcome.probabilities)) for outcome in outcomes)
+    labels, names = data.test.labels, data.test.class_names
+    candidates = tuple(candidate_metrics(one, evaluate(labels, one.probabilities, names)) for one in outcomes)
     best = records.winner(candidates)
     kept = outcomes[candidates.index(best)]
     history = history_table(outcomes)
@@ -75,7 +75,7 @@ def write_transfer_results(
         tables[f"{folder}{PREDICTIONS}"] = predictions_table(labels, outcome.probabilities)
         # One at a time: together they may not fit into memory.
         run.put_bytes(f"{folder}{MODEL}", records.phase_model(run, outcome.backbone, outcome.phase))
-    finished = time.time()
+    finished = clock.now()
     metrics = TransferMetrics(
         job=TRANSFER,
         run_id=run.run_id,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fmnist.data import default_cache
 from fmnist.errors import UserError
+from fmnist.files import local_path
 from fmnist.runs import sha256_of
 from fmnist.storage import S3Store, open_store
 from fmnist.workflows.transfer.recipes import FACTS
@@ -92,7 +93,7 @@ def stage_weights(backbone: str, source: str, destination: str, note: Note) -> t
 
 
 def _local(location: str, backbone: str) -> Path:
-    path = Path(location).expanduser()
+    path = local_path(location)
     if path.is_dir():
         try:
             return path / _choose([entry.name for entry in path.iterdir()], backbone, location)

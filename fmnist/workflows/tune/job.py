@@ -15,12 +15,12 @@ from typing import Any
 
 import pandas as pd
 import ray
-import yaml
 from ray import cloudpickle
 from ray import tune as ray_tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
+from fmnist import clock
 from fmnist.config import JobConfig, batch_size_of
 from fmnist.data.preparation import PreparedData, prepare
 from fmnist.distributed import cluster
@@ -30,6 +30,7 @@ from fmnist.distributed.workers import LANES, keep_lanes
 from fmnist.errors import FmnistError, TrainingError, UserError, first_line
 from fmnist.options import settings_yaml
 from fmnist.runs import BEST, CHECKPOINTS, TRIALS_HISTORY, TRIALS_TABLE, RunFolder
+from fmnist.runs.documents import Names
 from fmnist.runs.lifecycle import open_run
 from fmnist.storage.arrow import store_filesystem
 from fmnist.training.history import History, Row
@@ -81,7 +82,7 @@ def _tune(session: Session[TuneConfig, PreparedData]) -> None:
     started_run = session.begin(draw_data, facts={LANES: lanes})
     with SearchProgress() as progress:
         records = _search(config, run, session.data, points, progress)
-    searched = time.time()
+    searched = clock.now()
     winner, val_accuracy = _write_trials(config, run, records)
     session.note(
         f"best of {len(records)} trials: trial {winner.trial} with val_accuracy {val_accuracy:.4f}; "
@@ -266,8 +267,8 @@ def _write_trials(config: TuneConfig, run: RunFolder, records: list[TrialRecord]
     # Without the settings of this run or this cluster only, and without what the space decides.
     left_out = {"artifacts", "run_id", "overwrite", "skip_finished", "wait", "learning_rate", *WORKER_SETTINGS}
     settings = {name: value for name, value in asdict(best_config(config, winner)).items() if name not in left_out}
-    before = yaml.safe_load(run.get_bytes(BEST)) if run.exists(BEST) else None
-    if before and before["hyperparameters"] != settings["hyperparameters"]:
+    before = run.get_yaml(BEST, Names) if run.exists(BEST) else None
+    if before and before.get("hyperparameters") != settings["hyperparameters"]:
         # The run was interrupted while it retrained another trial, the best one then.
         run.store.delete_folder(f"{run.run_id}/{CHECKPOINTS}")
     run.put_bytes(BEST, (comment + settings_yaml(settings)).encode())

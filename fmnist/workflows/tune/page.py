@@ -7,7 +7,16 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fmnist.console import duration
-from fmnist.report.page import Report, command_again, compared_with_study, percent, plural, render_page, test_accuracy
+from fmnist.report.page import (
+    Report,
+    command_again,
+    compared_with_study,
+    percent,
+    plural,
+    render_page,
+    spared,
+    test_accuracy,
+)
 from fmnist.study import STUDY_SPACE, STUDY_TUNED_VAL_ACCURACY
 from fmnist.workflows.tune.records import TrialRecord, parameter_names, ranked
 
@@ -20,6 +29,7 @@ SCHEDULER_TITLES = {"hyperband": "Hyperband", "asha": "ASHA"}
 ENDS = {"finished": "finished", "stopped": "dropped", "stopped early": "stopped early", "failed": "failed"}
 
 
+@spared
 def render_tune(report: Report[TuneMetrics], history: pd.DataFrame, records: Sequence[TrialRecord]) -> str:
     """Returns the page of a search and all its trials as one HTML file; ``history`` is that of the retraining."""
     metrics, search = report.metrics, report.metrics.search

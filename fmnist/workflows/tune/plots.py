@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
+from fmnist.errors import printable
 from fmnist.report.style import TRAIN, VAL, new_figure, styled, to_png
 from fmnist.workflows.tune.records import TrialRecord, parameter_names
 
@@ -148,6 +149,8 @@ def _axis_values(axes: Axes, values: Sequence[Any]) -> list[Any]:
     if values and min(values) > 0 and max(values) / min(values) >= LOG_RATIO:
         axes.set_xscale("log")
         axes.xaxis.set_major_locator(LogLocator(10, numticks=5))
+        # Matplotlib's own are formulas.
+        axes.xaxis.set_major_formatter("{x:g}")
         axes.xaxis.set_minor_formatter(NullFormatter())
     elif len(set(values)) <= 4:
         axes.set_xticks(sorted(set(values)))
@@ -174,4 +177,5 @@ def _accuracy(record: TrialRecord) -> float:
 
 def _shortened(text: str, width: int) -> str:
     """Leaves out the middle of a text longer than ``width``, because names often differ at their ends."""
+    text = printable(text)
     return text if len(text) <= width else f"{text[: width // 2]}…{text[len(text) - (width - 1) // 2 :]}"

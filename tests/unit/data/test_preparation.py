@@ -13,7 +13,17 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from fmnist.config import JobConfig
-from fmnist.data import CLASS_NAMES, CleaningCounts, DataSource, Images, clean, split, take
+from fmnist.data import (
+    CLASS_NAMES,
+    LABELS,
+    CleaningCounts,
+    DataSource,
+    Images,
+    PixelStatistics,
+    clean,
+    split,
+    take,
+)
 from fmnist.data.preparation import Loaded
 from fmnist.errors import DataError
 
@@ -141,17 +151,21 @@ def test_summary_is_the_data_json_of_a_run() -> None:
     cleaned, train_cleaning = clean(Images(images.pixels[[0, *range(100)]], images.labels[[0, *range(100)]]))
     test, test_cleaning = clean(some_images(20, seed=1))
     train, val = split(take(cleaned, 60, seed=3), seed=3)
-    source = DataSource("data", "idx", {"train-images-idx3-ubyte": "c59f"}, official=False)
-    loaded = Loaded(cleaned, test, source, train_cleaning, test_cleaning)
+    source = DataSource("data", "idx", {"train-images-idx3-ubyte": "c59f"}, False, LABELS)
+    pixels = PixelStatistics(127.0, 127.5, 0, 255)
+    loaded = Loaded(cleaned, test, source, train_cleaning, test_cleaning, 2, pixels)
     result = loaded.summary(JobConfig(seed=3, val_fraction=0.2, limit=60), {"train": train, "val": val, "test": test})
     counts = result.pop("class_counts")
     assert json.loads(json.dumps(result)) == {
         "location": "data",
         "format": "idx",
         "official": False,
+        "class_names": ["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
         "sha256": {"train-images-idx3-ubyte": "c59f"},
         "train": {"rows": 101, "nulls": 0, "duplicates": 1, "kept": 100},
         "test": {"rows": 20, "nulls": 0, "duplicates": 0, "kept": 20},
+        "overlap": 2,
+        "pixels": {"border": 127.0, "mean": 127.5, "low": 0, "high": 255},
         "limit": 60,
         "split": {"train": 48, "val": 12, "seed": 3, "val_fraction": 0.2},
     }

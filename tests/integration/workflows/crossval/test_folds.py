@@ -83,6 +83,8 @@ def undisturbed(ray_cluster: str, small_data: Path, tmp_path_factory: pytest.Tem
     yield run
 
 
+# tests/acceptance/test_crossval_job.py kills a driver, and tests/integration/distributed/test_tasks.py tasks.
+@pytest.mark.slow
 def test_fold_that_is_lost_is_trained_by_the_same_command_and_kills_change_no_number(
     undisturbed: RunFolder, small_data: Path, tmp_path: Path
 ) -> None:

@@ -98,6 +98,8 @@ def test_another_head_finds_the_features_and_a_damaged_shard_is_computed_again(
     assert not history(other).equals(history(undisturbed))
 
 
+# tests/acceptance/test_transfer_job.py kills a driver, and tests/integration/distributed/test_tasks.py tasks.
+@pytest.mark.slow
 def test_killed_feature_tasks_cost_their_shard_and_change_nothing(
     undisturbed: RunFolder, tiny_data: Path, tmp_path: Path
 ) -> None:
