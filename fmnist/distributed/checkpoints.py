@@ -146,8 +146,11 @@ class TrainingState:
         """
         from fmnist.training import checkpoint
 
-        with self._fetched(epoch) as folder:
-            checkpoint.restore(folder, model, optimizer)
+        try:
+            with self._fetched(epoch) as folder:
+                checkpoint.restore(folder, model, optimizer)
+        except IntegrityError as error:
+            raise IntegrityError(f"{self.run.location}/{self._epoch(epoch)}: damaged checkpoint: {error}") from error
 
     def drop_weights(self) -> None:
         """Deletes all weights; the history stays."""

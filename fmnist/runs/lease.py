@@ -306,8 +306,7 @@ def acquire(store: Store, run_id: str, note: Note, *, wait: bool = False) -> Lea
             return Lease(store, run_id, None)
         held, age = found[0], found[1].age
         if not wait:
-            how = "wait for its end, by --wait as well, or take another --run-id"
-            raise RunError(f"run {run_id} in {store.location}: held by {held}; {how}")
+            raise _refusal(store, run_id, held)
         if _clock() - began >= next_note:
             note(f"{location}: waiting for {held}, which showed itself {age:.0f} s ago; {duration(_clock() - began)}")
             next_note += _NEXT_NOTES
@@ -318,7 +317,7 @@ def check_free(store: Store, run_id: str) -> None:
     """Raises the `RunError` of `leased` if another process holds the lease now."""
     found = read_lease(store, run_id)
     if found and not found[0].is_over(found[1].age):
-        raise RunError(f"run {run_id} in {store.location}: held by {found[0]}")
+        raise _refusal(store, run_id, found[0])
 
 
 def read_lease(store: Store, run_id: str) -> tuple[LeaseRecord, Versioned] | None:
@@ -331,6 +330,11 @@ def read_lease(store: Store, run_id: str) -> tuple[LeaseRecord, Versioned] | Non
         return documents.parse_json(found.content, LeaseRecord, where), found
     except IntegrityError:
         return LeaseRecord(1, "", "an unknown host", "", 0, 0, "an unknown time", SECONDS), found
+
+
+def _refusal(store: Store, run_id: str, held: LeaseRecord) -> RunError:
+    how = "wait for its end, by --wait as well, or take another --run-id"
+    return RunError(f"run {run_id} in {store.location}: held by {held}; {how}")
 
 
 def _taken_over(location: str, by: LeaseRecord | None) -> str:
