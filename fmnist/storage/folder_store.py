@@ -190,8 +190,10 @@ def _locked(target: Path) -> Iterator[None]:
     """
     lock = target.with_name(f"{target.name}.lock{PART_SUFFIX}")
     with _open_locked(lock):
-        yield
-        lock.unlink(missing_ok=True)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _open_locked(lock: Path) -> IO[bytes]:
