@@ -201,9 +201,9 @@ def trial_starts(trials: int = 8) -> list[float]:
     train, val = images.select(np.arange(2_000)), images.select(np.arange(2_000, 2_500))
     starts = []
     with cluster.connected(), tempfile.TemporaryDirectory() as artifacts:
-        points = draw_points("notebook", 0, trials)
+        points, problems = draw_points("notebook", 0, trials)
         run = RunFolder(FolderStore(Path(artifacts)), "starts")
-        task = SearchTask(TuneConfig(), points, run, ray.put(train), ray.put(val))
+        task = SearchTask(TuneConfig(), points, problems, run, ray.put(train), ray.put(val))
         process = None
         for number in range(1, trials + 1):
             info = SimpleNamespace(trial_id=f"start_{number:05d}", trial_name="start")

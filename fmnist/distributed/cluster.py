@@ -19,6 +19,7 @@ import ray
 from fmnist.console import plain_console
 from fmnist.distributed.access import check_address, own_token
 from fmnist.errors import TrainingError, UserError, first_line
+from fmnist.training.devices import usable_cpus
 
 # Variables that a local cluster overrides, even if they are set.
 OURS = frozenset({"RAY_GCS_SERVER_PORT", "RAY_ADDRESS", "RAY_USAGE_STATS_ENABLED"})
@@ -129,6 +130,8 @@ def _init(address: str) -> None:
         try:
             ray.init(
                 address=address,
+                # Ray counts the machine's, and of less than one makes none.
+                num_cpus=usable_cpus() if address == "local" else None,
                 log_to_driver=False,
                 logging_level=logging.ERROR,
                 # Ray Train asks the dashboard for actors' states; where there is none it waits 12 s for it at its end.

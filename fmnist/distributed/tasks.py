@@ -58,7 +58,8 @@ class TaskPool:
             calls: a key for each task, and the function's arguments; taken one by one as tasks are submitted.
             name: what messages call the task of a key.
             on_lost: gets the key of a lost task and the reason in one line: its process was killed once more than
-                ``retries`` allows, or its node is gone. The other tasks continue. None raises an error.
+                ``retries`` allows, its node is gone, or it ended with a TrainingError. The other tasks continue. None
+                raises an error.
 
         Raises:
             LeaseError: if another process has taken the run over.
@@ -87,6 +88,9 @@ class TaskPool:
                 except ray.exceptions.RayTaskError as error:
                     if isinstance(error.cause, LeaseError):
                         raise error.cause from None
+                    if isinstance(error.cause, TrainingError) and on_lost is not None:
+                        on_lost(key, first_line(error.cause))
+                        continue
                     if isinstance(error.cause, FmnistError):
                         raise TrainingError(f"{name(key)}: {error.cause}") from error.cause
                     raise

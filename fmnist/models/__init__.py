@@ -52,13 +52,19 @@ def build_model(name: str, *, seed: int, precision: str = "float32") -> keras.Mo
 
 @contextmanager
 def precision_policy(precision: str) -> Iterator[None]:
-    """Sets Keras' precision for the layers built in the block: products in ``precision``, float32 weights."""
-    policy_before = keras.config.dtype_policy()
+    """Sets Keras' precision for the layers built in the block: products in ``precision``, float32 weights.
+
+    Keras' other global settings are its defaults in the block, and all of them after it, whatever they were before: a
+    builder's module may have changed them when it was imported.
+    """
+    keras.config.set_floatx("float32")
+    keras.config.set_image_data_format("channels_last")
+    keras.config.set_epsilon(1e-7)
     keras.config.set_dtype_policy("mixed_bfloat16" if precision == "bfloat16" else "float32")
     try:
         yield
     finally:
-        keras.config.set_dtype_policy(policy_before)
+        keras.config.set_dtype_policy("float32")
 
 
 def changing_variables(model: keras.Model) -> list[keras.Variable]:

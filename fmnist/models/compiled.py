@@ -6,11 +6,14 @@ needs the logits.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import layers
+from keras.src.ops.nn import Softmax
 
 from fmnist.data import CLASSES, SIDE
 from fmnist.errors import UserError, first_line
@@ -19,6 +22,9 @@ from fmnist.models.optimizers import fused
 
 # Keras' reductions that are the mean over the images of a batch if the images have no weights, as in the engine.
 MEANS = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
+SOFTMAXES = (keras.activations.softmax, keras.ops.softmax, tf.nn.softmax)
+# What a subclass of a Keras model may define. The engine never calls the rest of what Keras' own models have.
+MAY_DEFINE = {"__init__", "build", "compile", "from_config", "get_config", "save", "summary"}
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,8 @@ def trainable(model: keras.Model) -> Trainable:
             or [n, 784], to [n, 10].
 
     Raises:
-        UserError: if the model, its loss or its shapes are not supported.
+        UserError: if the model, its loss or its shapes are not supported, or anything else that the model has and Keras
+            would use.
     """
     if not isinstance(model, keras.Model):
         raise UserError(f"the builder's model: found {type(model).__name__}, expected a compiled keras.Model")
@@ -59,10 +66,16 @@ def trainable(model: keras.Model) -> Trainable:
     inputs, outputs = getattr(model, "inputs", None), getattr(model, "outputs", None)
     if not inputs or not outputs:
         raise _error(model, "found a subclass of keras.Model, expected a Sequential or functional one")
+    _check_methods(model)
     if len(inputs) != 1 or len(outputs) != 1:
         raise _error(model, f"found {len(inputs)} inputs and {len(outputs)} outputs, expected one of each")
     if tuple(outputs[0].shape) != (None, CLASSES):
         raise _error(model, f"found output {_shown(outputs[0].shape)}, expected [n, {CLASSES}]")
+    _check_dtypes(model)
+    if not model.trainable_weights:
+        raise _error(model, "found no trainable weights, expected some")
+    if model._losses:
+        raise _error(model, "found add_loss() of the model itself, expected it in the call() of a layer")
     if _is_ready(model):
         for layer in (model.get_layer(LOGITS), _last(outputs[0])[0]):
             layer.dtype_policy = "float32"
@@ -82,12 +95,41 @@ def _error(model: keras.Model, text: str) -> UserError:
     return UserError(f"model {model.name!r}: {text}")
 
 
+def _check_methods(model: keras.Model) -> None:
+    """Raises a UserError if a subclass replaces what Keras' training would call."""
+    # Keras' models have a base of TensorFlow's.
+    of_keras = [cls for cls in type(model).__mro__ if cls.__module__.split(".")[0] in ("keras", "tensorflow")]
+    for cls in type(model).__mro__:
+        if cls in of_keras or cls is object:
+            continue
+        for name in vars(cls):
+            special = name.startswith("__") and name != "__call__"
+            if not special and name not in MAY_DEFINE and any(hasattr(base, name) for base in of_keras):
+                raise _error(model, f"found {cls.__name__}.{name}, expected Keras' own: fmnist trains in its own loop")
+
+
+def _check_dtypes(model: keras.Model) -> None:
+    """Raises a UserError if a layer computes in, or has weights of, another type than the job's setting says."""
+    allowed = ("float32", keras.config.dtype_policy().compute_dtype)
+    for layer in model._flatten_layers():
+        policy = layer.dtype_policy
+        for dtype in (policy.compute_dtype, policy.variable_dtype):
+            if "float" in dtype and dtype not in allowed:
+                expected = "expected float32; fmnist's setting precision decides what is computed in bfloat16"
+                raise _error(model, f"found layer {layer.name!r} in {policy.name}, {expected}")
+        if policy.quantization_mode is not None:
+            raise _error(model, f"found quantized layer {layer.name!r}, expected float32")
+
+
 def _loss(model: keras.Model) -> tuple[Loss, bool]:
     """Returns the loss of labels and logits, and whether the model's output is logits."""
-    try:
-        found = keras.losses.get(model.loss) if isinstance(model.loss, str) else model.loss
-    except ValueError:
-        found = model.loss
+    found = model.loss
+    # Of its one output, by position or by name.
+    if isinstance(found, (list, tuple, dict)) and len(found) == 1:
+        (found,) = found.values() if isinstance(found, dict) else found
+    if isinstance(found, str):
+        with suppress(ValueError):
+            found = keras.losses.get(found)
     if model._compile_loss is not None and model._compile_loss._user_loss_weights is not None:
         raise _error(model, "found loss_weights, expected none, as there is one output")
     if found is keras.losses.sparse_categorical_crossentropy or found is keras.losses.categorical_crossentropy:
@@ -100,6 +142,9 @@ def _loss(model: keras.Model) -> tuple[Loss, bool]:
     settings = found.get_config()
     if settings["reduction"] not in MEANS:
         raise _error(model, f"found loss with reduction {settings['reduction']!r}, expected a mean")
+    axis = found._fn_kwargs.get("axis", -1)
+    if axis not in (-1, 1) or found.dtype != "float32":
+        raise _error(model, f"found loss with axis {axis} in {found.dtype}, expected -1 in float32")
     if settings.get("ignore_class") is not None:
         raise _error(model, f"found loss with ignore_class {settings['ignore_class']}, expected none")
     if not (smoothing := settings.get("label_smoothing", 0)):
@@ -129,7 +174,10 @@ def _without_softmax(model: keras.Model, from_logits: bool) -> keras.KerasTensor
     else:
         while isinstance(last, keras.Model):
             last = _last(last.outputs[0])[0]
-        if getattr(last, "activation", None) is keras.activations.softmax:
+        if getattr(last, "activation", None) in SOFTMAXES:
+            if last.activity_regularizer is not None:
+                expected = "expected none: fmnist computes with its logits"
+                raise _error(model, f"found activity_regularizer of the softmax {last.name!r}, {expected}")
             last.activation = keras.activations.linear
         elif not from_logits:
             expected = "expected a softmax, or a loss with from_logits=True"
@@ -142,8 +190,9 @@ def _without_softmax(model: keras.Model, from_logits: bool) -> keras.KerasTensor
 
 def _is_softmax_layer(layer: Any) -> bool:
     if isinstance(layer, layers.Activation):
-        return layer.activation is keras.activations.softmax
-    return isinstance(layer, layers.Softmax)
+        return layer.activation in SOFTMAXES and layer.activity_regularizer is None
+    # The second is the operation of `keras.ops.softmax`.
+    return isinstance(layer, (layers.Softmax, Softmax)) and layer.axis in (-1, 1)
 
 
 def _last(tensor: keras.KerasTensor) -> tuple[Any, keras.KerasTensor | None]:

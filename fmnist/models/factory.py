@@ -13,6 +13,7 @@ from fmnist.models import MODELS, build_model, precision_policy
 from fmnist.models.compiled import Trainable, trainable
 from fmnist.models.optimizers import FusedAdam
 from fmnist.models.search_space import SPACES
+from fmnist.models.settings import OF_KERAS, OF_TENSORFLOW, unchanged
 
 Builder = Callable[[Any], keras.Model]
 
@@ -24,7 +25,7 @@ def load_builder(name: str) -> Builder:
         name: ``notebook``, ``extended``, or ``module:function`` of a module that can be imported here.
 
     Raises:
-        UserError: if there is no such module or function.
+        UserError: if there is no such module or function, or the module changes how TensorFlow runs.
     """
     module, colon, function = name.partition(":")
     if not colon:
@@ -32,7 +33,8 @@ def load_builder(name: str) -> Builder:
             raise UserError(f"space {name!r} is unknown: expected one of {', '.join(SPACES)}, or module:function")
         return SPACES[name]
     try:
-        found = getattr(importlib.import_module(module), function, None)
+        with unchanged(f"{name}: the module", {"TensorFlow's": OF_TENSORFLOW}):
+            found = getattr(importlib.import_module(module), function, None)
     except ModuleNotFoundError as error:
         expected = "expected a module in the current directory or on the Python path"
         raise UserError(f"{name}: cannot import {error.name}, {expected}") from error
@@ -54,7 +56,8 @@ def build(
         precision: ``"float32"``, or ``"bfloat16"`` for products in bfloat16 with float32 weights.
 
     Raises:
-        UserError: if the name is unknown, or the engine cannot train the model of its function.
+        UserError: if the name is unknown, the engine cannot train the model of its function, or the function changes
+            settings of the whole process.
     """
     if name in MODELS:
         model = build_model(name, seed=seed, precision=precision)
@@ -63,6 +66,9 @@ def build(
 
     point = HyperParameters()
     point.values = dict(hyperparameters or {})
+    builder = load_builder(name)
     with precision_policy(precision):
         keras.utils.set_random_seed(seed)
-        return trainable(load_builder(name)(point))
+        with unchanged(f"{name}: the builder", {"Keras'": OF_KERAS, "TensorFlow's": OF_TENSORFLOW}):
+            model = builder(point)
+        return trainable(model)

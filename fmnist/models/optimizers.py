@@ -1,4 +1,4 @@
-"""Adam as one fused operation per variable."""
+"""Optimizers: Adam as one fused operation per variable, optimizers inside of others, averaged weights."""
 
 from __future__ import annotations
 
@@ -50,6 +50,23 @@ def fused(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     if not isinstance(rate, keras.Variable):
         settings["learning_rate"] = rate
     return FusedAdam(**settings)
+
+
+def parts(optimizer: keras.optimizers.Optimizer) -> list[keras.optimizers.Optimizer]:
+    """Returns the optimizers that update variables: the one given, or those inside a LossScale- or MultiOptimizer."""
+    inner = getattr(optimizer, "inner_optimizer", None)
+    several = [inner] if inner is not None else getattr(optimizer, "optimizers", None)
+    return [optimizer] if several is None else [part for one in several for part in parts(one)]
+
+
+def swap_averages(optimizer: keras.optimizers.Optimizer) -> None:
+    """Exchanges the variables of a built optimizer that has ``use_ema`` with their moving averages."""
+    for part in parts(optimizer):
+        if part.use_ema:
+            for variable, average in zip(part._trainable_variables, part._model_variables_moving_average, strict=True):
+                value = tf.identity(variable.value)
+                variable.assign(average.value)
+                average.assign(value)
 
 
 def _handle(variable: tf.Variable | keras.Variable) -> tf.Tensor:

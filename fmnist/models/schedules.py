@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from fmnist.models.optimizers import parts
+
 
 @keras.saving.register_keras_serializable("fmnist")
 class CosineWithWarmup(keras.optimizers.schedules.LearningRateSchedule):
@@ -38,7 +40,9 @@ class CosineWithWarmup(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def set_length(optimizer: keras.optimizers.Optimizer, steps: int) -> None:
-    """Sets the number of training steps of an optimizer's schedule, if it has one of this module."""
-    schedule = optimizer._learning_rate
-    if isinstance(schedule, CosineWithWarmup):
-        schedule.steps = steps
+    """Sets the length of an optimizer's schedule, if it has one of this module, to that of a training of ``steps``."""
+    for part in parts(optimizer):
+        schedule = part._learning_rate
+        if isinstance(schedule, CosineWithWarmup):
+            # An optimizer that accumulates gradients counts its updates.
+            schedule.steps = max(1, steps // (part.gradient_accumulation_steps or 1))

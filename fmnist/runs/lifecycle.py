@@ -19,7 +19,7 @@ from fmnist.console import plain_console
 from fmnist.errors import RunError
 from fmnist.options import settings_yaml
 from fmnist.runs.documents import Names
-from fmnist.runs.files import CONFIG, DATA, ENVIRONMENT
+from fmnist.runs.files import CHECKPOINTS, CONFIG, DATA, ENVIRONMENT
 from fmnist.runs.folder import RunFolder, json_bytes
 from fmnist.runs.inputs import INPUTS, changed_input, check_inputs, inputs_of, versions_before
 from fmnist.runs.lease import check_free, leased
@@ -229,6 +229,16 @@ def changed_setting(run: RunFolder, config: JobConfig) -> str | None:
     if run.exists(CONFIG):
         before = run.get_yaml(CONFIG, Names)
         for name, now in asdict(config).items():
+            if name == "epochs" and now == _trained_epochs(run):
+                # A run that diverged, or that is long enough, is finished with the epochs that it has.
+                continue
             if name in config.fixed_settings() and before.get(name) != now:
                 return f"started with {name} {before.get(name)}, found {now}"
     return None
+
+
+def _trained_epochs(run: RunFolder) -> int:
+    """Returns the last epoch of which an unfinished training has a checkpoint, 0 without one."""
+    names = [path.split("/")[1] for path in run.files() if path.startswith(f"{CHECKPOINTS}/epoch-")]
+    # What follows the number is of a checkpoint that lay beside those of a run that was replaced.
+    return max((int(name.split("-")[1]) for name in names if name.split("-")[1].isdigit()), default=0)

@@ -3,8 +3,33 @@
 from __future__ import annotations
 
 import math
+import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
+
+
+def usable_cpus(root: Path = Path("/")) -> int:
+    """Returns how many processors this process may use, at least one: by its affinity and its groups' quotas.
+
+    Args:
+        root: where the system's files are, ``proc`` and ``sys``.
+    """
+    cpus = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    groups = root / "sys/fs/cgroup"
+    with suppress(OSError, ValueError):
+        # cgroup v2: a process is in one group, and each group above it may have a quota.
+        (own,) = [line[3:] for line in (root / "proc/self/cgroup").read_text().splitlines() if line.startswith("0::")]
+        folder = groups / own.strip("/")
+        for group in (folder, *folder.parents):
+            if group.is_relative_to(groups):
+                with suppress(OSError, ValueError):
+                    quota, period = map(int, (group / "cpu.max").read_text().split())
+                    cpus = min(cpus, quota / period)
+    with suppress(OSError, ValueError):
+        quota, period = (int((groups / f"cpu/cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+        cpus = min(cpus, quota / period if quota > 0 else cpus)
+    return max(1, math.floor(cpus))
 
 
 def configure_tensorflow(cpus: float, least_lanes: int = 1, *, chain: bool = False) -> int:

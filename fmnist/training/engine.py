@@ -23,6 +23,7 @@ import tensorflow as tf
 
 from fmnist.errors import TrainingError
 from fmnist.models import LOGITS, Loss, changing_variables
+from fmnist.models.optimizers import swap_averages
 from fmnist.models.schedules import set_length
 from fmnist.training.sharding import Shard
 
@@ -112,6 +113,7 @@ def train(
             before the softmax.
         loss: int labels [n] and logits [n, 10] to one loss per image [n].
         optimizer: any Keras optimizer. A `CosineWithWarmup` schedule is stretched over all epochs, 1 to ``epochs``.
+            With ``use_ema`` the averaged weights are those of the model between epochs, and of the validation.
         train_images: at least one.
         val_images: at least one.
         batch_size: images per step over all workers, 1 or more; the last, incomplete batch of an epoch is used too.
@@ -142,6 +144,8 @@ def train(
     val_batches = shard.split(val_positions, VALIDATION_BATCH_SIZE)
     for epoch in range(first_epoch, epochs + 1):
         started = time.perf_counter()
+        if epoch > 1:
+            swap_averages(optimizer)
         order = np.random.default_rng([seed, epoch]).permutation(train_positions)
         step_losses, hits = train_epoch(*shard.split(order, batch_size))
         step_losses = step_losses.numpy()
@@ -152,6 +156,7 @@ def train(
                 f"epoch {epoch}, step {step + 1} of {len(step_losses)}: the loss is {step_losses[step]}, expected a "
                 f"finite number; try a learning rate below {float(optimizer.learning_rate):g}"
             )
+        swap_averages(optimizer)
         val_loss, val_hits = (float(total) for total in validate(*val_batches))
         if not np.isfinite(val_loss):
             raise TrainingError(f"epoch {epoch}: the validation loss is {val_loss}, expected a finite number")
@@ -200,7 +205,8 @@ def _compile(
             # The sum over the lanes is the gradient of the global batch's mean loss, so each lane divides by the global
             # batch. Regularisation belongs to the model, not to an image, so each lane adds its share of it.
             mean = total / count
-            objective = mean + tf.add_n([0.0, *network.losses]) / (shard.workers * shard.lanes)
+            regularisation = tf.add_n([0.0, *network.losses]) / (shard.workers * shard.lanes)
+            objective = optimizer.scale_loss(mean + regularisation)
         gradients = tape.gradient(
             objective, [v.value for v in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
@@ -222,7 +228,7 @@ def _compile(
             ]
             lane_losses, lane_hits, lane_gradients = zip(*lanes, strict=True)
             gradients = [tf.add_n(list(of_variable)) for of_variable in zip(*lane_gradients, strict=True)]
-            optimizer.apply(shard.sum_gradients(gradients), variables)
+            optimizer.apply_gradients(zip(shard.sum_gradients(gradients), variables, strict=True))
             losses, hits = losses.write(step, tf.add_n(list(lane_losses))), hits + tf.add_n(list(lane_hits))
         for variable in averaged if shard.workers > 1 else []:
             variable.assign(shard.sum(variable.value) / shard.workers)

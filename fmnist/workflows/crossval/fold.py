@@ -19,6 +19,7 @@ from fmnist.config import batch_size_of
 from fmnist.data import Fold, Images
 from fmnist.distributed.checkpoints import TrainingState
 from fmnist.distributed.events import post
+from fmnist.errors import TrainingError
 from fmnist.runs import FOLDS, RunFolder
 from fmnist.runs.outcomes import read_sound, write_outcome
 from fmnist.training import devices
@@ -64,7 +65,7 @@ def train_folds(task: FoldTask, images: Images, folds: Sequence[Fold], weights: 
             outcome = _train_fold(task, images, fold, weights, state, before)
             write_outcome(task.run, _folder(weights, fold.number), outcome)
         accuracy = outcome.accuracy(images, fold)
-        ends.append(FoldEvent(weights, fold.number, len(outcome.rows), accuracy=accuracy))
+        ends.append(FoldEvent(weights, fold.number, len(outcome.rows), accuracy=accuracy, diverged=outcome.diverged))
         post(task.events, ends[-1], wait=False)
         # The weights have been measured; only the fold that they are carried to needs them.
         if weights == "fresh":
@@ -129,6 +130,7 @@ def _train_fold(
     if not done and before is not None:
         before.restore(before.history().epochs, built.model)
     last = history.epochs if history.should_stop(config.patience) else config.epochs
+    diverged = None
     if done < last:
         epochs = engine.train(
             built.model,
@@ -145,11 +147,17 @@ def _train_fold(
             shard=engine.Shard(lanes=lanes),
             xla=devices.resolve_xla(config.xla),
         )
-        for trained in state.train(history, islice(epochs, last - done), built.model, built.optimizer):
-            history = trained
-            post(task.events, FoldEvent(weights, fold.number, row=history.rows[-1]), wait=False)
-            if history.should_stop(config.patience):
-                break
+        try:
+            for trained in state.train(history, islice(epochs, last - done), built.model, built.optimizer):
+                history = trained
+                post(task.events, FoldEvent(weights, fold.number, row=history.rows[-1]), wait=False)
+                if history.should_stop(config.patience):
+                    break
+        except TrainingError as error:
+            # The good epochs count, as if patience had ended it.
+            if not history.epochs:
+                raise
+            diverged = str(error)
     kept = int(history.best["epoch"]) if weights == "fresh" else history.epochs
     model, probabilities = _measure(config, seed, state, kept, images.pixels[fold.held_out])
     return FoldOutcome(
@@ -161,6 +169,7 @@ def _train_fold(
         parameters=model.count_params(),
         precision=precision,
         devices=devices.device_names(),
+        diverged=diverged,
         probabilities=probabilities,
     )
 

@@ -96,7 +96,7 @@ def _run_folds(
 ) -> list[FoldOutcome]:
     """Trains the folds that the run folder does not have; returns all folds, those with carried weights last.
 
-    A failed fold raises at once; if folds were lost, the others end before.
+    If folds were lost, or diverged in their first epoch, the others end before that raises.
     """
     kinds: tuple[Weights, ...] = ("fresh", "carried") if config.carry_weights else ("fresh",)
     wanted = [(weights, fold) for weights in kinds for fold in prepared.folds]

@@ -46,10 +46,14 @@ FOLD_COLUMNS = (
 def _fold_row(record: FoldRecord) -> tuple[Any, ...]:
     kept = record.kept
     return (
-        *(record.fold, percent(record.held_out_accuracy, 2), record.held_out_loss, len(record.rows), record.kept_epoch),
+        *(record.fold, percent(record.held_out_accuracy, 2), record.held_out_loss, _epochs(record), record.kept_epoch),
         *(percent(kept["accuracy"], 2), kept["loss"], percent(kept["val_accuracy"], 2), kept["val_loss"]),
         duration(record.seconds),
     )
+
+
+def _epochs(record: FoldRecord) -> str:
+    return f"{len(record.rows)}{', then diverged' if record.diverged else ''}"
 
 
 def _mean_row(metrics: CrossvalMetrics) -> tuple[Any, ...]:

@@ -29,6 +29,7 @@ class FoldEvent:
     row: Row | None = None  # the epoch that it has trained; None when it starts or ends
     accuracy: float | None = None  # on the held-out images, when it ends; else None
     note: str | None = None  # a line to show; then it is nothing else
+    diverged: str | None = None  # why it ended early, when it ends and has diverged
 
     @property
     def key(self) -> Key:
@@ -115,6 +116,7 @@ class FoldProgress(Progress):
         text = f"{_title(event.key)} ended after {event.epochs} epoch{'' if event.epochs == 1 else 's'}, "
         text += f"held-out accuracy {accuracy:.4f}; {len(same)} of {self.folds}"
         text += f", mean {mean(same):.4f}" if event.weights == "fresh" else ""
+        text += f"; diverged: {event.diverged}" if event.diverged else ""
         left = self.time_left()
         self.note(f"{text}; about {left} left" if left else text)
 

@@ -28,6 +28,7 @@ class FoldOutcome:
     parameters: int
     precision: str  # of the products, float32 or bfloat16
     devices: tuple[str, ...]
+    diverged: str | None = None  # why it ended before its last epoch, with the epochs that it had; None if it did not
     probabilities: Probabilities  # of the held-out images, float32 [n, 10]
 
     @property

@@ -12,7 +12,7 @@ import pandas as pd
 
 from fmnist import clock
 from fmnist.distributed.session import StartedRun
-from fmnist.report.page import Report, model_title
+from fmnist.report.page import Report, model_title, plural
 from fmnist.runs import FOLDS, FOLDS_TABLE, HISTORY, PREDICTIONS, utc
 from fmnist.runs.results import Metrics, Results, finish_run, write_results
 from fmnist.training.evaluation import ClassScore, Evaluation, evaluate, predictions_table
@@ -131,7 +131,10 @@ def write_crossval_results(
         temporary=[FOLDS],
     )
     write_results(started.run, results)
-    finish_run(started.run, results, metrics.lines(), started.note)
+    lines = metrics.lines()
+    if diverged := sum(record.diverged is not None for record in records):
+        lines.append(f"{plural(diverged, 'fold')} diverged, measured with the epochs before that; see {FOLDS_TABLE}")
+    finish_run(started.run, results, lines, started.note)
 
 
 def _record(outcome: FoldOutcome, data: PreparedFolds) -> FoldRecord:
@@ -255,6 +258,7 @@ def folds_table(records: Sequence[FoldRecord]) -> pd.DataFrame:
             **{name: getattr(record, name) for name in ("weights", "fold", "seed")},
             "epochs": len(record.rows),
             "kept_epoch": record.kept_epoch,
+            "diverged": record.diverged,
             **{name: record.kept[name] for name in of_epoch},
             **{name: getattr(record, name) for name in of_fold},
         }

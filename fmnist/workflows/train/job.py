@@ -25,7 +25,7 @@ from fmnist.distributed.events import open_events
 from fmnist.distributed.session import Session, run_on_ray
 from fmnist.distributed.spaces import check_model
 from fmnist.distributed.workers import LANES, Schedule, join, keep_lanes, restore_best, run_workers, train_epochs
-from fmnist.errors import TrainingError
+from fmnist.errors import TrainingError, first_line
 from fmnist.runs import CHECKPOINTS, RunFolder
 from fmnist.runs.lifecycle import open_run
 from fmnist.training import devices
@@ -63,7 +63,7 @@ class TrainOutcome:
     evaluation_seconds: float = 0.0  # wall time of that prediction
     devices: tuple[str, ...] = ()
     restarts: int = 0  # of the workers
-    failure: str | None = None  # why training cannot continue; only history and precision are set then
+    failure: str | None = None  # why this model cannot be trained or kept; only history and precision are set then
 
 
 def train(config: TrainConfig, resources: cluster.Resources | None = None) -> RunFolder:
@@ -90,6 +90,14 @@ def _train(session: Session[TrainConfig, PreparedData]) -> None:
     lanes, suffix = keep_lanes(session.opened, config, cpus), session.opened.checkpoint_suffix
     started_run = session.begin(draw_data, facts={LANES: lanes})
     outcome = fit(config, session.run, session.data, cpus, lanes, suffix)
+    if outcome.failure:
+        epochs, text = outcome.history.epochs, f"run {session.run.run_id}: {outcome.failure}"
+        if not epochs:
+            raise TrainingError(text)
+        raise TrainingError(
+            f"{text}; its last good checkpoint is epoch {epochs}, and the same command with this --run-id and "
+            f"--epochs {epochs} finishes the run with the best of these epochs"
+        )
 
     from fmnist.workflows.train.results import write_train_results
 
@@ -99,10 +107,10 @@ def _train(session: Session[TrainConfig, PreparedData]) -> None:
 def fit(
     config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float, lanes: int, checkpoint_suffix: str = ""
 ) -> TrainOutcome:
-    """Trains on the cluster and returns the outcome of rank 0. Raises a TrainingError if training cannot continue.
+    """Trains on the cluster and returns the outcome of rank 0, which may be a failure of this model.
 
     Each worker has ``cpus`` processors, and its share of the ``lanes``. The names of the checkpoints end with
-    ``checkpoint_suffix``.
+    ``checkpoint_suffix``. Raises a TrainingError if workers were lost too often.
     """
     events = open_events()
     images = ray.put(data.train), ray.put(data.val), ray.put(data.test)
@@ -117,10 +125,6 @@ def fit(
             checkpoints=CHECKPOINTS,
             events=events,
             progress=progress,
-        )
-    if outcome.failure:
-        raise TrainingError(
-            f"run {run.run_id}: {outcome.failure}; its last good checkpoint is epoch {outcome.history.epochs}"
         )
     return replace(outcome, restarts=restarts)
 
@@ -161,8 +165,13 @@ def _outcome(task: WorkerTask, history: History, precision: str) -> TrainOutcome
     restore_best(model)
     with tempfile.TemporaryDirectory() as temporary:
         path = Path(temporary) / "model.keras"
-        without_augmentation(model).save(path)
-        saved = load_model(path)
+        try:
+            without_augmentation(model).save(path)
+            saved = load_model(path)
+        except Exception as error:
+            return TrainOutcome(
+                history, precision, failure=f"its model cannot be saved and loaded: {first_line(error)}"
+            )
         began = time.perf_counter()
         return TrainOutcome(
             history,

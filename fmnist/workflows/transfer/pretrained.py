@@ -6,6 +6,7 @@ a group ``layers``, whose names are made of the layers' classes.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import h5py
@@ -55,7 +56,8 @@ def _rescales(file: h5py.File, path: Path) -> bool:
         raise UserError(f"{path}: the format is {found}, expected a name that ends in {expected}")
     # A whole model's file has the weights in a group. A layer without weights has a group, too.
     names = file["layers"] if keras3 else file.get("model_weights", file)
-    return "rescaling_1" in names
+    # The legacy format has the names of the process that saved it, which number the layers of all its models.
+    return sum(re.fullmatch(r"rescaling(_\d+)?", name) is not None for name in names) > 1
 
 
 def _fold_rescaling(model: keras.Model) -> None:

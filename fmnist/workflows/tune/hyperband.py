@@ -131,6 +131,15 @@ class _PlannedBracket(_Bracket):
         )
         self.plan = plan
 
+    # Ray compares the trials that have not ended, and Tune creates 200 at once: a trial that ended before the last was
+    # created would leave room for one of the next bracket, and which one would depend on time.
+    def filled(self) -> bool:
+        return len(self._all_trials) == self.plan.sizes[0]
+
+    def cur_iter_done(self) -> bool:
+        done: bool = super().cur_iter_done()
+        return self.filled() and done
+
     def successive_halving(self, metric: str, metric_op: float) -> tuple[list[Trial], list[Trial]]:
         good, bad = super().successive_halving(metric, metric_op)
         self._r = self._cumul_r = self.plan.epochs[-1 - self._halves]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from fmnist.distributed.spaces import draw_points
 from fmnist.distributed.workers import LANES, keep_lanes
 from fmnist.errors import FmnistError, TrainingError, UserError, first_line
 from fmnist.options import settings_yaml
-from fmnist.runs import BEST, CHECKPOINTS, TRIALS_HISTORY, TRIALS_TABLE, RunFolder
+from fmnist.runs import BEST, CHECKPOINTS, TRIALS, TRIALS_HISTORY, TRIALS_TABLE, RunFolder
 from fmnist.runs.documents import Names
 from fmnist.runs.lifecycle import open_run
 from fmnist.storage.arrow import store_filesystem
@@ -40,7 +40,7 @@ from fmnist.workflows.tune.config import TUNE, TuneConfig
 from fmnist.workflows.tune.hyperband import Hyperband, brackets
 from fmnist.workflows.tune.progress import SearchProgress
 from fmnist.workflows.tune.records import Status, TrialRecord, best_trial, trials_table
-from fmnist.workflows.tune.trial import OBJECTIVE, SearchTask, SearchTrial, trial_state
+from fmnist.workflows.tune.trial import FAILURE, OBJECTIVE, SearchTask, SearchTrial, trial_state
 
 # What Ray Tune's status of a trial means here; a trial of any other status has ended.
 STATUSES: dict[str, Status] = {
@@ -51,6 +51,8 @@ STATUSES: dict[str, Status] = {
 }
 # Folder of Ray Tune's own state in the run folder, deleted after the search.
 TUNE_STATE = "search"
+# Of the run folder: why the retraining of a trial, by its number, failed; the next best was taken.
+NOT_KEPT = f"{TRIALS}/not_kept.json"
 WORKER_SETTINGS = ("workers", "cpus_per_worker", "gpus_per_worker")
 
 
@@ -72,25 +74,38 @@ def _tune(session: Session[TuneConfig, PreparedData]) -> None:
     cluster.check_room(resources, "trial", 1, config.cpus_per_trial, config.gpus_per_trial)
     cpus = cluster.cpus_per_worker(resources, config.workers, config.cpus_per_worker, config.gpus_per_worker)
     plan = brackets(config.max_epochs, config.factor)
-    points = draw_points(config.space, config.seed, config.iterations * sum(bracket.sizes[0] for bracket in plan))
+    if resources.cpus < cpus * config.workers or resources.gpus < config.gpus_per_worker * config.workers:
+        needs = f"{config.workers} workers of {cpus:g} CPUs and {config.gpus_per_worker:g} GPUs"
+        session.note(f"the retraining needs room for {needs}; this cluster has {resources}")
+    trials = config.iterations * sum(bracket.sizes[0] for bracket in plan)
+    points, problems = draw_points(config.space, config.seed, trials)
     if not points[0]:
         raise UserError(f"{config.space}: found no hyper-parameter, expected at least one to search")
+    if problems:
+        trial, problem = next(iter(problems.items()))
+        session.note(f"{len(problems)} of {trials} points cannot be trained and kept; trial {trial}: {problem}")
     session.note(f"Ray: {resources}; a trial: {config.cpus_per_trial:g} CPUs, {config.gpus_per_trial:g} GPUs")
     from fmnist.report.data_plots import draw_data
 
     lanes = keep_lanes(session.opened, config, cpus)
     started_run = session.begin(draw_data, facts={LANES: lanes})
     with SearchProgress() as progress:
-        records = _search(config, run, session.data, points, progress)
+        records = _search(config, run, session.data, points, problems, progress)
     searched = clock.now()
-    winner, val_accuracy = _write_trials(config, run, records)
-    session.note(
-        f"best of {len(records)} trials: trial {winner.trial} with val_accuracy {val_accuracy:.4f}; "
-        f"training it for {config.retrain_epochs} epochs"
-    )
-    figures = session.beside.submit(_draw_trials, records, winner.trial)
-    best = best_config(config, winner)
-    outcome = fit(best, run, session.data, cpus, lanes)
+    while True:
+        records, winner, val_accuracy = _write_trials(config, run, records)
+        session.note(
+            f"best of {len(records)} trials: trial {winner.trial} with val_accuracy {val_accuracy:.4f}; "
+            f"training it for {config.retrain_epochs} epochs"
+        )
+        figures = session.beside.submit(_draw_trials, records, winner.trial)
+        best = best_config(config, winner)
+        outcome = fit(best, run, session.data, cpus, lanes)
+        if not outcome.failure:
+            break
+        # Kept in the run folder, so that the run resumes with the next best.
+        run.put_json(NOT_KEPT, {**_not_kept(run), str(winner.trial): outcome.failure})
+        session.note(f"trial {winner.trial}: {outcome.failure}; taking the next best")
 
     from fmnist.workflows.tune.results import SearchOutcome, write_tune_results
 
@@ -106,10 +121,18 @@ def _draw_trials(records: list[TrialRecord], winner: int) -> Figures:
 
 
 def _search(
-    config: TuneConfig, run: RunFolder, data: PreparedData, points: list[dict[str, Any]], progress: SearchProgress
+    config: TuneConfig,
+    run: RunFolder,
+    data: PreparedData,
+    points: list[dict[str, Any]],
+    problems: dict[int, str],
+    progress: SearchProgress,
 ) -> list[TrialRecord]:
-    """Runs a trial for each point on the cluster and returns them, in the order of their numbers."""
-    task = SearchTask(config, points, run, ray.put(data.train), ray.put(data.val))
+    """Runs a trial for each point on the cluster and returns them, in the order of their numbers.
+
+    A trial whose point has a problem fails before its first epoch.
+    """
+    task = SearchTask(config, points, problems, run, ray.put(data.train), ray.put(data.val))
     trials = len(points)
     scheduler: TrialScheduler
     if config.scheduler == "hyperband":
@@ -185,10 +208,11 @@ class _Watcher(ray_tune.Callback):
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
-        # All epochs that the trial has trained; a resumed trial has more of them than it has reported.
         self._rows[trial.config["trial"]] = result["rows"]
-        for note in result["notes"]:
+        for note in result.get("notes", ()):
             self.progress.note(note)
+        if FAILURE in result:
+            self._errors[trial.config["trial"]] = result[FAILURE]
         self._show(trials)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
@@ -234,6 +258,8 @@ class _Watcher(ray_tune.Callback):
     def _status(self, trial: Trial, history: History) -> Status:
         if trial.status in STATUSES:
             return STATUSES[trial.status]
+        if trial.config["trial"] in self._errors:
+            return "failed"
         if history.epochs >= self.config.max_epochs:
             return "finished"
         return "stopped early" if history.should_stop(self.config.patience) else "stopped"
@@ -248,8 +274,24 @@ def _error_line(trial: Trial) -> str:
     return str(cause) if isinstance(cause, FmnistError) else f"{type(cause).__name__}: {first_line(cause)}"
 
 
-def _write_trials(config: TuneConfig, run: RunFolder, records: list[TrialRecord]) -> tuple[TrialRecord, float]:
-    """Writes the tables of the trials and ``best.yaml``; returns the best trial and its validation accuracy."""
+def _not_kept(run: RunFolder) -> dict[str, str]:
+    return run.get_record(NOT_KEPT, dict[str, str]) if run.exists(NOT_KEPT) else {}
+
+
+def _write_trials(
+    config: TuneConfig, run: RunFolder, records: list[TrialRecord]
+) -> tuple[list[TrialRecord], TrialRecord, float]:
+    """Writes the tables of the trials and ``best.yaml``.
+
+    Returns all trials, and of those whose retraining has not failed the best one and its validation accuracy.
+    """
+    failures = _not_kept(run)
+    records = [
+        replace(record, status="failed", error=f"its retraining failed: {failures[str(record.trial)]}")
+        if str(record.trial) in failures
+        else record
+        for record in records
+    ]
     run.put_csv(TRIALS_TABLE, trials_table(records))
     winner = best_trial(records)
     if winner is None or winner.best is None:
@@ -272,7 +314,7 @@ def _write_trials(config: TuneConfig, run: RunFolder, records: list[TrialRecord]
         # The run was interrupted while it retrained another trial, the best one then.
         run.store.delete_folder(f"{run.run_id}/{CHECKPOINTS}")
     run.put_bytes(BEST, (comment + settings_yaml(settings)).encode())
-    return winner, val_accuracy
+    return records, winner, val_accuracy
 
 
 def best_config(config: TuneConfig, winner: TrialRecord) -> TrainConfig:

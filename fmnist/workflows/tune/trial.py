@@ -11,7 +11,7 @@ from __future__ import annotations
 import gc
 import os
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +29,8 @@ from fmnist.workflows.tune.config import TuneConfig
 
 # Trials are compared by their best epoch, not their last one, because a training keeps the best epoch's weights.
 OBJECTIVE = "best_val_accuracy"
+# Why a trial failed that fails whenever it is started: it diverged, or its model cannot be kept.
+FAILURE = "failure"
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class SearchTask:
 
     config: TuneConfig
     points: Sequence[dict[str, Any]]  # the active hyper-parameters of each trial by name
+    problems: Mapping[int, str]  # why a trial's point cannot be trained and kept, by its number
     run: RunFolder  # where trials keep their state
     train_images: ray.ObjectRef
     val_images: ray.ObjectRef
@@ -57,6 +60,7 @@ class SearchTrial(tune.Trainable):
         os.chdir(os.environ.get("TUNE_ORIG_WORKING_DIR", "."))
         trial = new_config["trial"]
         self.parameters = self.task.points[trial - 1]
+        self.problem = self.task.problems.get(trial)
         self.state = trial_state(self.task.run, trial, self.parameters)
         self.known: History | None = None
         self._epochs: Iterator[History] | None = None
@@ -77,17 +81,20 @@ class SearchTrial(tune.Trainable):
         if self.known is None:
             self.known = self.state.history(self._notes.append)
         if done >= self.known.epochs:
-            self._epochs = self._epochs or self._begin(self.known)
-            self.known = next(self._epochs)
+            try:
+                if self.problem:
+                    raise TrainingError(self.problem)
+                self._epochs = self._epochs or self._begin(self.known)
+                self.known = next(self._epochs)
+            except TrainingError as error:
+                # Not raised: Tune would start the trial again, in a new process, and it would fail again.
+                return {"rows": self.known.rows, OBJECTIVE: 0.0, FAILURE: str(error), tune.result.DONE: True}
         history = History(self.known.rows[: done + 1])
         ends = history.epochs >= self.task.config.max_epochs or history.should_stop(self.task.config.patience)
+        # Not the epochs that it has trained beyond: only those that the search decided on count, so that a search that
+        # was interrupted while it went another way, because a trial had failed, has the results of an undisturbed one.
         notes, self._notes = self._notes, []
-        return {
-            "rows": self.known.rows,
-            OBJECTIVE: history.best["val_accuracy"],
-            tune.result.DONE: ends,
-            "notes": notes,
-        }
+        return {"rows": history.rows, OBJECTIVE: history.best["val_accuracy"], tune.result.DONE: ends, "notes": notes}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         # Tune requests one before a pause. The state is in the run folder already.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,7 +12,9 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
+from keras.src.optimizers.base_optimizer import BaseOptimizer
 
 from fmnist.data import Images
 from fmnist.errors import UserError
@@ -238,6 +241,17 @@ def two_outputs() -> keras.Model:
     return keras.Model(image, [layers.Dense(10, "softmax")(image), layers.Dense(10, "softmax")(image)], name="mine")
 
 
+def frozen() -> keras.Model:
+    model = dense()
+    model.trainable = False
+    return model
+
+
+def regularised_softmax() -> keras.Model:
+    last = layers.Dense(10, "softmax", activity_regularizer="l2", name="last")
+    return keras.Sequential([keras.Input((784,)), last])
+
+
 WRONG: list[tuple[Callable[[], Any], str]] = [
     (lambda: None, "the builder's model: found NoneType, expected a compiled keras.Model"),
     (dense, "model 'mine': found no optimizer and loss, expected a model that compile() was called on"),
@@ -270,6 +284,11 @@ WRONG: list[tuple[Callable[[], Any], str]] = [
     (
         lambda: compiled(dense(activation="sigmoid")),
         "without softmax, expected a softmax, or a loss with from_logits=True",
+    ),
+    (lambda: compiled(frozen()), "model 'mine': found no trainable weights, expected some"),
+    (
+        lambda: compiled(regularised_softmax()),
+        "found activity_regularizer of the softmax 'last', expected none",
     ),
     (
         lambda: compiled(keras.Sequential([layers.LSTM(4), layers.Dense(10, "softmax")], name="mine")),
@@ -350,8 +369,30 @@ def test_other_optimizers_and_used_ones_are_kept() -> None:
         assert fused(optimizer) is optimizer
 
 
-@pytest.mark.parametrize("make", [lambda: keras.optimizers.AdamW(0.003, weight_decay=0.02), lambda: "sgd"])
-def test_the_engine_trains_as_keras_fit_does(make: Callable[[], Any]) -> None:
+# One for each argument that all optimizers take; the test below it says when Keras has a new one.
+OPTIMIZERS: list[Callable[[], Any]] = [
+    lambda: "sgd",
+    lambda: keras.optimizers.AdamW(0.003, weight_decay=0.02),
+    lambda: keras.optimizers.SGD(keras.optimizers.schedules.CosineDecay(0.01, 40), weight_decay=0.01, clipnorm=0.1),
+    lambda: keras.optimizers.SGD(0.01, clipvalue=0.01),
+    lambda: keras.optimizers.SGD(0.01, global_clipnorm=0.1),
+    lambda: keras.optimizers.SGD(0.01, gradient_accumulation_steps=3),
+    lambda: keras.optimizers.SGD(0.01, loss_scale_factor=1024.0),
+    lambda: keras.optimizers.SGD(0.01, use_ema=True, ema_momentum=0.9),
+    lambda: keras.optimizers.Adam(0.003, use_ema=True, ema_momentum=0.8, ema_overwrite_frequency=7),
+    lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.01, use_ema=True), initial_scale=2.0**127),
+    lambda: keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.003), dynamic_growth_steps=5),
+]
+
+
+def test_every_argument_of_an_optimizer_is_among_those_tried() -> None:
+    taken = set(inspect.signature(BaseOptimizer.__init__).parameters) - {"self", "kwargs", "name"}
+    tried = "".join(inspect.getsource(sys.modules[__name__]).partition("OPTIMIZERS:")[2].partition("\n]\n")[0])
+    assert [name for name in taken - {"learning_rate"} if f"{name}=" not in tried] == []
+
+
+@pytest.mark.parametrize("make", OPTIMIZERS)
+def test_the_engine_trains_as_keras_does(make: Callable[[], Any]) -> None:
     def build() -> keras.Model:
         keras.utils.set_random_seed(3)
         model = keras.Sequential(
@@ -359,7 +400,7 @@ def test_the_engine_trains_as_keras_fit_does(make: Callable[[], Any]) -> None:
                 keras.Input((32, 32, 1)),
                 layers.Conv2D(4, 5, strides=3, activation="relu", kernel_regularizer="l2"),
                 layers.Flatten(),
-                layers.Dense(10, activation="softmax"),
+                layers.Dense(10, activation="softmax", kernel_constraint="max_norm"),
             ]
         )
         return compiled(model, keras.losses.CategoricalCrossentropy(label_smoothing=0.1), optimizer=make())
@@ -369,11 +410,90 @@ def test_the_engine_trains_as_keras_fit_does(make: Callable[[], Any]) -> None:
     fed = padded(SCALED, 2, 2)[..., None]
     for epoch in range(1, 5):
         order = np.random.default_rng([0, epoch]).permutation(len(IMAGES))
-        theirs.fit(fed[order], np.eye(10)[LABELS[order]], batch_size=32, shuffle=False, verbose=0)
+        for batch in np.split(order, range(32, len(order), 32)):
+            theirs.train_on_batch(fed[batch], np.eye(10)[LABELS[batch]])
+    # As `fit` does at its end: the averages become the weights.
+    theirs.optimizer.finalize_variable_values(theirs.trainable_variables)
 
-    assert results[-1].loss < 0.9 * results[0].loss
+    assert results[-1].loss < results[0].loss
     for expected, actual in zip(theirs.get_weights(), ours.model.get_weights(), strict=True):
         np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
+
+
+# What `compile` takes, and what becomes of it.
+COMPILE = {
+    "optimizer": "used",
+    "loss": "used",
+    "loss_weights": "refused",
+    "metrics": "documented",
+    "weighted_metrics": "documented",
+    "run_eagerly": "documented",
+    "steps_per_execution": "documented",
+    "jit_compile": "documented",
+    "auto_scale_loss": "documented",
+}
+
+
+def test_every_argument_of_compile_is_used_refused_or_documented() -> None:
+    assert set(inspect.signature(keras.Model.compile).parameters) - {"self"} == set(COMPILE)
+    text = Path(__file__).parents[3].joinpath("docs", "search-spaces.md").read_text()
+    assert [name for name in COMPILE if f"`{name}`" not in text] == []
+
+
+METHODS = [
+    *("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "compute_output_spec", "__call__"),
+    *("make_train_function", "make_test_function", "make_predict_function", "fit", "evaluate", "predict", "call"),
+    *("train_on_batch", "test_on_batch", "predict_on_batch", "metrics", "losses", "trainable_variables", "add_loss"),
+]
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("build", [functional_28, flat])
+def test_what_a_subclass_replaces_in_keras_training_is_refused(build: Callable[[], keras.Model], method: str) -> None:
+    model = compiled(build())
+    model.__class__ = type("Mine", (type(model),), {method: getattr(type(model), method)})
+
+    with pytest.raises(UserError, match=f"found Mine.{method}, expected Keras' own"):
+        trainable(model)
+
+
+def test_a_subclass_may_say_how_it_is_built_and_saved() -> None:
+    class Mine(keras.Model):
+        def __init__(self) -> None:
+            image = keras.Input((784,))
+            super().__init__(image, layers.Dense(10, "softmax")(image))
+
+        def get_config(self) -> dict[str, Any]:
+            return {}
+
+        def own(self) -> None:
+            """Something that Keras does not know."""
+
+    assert trainable(compiled(Mine())).model.input_shape == (None, 28, 28)
+
+
+@pytest.mark.parametrize("policy", ["float16", "mixed_float16", "bfloat16", "float64"])
+def test_a_layer_of_another_type_than_the_setting_says_is_refused(policy: str) -> None:
+    model = keras.Sequential([keras.Input((784,)), layers.Dense(8, dtype=policy), layers.Dense(10, "softmax")])
+    with pytest.raises(UserError, match=f"in {policy}, expected float32; fmnist's setting precision"):
+        trainable(compiled(model))
+
+
+SOFTMAXES: list[Callable[[], Any]] = [
+    lambda: layers.Dense(10, activation=tf.nn.softmax),
+    lambda: layers.Dense(10, activation=keras.ops.softmax),
+    lambda: lambda x: layers.Activation(tf.nn.softmax)(layers.Dense(10)(x)),
+    lambda: lambda x: keras.ops.softmax(layers.Dense(10)(x)),
+]
+
+
+@pytest.mark.parametrize("last", SOFTMAXES)
+@pytest.mark.parametrize("loss", [["sparse_categorical_crossentropy"], ("categorical_crossentropy",)])
+def test_a_softmax_and_a_loss_in_forms_that_people_use(last: Callable[[], Any], loss: Any) -> None:
+    image = keras.Input((784,))
+    model = compiled(keras.Model(image, last()(image)), loss)
+    expected = model.predict(SCALED[:9].reshape(-1, 784), verbose=0)
+    np.testing.assert_allclose(trainable(model).model.predict(PIXELS[:9], verbose=0), expected, atol=1e-6)
 
 
 def run(result: Trainable, epochs: int) -> list[engine.EpochResult]:

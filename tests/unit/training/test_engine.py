@@ -1,5 +1,7 @@
 """The training loop, on random images and a network small enough to check by hand."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -9,7 +11,8 @@ from fmnist.errors import TrainingError
 from fmnist.models import sparse_cross_entropy
 from fmnist.models.factory import build
 from fmnist.models.optimizers import FusedAdam
-from fmnist.training import engine
+from fmnist.training import checkpoint, engine
+from fmnist.training.history import History
 
 
 def tiny_model(seed: int = 0) -> keras.Model:
@@ -82,6 +85,27 @@ def test_a_run_resumed_at_an_epoch_equals_an_undisturbed_one() -> None:
     assert [result.epoch for result in resumed] == [2, 3]
     assert [result.loss for result in resumed] == [result.loss for result in undisturbed[1:]]
     np.testing.assert_array_equal(model.get_weights()[0], whole.get_weights()[0])
+
+
+def test_a_checkpoint_of_averaged_weights_goes_on_as_if_there_had_been_no_end(tmp_path: Path) -> None:
+    def averaging() -> keras.optimizers.Optimizer:
+        return keras.optimizers.LossScaleOptimizer(keras.optimizers.Adam(0.01, use_ema=True, ema_momentum=0.9))
+
+    whole = tiny_model()
+    undisturbed = run(whole, epochs=3, optimizer=averaging())
+
+    model, optimizer = tiny_model(), averaging()
+    (first,) = run(model, epochs=1, optimizer=optimizer)
+    assert first.val_loss == pytest.approx(mean_loss(model, VAL), rel=1e-5)
+    checkpoint.save(tmp_path, model, optimizer, History((first.row(),)))
+
+    model, optimizer = tiny_model(seed=1), averaging()
+    checkpoint.restore(tmp_path, model, optimizer)
+    resumed = run(model, epochs=3, first_epoch=2, optimizer=optimizer)
+
+    assert [result.val_loss for result in resumed] == [result.val_loss for result in undisturbed[1:]]
+    for one, other in zip(model.get_weights(), whole.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_each_epoch_sees_the_images_in_another_order_that_the_seed_decides() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from typing import Any
@@ -95,6 +96,35 @@ def test_a_simulated_trial_that_is_started_again_competes_where_it_was(before: i
     assert [trial.epoch for trial in ranked] == [10, 4, 4, 2, 2, 2, 2, 2, 2]
 
 
+@examples(50)
+@given(
+    pair=st.sampled_from([(max_epochs, factor) for max_epochs, factor in PAIRS if max_epochs <= 9]),
+    slots=st.integers(1, 3),
+    created=st.sampled_from([1, 2, 5, 1000]),
+    seed=st.integers(0, 2**16),
+    trouble=st.floats(0, 0.3),
+)
+def test_order_and_crashes_change_no_decision_of_a_simulated_search(
+    pair: tuple[int, int], slots: int, created: int, seed: int, trouble: float
+):
+    # Few different qualities, so that trials tie; some trials end by themselves, at an epoch of their own.
+    def search(seed: int, trouble: float, slots: int, created: int) -> list[int]:
+        rng = random.Random(seed)
+        trials = simulate(
+            *pair,
+            slots,
+            iterations=2,
+            fate=lambda: "crash" if rng.random() < trouble else "ok",
+            rng=rng,
+            created=created,
+            restarts=1000,
+            traits=lambda number: (number * 7 % 5, 1 + number * 3 % 11),
+        )
+        return [trial.epoch for trial in trials]
+
+    assert search(seed, trouble, slots, created) == search(0, 0, 1, 1000)
+
+
 @pytest.mark.parametrize("happened", ["done", "fail"])
 def test_a_simulated_trial_at_the_maximum_does_not_wait_for_one_that_never_comes(happened: str):
     # One slot: the last of the two uncut trials gets as far as its second epoch when the other has finished.
@@ -111,15 +141,15 @@ class SimulatedTrial:
     Tune saves a trial before it pauses it; meanwhile other trials report, and the status is still RUNNING.
     """
 
-    def __init__(self, quality: float) -> None:
-        self.quality = quality
+    def __init__(self, quality: float, last: float, restarts: int) -> None:
+        self.quality, self.last, self.restarts = quality, last, restarts
         self.epoch = 0
         self.failures = 0
         self.status = Trial.PENDING
         self.is_saving = False
 
     def should_recover(self) -> bool:
-        return self.failures <= 1
+        return self.failures <= self.restarts
 
 
 class SimulatedController:
@@ -145,6 +175,9 @@ def simulate(
     knows_end: bool = True,
     fate: Callable[[], str] = lambda: "ok",
     rng: random.Random | None = None,
+    created: int = 1000,
+    restarts: int = 1,
+    traits: Callable[[int], tuple[float, float]] | None = None,
 ) -> list[SimulatedTrial]:
     """Runs a search as Tune's controller would.
 
@@ -154,15 +187,20 @@ def simulate(
         knows_end: whether a trial says itself that it has reached the maximum, as `fmnist tune`'s do.
         fate: what becomes of each epoch and each save.
         rng: whose turn it is.
+        created: how many trials wait for their start at most; Tune creates no more.
+        restarts: how often a trial is started again.
+        traits: of a trial's number, its quality and its last epoch; at random, and none, if None.
     """
     rng = rng or random.Random(0)
     scheduler: Any = Hyperband("accuracy", max_epochs, factor)
     controller = SimulatedController(scheduler)
     count = iterations * sum(bracket.sizes[0] for bracket in brackets(max_epochs, factor))
-    trials = [SimulatedTrial(rng.random()) for _ in range(count)]
-    for trial in trials:
-        scheduler.on_trial_add(controller, trial)
+    every = [traits(number) if traits else (rng.random(), math.inf) for number in range(count)]
+    trials: list[SimulatedTrial] = []
     while True:
+        while len(trials) < count and sum(trial.status == Trial.PENDING for trial in trials) < created:
+            trials.append(SimulatedTrial(*every[len(trials)], restarts))
+            scheduler.on_trial_add(controller, trials[-1])
         running = [trial for trial in trials if trial.status == Trial.RUNNING]
         if len(running) < slots and (chosen := scheduler.choose_trial_to_run(controller)):
             chosen.status = Trial.RUNNING
@@ -188,7 +226,7 @@ def simulate(
             continue
         trial.epoch += 1
         result = {"training_iteration": trial.epoch, "accuracy": trial.quality}
-        if happened == "done" or (knows_end and trial.epoch == max_epochs):
+        if happened == "done" or trial.epoch >= trial.last or (knows_end and trial.epoch == max_epochs):
             controller.stop_trial(trial)
             continue
         action = scheduler.on_trial_result(controller, trial, result)

@@ -14,7 +14,7 @@ from fmnist.errors import TrainingError
 from fmnist.runs import RunFolder
 from fmnist.storage import FolderStore
 from fmnist.workflows.tune.config import TuneConfig
-from fmnist.workflows.tune.job import _write_trials
+from fmnist.workflows.tune.job import NOT_KEPT, _write_trials
 from fmnist.workflows.tune.records import TrialRecord
 
 CONFIG = TuneConfig(space="notebook", retrain_epochs=7, precision="auto", seed=3)
@@ -49,6 +49,20 @@ def test_checkpoints_of_another_winner_are_not_used(run: RunFolder, later: float
     _write_trials(CONFIG, run, [first, record(2, later, units=2)])
 
     assert run.exists("checkpoints/epoch-0001/variables.npz") is kept
+
+
+def test_a_winner_whose_retraining_failed_makes_room_for_the_next_also_after_a_restart(run: RunFolder) -> None:
+    records = [record(1, 0.9, units=1), record(2, 0.8, units=2), record(3, 0.7, units=3)]
+    run.put_json(NOT_KEPT, {"1": "epoch 4: the loss is nan"})
+
+    shown, winner, val_accuracy = _write_trials(CONFIG, run, records)
+
+    assert (winner.trial, val_accuracy) == (2, 0.8)
+    assert [one.status for one in shown] == ["failed", "finished", "finished"]
+    assert b"its retraining failed: epoch 4: the loss is nan" in run.get_bytes("trials.csv")
+    run.put_json(NOT_KEPT, {"1": "nan", "2": "nan", "3": "nan"})
+    with pytest.raises(TrainingError, match="every trial failed, 3 in all"):
+        _write_trials(CONFIG, run, records)
 
 
 def test_all_failed_leaves_the_table_and_says_why(run: RunFolder) -> None:

@@ -1,0 +1,57 @@
+"""How many processors a process may use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fmnist.training.devices import usable_cpus
+
+
+def system(root: Path, group: str, quotas: dict[str, str]) -> Path:
+    (root / "proc/self").mkdir(parents=True)
+    (root / "proc/self/cgroup").write_text(f"0::{group}\n")
+    for folder, quota in quotas.items():
+        path = root / "sys/fs/cgroup" / folder / "cpu.max"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{quota} 100000\n")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("affinity", "group", "quotas", "expected"),
+    [
+        (4, "/", {}, 4),
+        (1, "/", {"": "400000"}, 1),
+        (4, "/", {"": "50000"}, 1),
+        (4, "/", {"": "250000"}, 2),
+        (4, "/jobs/one", {"jobs/one": "max", "jobs": "300000"}, 3),
+        (4, "/jobs/one", {"jobs/one": "200000", "jobs": "300000"}, 2),
+        (4, "/elsewhere", {"": "max"}, 4),
+        (4, "/", {"": "nonsense"}, 4),
+    ],
+)
+def test_affinity_and_quotas_of_mocked_groups_count(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    affinity: int,
+    group: str,
+    quotas: dict[str, str],
+    expected: int,
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(affinity)), raising=False)
+    assert usable_cpus(system(tmp_path, group, quotas)) == expected
+
+
+@pytest.mark.parametrize(("quota", "expected"), [(50_000, 1), (200_000, 2), (-1, 4)])
+def test_quota_of_a_mocked_group_of_the_first_version_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: int, expected: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(4)), raising=False)
+    folder = tmp_path / "sys/fs/cgroup/cpu"
+    folder.mkdir(parents=True)
+    (folder / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+    (folder / "cpu.cfs_period_us").write_text("100000\n")
+    assert usable_cpus(tmp_path) == expected
