@@ -89,5 +89,5 @@ def _run_job(job: Job, arguments: list[str]) -> None:
         # Before the job's imports, which take some ten seconds.
         from fmnist.runs.lifecycle import check_run
 
-        check_run(job.name, config)
+        check_run(job.name, config, job.extends)
         job.run(config)

@@ -69,7 +69,8 @@ Seed = number_type("Seed", int, [(">=", 0), ("<", 2**32)], "a whole number of 0 
 def may_change(default: Any) -> Any:
     """Declares a setting that a resumed run may change, with its default.
 
-    No number of a run depends on such a setting: where its files are, and how much of a cluster it takes.
+    No number of a run depends on such a setting: where its files are, and how much of a cluster it takes. A run keeps
+    its number of lanes, whatever workers and processors it resumes with.
     """
     return field(default=default, metadata={"may_change": True})
 
@@ -112,6 +113,7 @@ class JobConfig:
         overwrite: Replace a finished run of the same id instead of refusing.
         skip_finished: Do nothing and exit with 0 if a finished run has the same id and settings, instead of refusing,
             so that the same command can be repeated after a failure.
+        wait: Wait while another process works on the run, instead of refusing.
         allow_overlap: Train even if more than 1 % of the test images equal a training image.
         val_fraction: Share of the training images set aside for validation, stratified by class.
         seed: Of the split, the initial weights and the order of the images.
@@ -129,12 +131,13 @@ class JobConfig:
     run_id: str | None = may_change(None)
     overwrite: bool = may_change(False)
     skip_finished: bool = may_change(False)
+    wait: bool = may_change(False)
     allow_overlap: bool = may_change(False)
     val_fraction: OpenUnitInterval = 0.2
     seed: Seed = 0  # type: ignore[valid-type]
     limit: PositiveInt | None = None
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
-    xla: Literal["auto", "on", "off"] = may_change("auto")
+    xla: Literal["auto", "on", "off"] = "auto"
 
     def __post_init__(self) -> None:
         """Raises a `SettingError` if a setting has a value that it cannot have, wherever it came from."""

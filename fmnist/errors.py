@@ -37,6 +37,10 @@ class IntegrityError(FmnistError):
     """A run folder whose files differ from its manifest."""
 
 
+class LeaseError(FmnistError):
+    """A run that another process has taken over: this one changes nothing more of it."""
+
+
 class TrainingError(FmnistError):
     """Training that cannot continue, such as a loss that is no longer finite."""
 

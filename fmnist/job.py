@@ -23,6 +23,8 @@ class Job:
             cluster is connected already, its resources; it returns the finished run folder.
         checker: a function, as ``module:function``, that raises a `UserError` if a file that the settings name is
             missing; it starts nothing. For jobs that have more than data and artifact store to check.
+        extender: a function, as ``module:function``, that takes a finished run and the settings, and returns whether
+            the run lacks something that they ask for. The job continues such a run.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Job:
     config: str
     driver: str | Callable[..., Any]
     checker: str | None = None
+    extender: str | None = None
 
     @property
     def Config(self) -> type[JobConfig]:  # noqa: N802
@@ -53,6 +56,10 @@ class Job:
         """
         if self.checker:
             _imported(self.checker)(config)
+
+    def extends(self, run: Any, config: JobConfig) -> bool:
+        """Whether the job continues a finished run of the same settings, since it lacks something they ask for."""
+        return self.extender is not None and _imported(self.extender)(run, config)
 
 
 def _imported(what: str | Callable[..., Any]) -> Any:

@@ -68,6 +68,15 @@ def not_to_be_loaded(hp: Any) -> keras.Model:
     return model
 
 
+def exploding(hp: Any) -> keras.Model:
+    """A model whose learning rate explodes after 40 steps."""
+    hp.Int("units", 8, 32)
+    model = keras.Sequential([keras.Input((28, 28)), layers.Flatten(), layers.Dense(10, activation="softmax")])
+    rate = keras.optimizers.schedules.PiecewiseConstantDecay([40], [1e-3, 1e30])
+    model.compile(keras.optimizers.SGD(rate), loss="sparse_categorical_crossentropy")
+    return model
+
+
 def _is_trial() -> bool:
     """Whether this process runs trials; the space is looked at in another one, before."""
     import ray

@@ -16,6 +16,7 @@ from data_files import write_idx_folder
 from fuzzing import register_profiles
 from ray_head import Head, running_head
 from s3_server import S3Server, find_weed
+from security_model import lines
 
 import fmnist.storage.s3
 from fmnist.data import OFFICIAL_SHA256, default_cache, load, official
@@ -33,6 +34,14 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 os.environ["RAY_DASHBOARD_STARTUP_TIMEOUT_S"] = "300"
 
 register_profiles()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the suite that shows SECURITY.md: tests/security, and what its table names elsewhere."""
+    named = {name for line in lines() for name in line.tests}
+    for item in items:
+        if item.path.parent.name == "security" or item.name.partition("[")[0] in named:
+            item.add_marker("security")
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,9 @@ Object = dict[str, Any]
 
 # The settings that an overlay of a person's own gives, in the words of docs/kubernetes.md.
 FOLDERS = ("base", "overlays/cpu", "overlays/gpu", "overlays/dev-storage", "jobs/cpu", "jobs/gpu", "jobs/dev-storage")
+COMPONENTS = ("autoscaling", "gcs-fault-tolerance", "gpu", "internet", "kueue", "spot", "workload-identity")
+# All that `rendered` takes.
+EVERYTHING = (*FOLDERS, *(f"components/{name}" for name in COMPONENTS))
 KUSTOMIZATION = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "namespace": "fmnist"}
 
 
@@ -28,8 +32,23 @@ def has_kubectl() -> bool:
 
 @cache
 def rendered(folder: str) -> tuple[Object, ...]:
-    """The objects of a folder of k8s/, by its name below it."""
+    """The objects of a folder of k8s/, by its name below it; of a component, the jobs with it."""
+    kind, _, name = folder.partition("/")
+    if kind == "components":
+        with tempfile.TemporaryDirectory() as temporary:
+            return with_component(name, Path(temporary))
     return render(K8S / folder)
+
+
+def with_component(name: str, folder: Path) -> tuple[Object, ...]:
+    """The jobs of overlays/cpu with one component more, at the place that its own text names."""
+    if name == "kueue":
+        return render(overlay(folder / "queued", ["jobs/cpu"], ["components/kueue"]))
+    overlay(folder / "cluster", ["overlays/cpu"], [f"components/{name}"])
+    jobs = overlay(folder / "jobs", [], ["jobs/rayjobs"])
+    content = yaml.safe_load((jobs / "kustomization.yaml").read_text()) | {"resources": ["../cluster"]}
+    (jobs / "kustomization.yaml").write_text(yaml.safe_dump(content))
+    return render(jobs)
 
 
 def render(folder: Path) -> tuple[Object, ...]:

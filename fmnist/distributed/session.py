@@ -6,10 +6,12 @@ with it go its object references; the session's threads end; and only then `clus
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
 from fmnist import clock
@@ -19,7 +21,7 @@ from fmnist.console import plain_console
 from fmnist.distributed import cluster
 from fmnist.distributed.software import check_workers
 from fmnist.runs import RunFolder
-from fmnist.runs.lifecycle import begin_run
+from fmnist.runs.lifecycle import OpenedRun, begin_run, with_inputs
 
 Note = Callable[[str], None]
 Figures = dict[str, bytes]
@@ -60,7 +62,7 @@ class Session(Generic[Config, Data]):
 
     Attributes:
         config: of the job.
-        run: its folder, which nothing has been written into.
+        opened: its run, which nothing has been written into.
         data: the images.
         resources: of the cluster.
         started: the job's start, seconds since the epoch.
@@ -70,7 +72,7 @@ class Session(Generic[Config, Data]):
     """
 
     config: Config
-    run: RunFolder
+    opened: OpenedRun
     data: Data
     resources: cluster.Resources
     started: float
@@ -78,12 +80,24 @@ class Session(Generic[Config, Data]):
     differences: list[str]
     beside: Executor
 
-    def begin(self, draw_data: Callable[[Data], Figures]) -> StartedRun[Data]:
+    @property
+    def run(self) -> RunFolder:
+        """The run's folder."""
+        return self.opened.folder
+
+    def begin(
+        self,
+        draw_data: Callable[[Data], Figures],
+        has_progress: Callable[[], bool] | None = None,
+        more: Mapping[str, bytes] = MappingProxyType({}),
+        facts: Mapping[str, Any] = MappingProxyType({}),
+    ) -> StartedRun[Data]:
         """Writes what is known before the work begins, and has the figures of the data drawn meanwhile.
 
-        From here on, settings and resources are known to be right.
+        From here on, settings and resources are known to be right. The other arguments are as
+        in `begin_run`.
         """
-        environment = begin_run(self.run, self.config, self.data.summary)
+        environment = begin_run(self.opened, self.config, self.data.summary, has_progress, more, facts)
         if self.differences:
             environment = {**environment, "differences": self.differences}
         figures = self.beside.submit(self._drawn, draw_data)
@@ -96,11 +110,12 @@ class Session(Generic[Config, Data]):
 
 
 def run_on_ray(
-    run: RunFolder,
+    opened: OpenedRun,
     config: Config,
     prepare: Callable[[Config, Note], Data],
     work: Callable[[Session[Config, Data]], None],
     resources: cluster.Resources | None = None,
+    inputs: Mapping[str, str] = MappingProxyType({}),
 ) -> None:
     """Prepares a job's images while Ray starts, runs its work, and leaves Ray.
 
@@ -108,11 +123,12 @@ def run_on_ray(
         prepare: returns the images; runs in a thread.
         work: does everything else, up to the manifest; whatever refers to objects on the cluster ends with it.
         resources: of a Ray cluster that is connected already, as for the jobs of a pipeline; None connects to one.
+        inputs: sha256 of what the job reads besides the images and the user's code, by name.
 
     Raises:
         FmnistError: that preparation, connection or work ended with.
     """
-    started = clock.now()
+    started, run = clock.now(), opened.folder
     note: Note = partial(plain_console().print, markup=False)
     note(f"run {run.run_id} in {run.store.location}")
     beside = ThreadPoolExecutor(1)
@@ -124,9 +140,27 @@ def run_on_ray(
         for difference in differences:
             note(difference)
         data = preparing.result()
-        if resources.nodes > 1 and not run.store.location.startswith("s3://"):
-            note(f"{run.store.location}: all nodes must see this folder; if they do not, use s3://")
-        work(Session(config, run, data, resources, started, note, differences, beside))
+        opened = with_inputs(opened, config, data.summary, inputs)
+        for line in assumptions(config, run.store.location, resources):
+            note(line)
+        work(Session(config, opened, data, resources, started, note, differences, beside))
+
+
+def assumptions(config: JobConfig, location: str, resources: cluster.Resources) -> Iterator[str]:
+    """Yields a line for each thing that must be true of the nodes and cannot be seen from here.
+
+    Args:
+        location: of the artifact store.
+    """
+    if resources.nodes > 1 and not location.startswith("s3://"):
+        yield f"{location}: all nodes must see this folder; if they do not, use s3://"
+    # On Kubernetes, the policies of k8s/ fence a cluster off. A single worker exchanges nothing.
+    fenced = "KUBERNETES_SERVICE_HOST" in os.environ
+    if getattr(config, "workers", 1) > 1 and not resources.started_here and not fenced:
+        yield (
+            "workers: they exchange gradients at ports that ask for no token; whoever reaches these machines can read "
+            "and write as you do, so fence them off (SECURITY.md)"
+        )
 
 
 def own_module(config: JobConfig) -> str | None:

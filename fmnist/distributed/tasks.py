@@ -11,7 +11,7 @@ import ray
 
 from fmnist.boundary import explained
 from fmnist.distributed.waiting import SLOW_SECONDS, Wait, free, room_limit
-from fmnist.errors import TrainingError, first_line
+from fmnist.errors import LeaseError, TrainingError, first_line
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -61,7 +61,8 @@ class TaskPool:
                 raises an error.
 
         Raises:
-            TrainingError: if a task ends with an error that a line explains, which is then the cause, or is lost.
+            LeaseError: if another process has taken the run over.
+            TrainingError: if a task ends with another error that a line explains, which is then the cause, or is lost.
         """
         remote = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=self.retries)(function)
         waiting = iter(calls)
@@ -81,6 +82,8 @@ class TaskPool:
                 try:
                     value = ray.get(reference)
                 except ray.exceptions.RayTaskError as error:
+                    if isinstance(error.cause, LeaseError):
+                        raise error.cause from None
                     if isinstance(error.cause, TrainingError) and on_lost is not None:
                         on_lost(key, first_line(error.cause))
                         continue

@@ -67,7 +67,7 @@ class StrategyTrainer(TensorflowTrainer):
 
         Ray's handler of Control-C outlasts training, and exits an interrupted job with 0.
         """
-        settings["failure_policy"] = _OnceIsEnough(self.run_config.failure_config)
+        settings["failure_policy"] = RestartPolicy(self.run_config.failure_config)
         here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
         environment = get_env_vars_to_propagate()
         environment.setdefault(
@@ -87,7 +87,7 @@ class StrategyTrainer(TensorflowTrainer):
             raise
 
 
-class _OnceIsEnough(DefaultFailurePolicy):
+class RestartPolicy(DefaultFailurePolicy):
     """Starts workers again after a loss, but not after an error that says what is wrong: it would come again."""
 
     def make_decision(self, training_failed_error: ray.train.TrainingFailedError) -> FailureDecision:

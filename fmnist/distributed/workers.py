@@ -5,6 +5,7 @@ The driver calls `run_workers`; each worker calls `join` before anything else of
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,10 +18,12 @@ from ray.util.queue import Queue
 
 from fmnist.boundary import lasting
 from fmnist.distributed.events import listen, post
+from fmnist.distributed.snapshots import drop_damaged
 from fmnist.distributed.trainer import WORKERS_STARTED, StrategyTrainer
 from fmnist.distributed.waiting import READY_SECONDS, SLOW_SECONDS, Wait, free, reason_in_logs, room_limit
-from fmnist.errors import TrainingError, first_line
+from fmnist.errors import LeaseError, TrainingError, UserError, first_line
 from fmnist.runs import RunFolder
+from fmnist.runs.lifecycle import OpenedRun
 from fmnist.storage.arrow import store_filesystem
 from fmnist.training import devices
 from fmnist.training.history import History, Row
@@ -33,6 +36,9 @@ if TYPE_CHECKING:
     from fmnist.training.engine import Examples, Shard
 
 Outcome = TypeVar("Outcome")
+
+# In environment.json, the lanes of all workers together.
+LANES = "lanes"
 
 
 class Scale(Protocol):
@@ -56,6 +62,7 @@ class Schedule:
         seed: of the order of the images.
         patience: training stops after this many epochs without a lower validation loss; 0 never stops early.
         xla: whether to compile the step with XLA.
+        checkpoint_suffix: of the names of checkpoints.
     """
 
     epochs: int
@@ -63,6 +70,7 @@ class Schedule:
     seed: int
     patience: int
     xla: Literal["auto", "on", "off"]
+    checkpoint_suffix: str = ""
 
 
 def run_workers(
@@ -91,7 +99,9 @@ def run_workers(
         The outcome, and how often the workers were restarted.
 
     Raises:
-        TrainingError: if a worker ended with an `FmnistError`, or workers were lost more often than ``max_failures``.
+        LeaseError: if another process has taken the run over.
+        TrainingError: if a worker ended with another `FmnistError`, or workers were lost more often than
+            ``max_failures``.
     """
     filesystem, path = store_filesystem(run.store)
     folder, _, name = f"{run.run_id}/{checkpoints}".rpartition("/")
@@ -115,11 +125,15 @@ def run_workers(
             checkpoint_config=ray.train.CheckpointConfig(num_to_keep=1, checkpoint_score_attribute="val_accuracy"),
         ),
     )
+    drop_damaged(run, checkpoints, progress.note)
     with listen(events, shown.show):
         try:
             outcome: Outcome = trainer.fit().return_value
         except ray.train.TrainingFailedError as error:
-            if known := lasting(error):
+            known = lasting(error)
+            if isinstance(known, LeaseError):
+                raise known from None
+            if known:
                 raise TrainingError(f"run {run.run_id}: {known}") from error
             if lost := _lost_worker(error):
                 raise TrainingError(
@@ -130,22 +144,41 @@ def run_workers(
     return outcome, shown.starts - 1
 
 
-def join(cpus: float) -> Shard:
+def keep_lanes(opened: OpenedRun, scale: Scale, cpus: float) -> int:
+    """Returns the number of lanes of all workers together: those that the run was started with, if it goes on.
+
+    The order in which a step's gradients are summed follows from it, and so do the last digits of all numbers.
+
+    Raises:
+        UserError: if the workers cannot share them evenly.
+    """
+    each = 1 if scale.gpus_per_worker else max(1, math.floor(cpus))
+    # At least two for a single worker, so that it computes the same numbers as two workers of one processor.
+    now = scale.workers * each if scale.gpus_per_worker else max(2, scale.workers * each)
+    lanes: int = opened.fact(LANES) or now
+    if lanes % scale.workers:
+        shares = ", ".join(str(workers) for workers in range(1, lanes + 1) if lanes % workers == 0)
+        raise UserError(
+            f"workers: found {scale.workers}, expected one of {shares}: the run was started with {lanes} lanes"
+        )
+    return lanes
+
+
+def join(cpus: float, lanes: int) -> Shard:
     """Connects a worker of ``cpus`` processors with the others, before anything else uses TensorFlow.
 
-    Returns its shard of each step.
+    Returns its shard of each step, with its share of the ``lanes`` of all workers.
     """
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
-    # At least two for a single worker, so that it computes the same numbers as two workers of one processor.
-    lanes = devices.configure_tensorflow(cpus, least_lanes=2 if workers == 1 else 1)
+    devices.configure_tensorflow(cpus)
     import tensorflow as tf
 
     from fmnist.training.engine import Shard
 
     # The strategy must be the first to use TensorFlow: it starts the server that connects the workers.
     strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
-    return Shard(strategy, rank, workers, lanes)
+    return Shard(strategy, rank, workers, lanes // workers)
 
 
 def train_epochs(
@@ -194,7 +227,7 @@ def train_epochs(
                 ray.train.report(
                     result.row(),
                     checkpoint=ray.train.Checkpoint(folder) if shard.rank == 0 else None,
-                    checkpoint_dir_name=f"epoch-{result.epoch:04d}",
+                    checkpoint_dir_name=f"epoch-{result.epoch:04d}{schedule.checkpoint_suffix}",
                 )
             if shard.rank == 0:
                 post(events, result.row())

@@ -9,15 +9,14 @@ from __future__ import annotations
 import base64
 import html
 import shlex
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, Generic, ParamSpec, Protocol
 
 import jinja2
 
+from fmnist.boundary import say
 from fmnist.console import duration
 from fmnist.data import CLASS_NAMES
 from fmnist.errors import first_line, printable
@@ -96,7 +95,7 @@ def render_page(template: str, **values: Any) -> str:
     return environment.get_template(template).render(**values)
 
 
-def spared(render: Callable[Arguments, str]) -> Callable[Arguments, str]:
+def spared_page(render: Callable[Arguments, str]) -> Callable[Arguments, str]:
     """Decorates a function that renders a page: an error in it is a line, and a page that says so, but no run lost."""
 
     @wraps(render)
@@ -105,9 +104,8 @@ def spared(render: Callable[Arguments, str]) -> Callable[Arguments, str]:
             return render(*arguments, **options)
         except Exception as error:
             reason = f"the page was not written: {type(error).__name__}: {first_line(error)}"
-            with suppress(OSError):
-                print(f"fmnist: {printable(reason)}", file=sys.stderr)
-            return f'<!doctype html>\n<meta charset="utf-8">\n<title>run</title>\n<p>{html.escape(printable(reason))}\n'
+            say(reason)
+            return f"<!doctype html><html><meta charset='utf-8'><body>{html.escape(printable(reason))}</body></html>"
 
     return rendered
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
@@ -53,7 +54,7 @@ def to_record(value: Any, record: type[Record], where: str) -> Record:
     """Returns a value of JSON's types as a record; arguments and errors as in `parse_json`."""
     _check_depth(value, where)
     try:
-        return TypeAdapter(record).validate_python(value)
+        return _adapter(record).validate_python(value)  # type: ignore[arg-type]  # a type has a hash
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
@@ -62,6 +63,12 @@ def to_record(value: Any, record: type[Record], where: str) -> Record:
         found = "expected names with values" if named else first["msg"].lower()
         reason = f"{place}: {found}" if place else found
         raise IntegrityError(f"{where}: damaged, {printable(reason)[:300]}") from error
+
+
+@cache
+def _adapter(record: Any) -> TypeAdapter[Any]:
+    # It takes milliseconds to make one.
+    return TypeAdapter(record)
 
 
 def check_size(size: int, largest: int, where: str) -> None:

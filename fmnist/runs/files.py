@@ -21,3 +21,9 @@ PHASES = "phases"
 CANDIDATES = "candidates"
 CANDIDATES_TABLE = "candidates.csv"
 MANIFEST = "manifest.json"
+LEASE = "lease.json"
+# The manifest of a run that is being replaced, while it is.
+REPLACED = "replaced.json"
+# Where an unfinished run keeps what it resumes from, and the files that are written last there.
+STATE_FOLDERS = (CHECKPOINTS, TRIALS, FOLDS, PHASES, "search")
+PROGRESS = ("checkpoint_manager_snapshot.json", "state.json", "outcome.json")

@@ -14,13 +14,21 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import JsonValue
 
-from fmnist.errors import FmnistError, IntegrityError, RunError, StoreError
+from fmnist.errors import FmnistError, IntegrityError, LeaseError, RunError, StoreError
 from fmnist.runs import documents
 from fmnist.runs.documents import Record
-from fmnist.runs.files import MANIFEST
+from fmnist.runs.files import CONFIG, LEASE, MANIFEST
+from fmnist.runs.lease import LeasedStore
 from fmnist.runs.manifest import Manifest, ManifestFile, sha256_of
 from fmnist.runs.run_id import check_run_id
-from fmnist.storage.store import PART_SUFFIX, MissingKeyError, Store, check_key
+from fmnist.storage.store import (
+    PART_SUFFIX,
+    ConflictError,
+    MissingKeyError,
+    NoConditionsError,
+    Store,
+    check_key,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -79,7 +87,16 @@ class RunFolder:
         """Returns ``finished`` if there is a manifest, ``unfinished`` if there are files only. Asks the store."""
         if self.exists(MANIFEST):
             return "finished"
-        return "unfinished" if any(True for _ in self.store.entries(self.run_id)) else "absent"
+        # A listing may lag behind what was written.
+        return "unfinished" if self.exists(CONFIG) or self.files() else "absent"
+
+    def ensure_lease(self, *, ask: bool = False) -> None:
+        """Raises a `LeaseError` if another process has taken the run over.
+
+        The process that has taken the lease asks the store only if it has to, or with ``ask``.
+        """
+        if isinstance(self.store, LeasedStore):
+            self.store.ensure(ask=ask)
 
     def put_file(self, local: Path, path: str) -> None:
         """Stores a local file under ``path``, in place of what is there."""
@@ -94,7 +111,7 @@ class RunFolder:
 
     def put_json(self, path: str, value: Any) -> None:
         """Stores a value of JSON's types; not-a-number and infinities, which JSON lacks, are a ValueError."""
-        self.put_bytes(path, (json.dumps(value, indent=1, allow_nan=False) + "\n").encode())
+        self.put_bytes(path, json_bytes(value))
 
     def put_csv(self, path: str, table: pd.DataFrame, **options: Any) -> None:
         """Stores a table without its index; ``options`` are those of ``DataFrame.to_csv``.
@@ -148,9 +165,11 @@ class RunFolder:
         self._written.pop(path, None)
 
     def files(self) -> dict[str, int]:
-        """Returns the size in bytes of every file of the run, by path."""
+        """Returns the size in bytes of every file of the run, by path; its lease is none."""
         start = len(self.run_id) + 1
-        return {entry.key[start:]: entry.size for entry in self.store.entries(self.run_id)}
+        found = {entry.key[start:]: entry.size for entry in self.store.entries(self.run_id)}
+        found.pop(LEASE, None)
+        return found
 
     def finish(self, job: str, without: Collection[str] = ()) -> Manifest:
         """Writes the manifest: from now on the run is finished.
@@ -164,6 +183,7 @@ class RunFolder:
 
         Raises:
             IntegrityError: if a file that was written here is gone or has another size.
+            LeaseError: if another process has finished the run.
         """
 
         def belongs(path: str) -> bool:
@@ -171,14 +191,22 @@ class RunFolder:
 
         stored = {path: size for path, size in self.files().items() if belongs(path)}
         for path, file in self._written.items():
-            if belongs(path) and stored.get(path) != file.size:
+            # A listing may lag behind what was written.
+            if belongs(path) and stored.get(path) != file.size and self.store.size(self._key(path)) != file.size:
                 found = f"{stored[path]} bytes" if path in stored else "nothing"
                 raise IntegrityError(f"{self.location}/{path}: wrote {file.size} bytes, but the store has {found}")
+            if belongs(path):
+                stored[path] = file.size
         sums = [
             self._written.get(path) or ManifestFile(path, size, self._sha256(path)) for path, size in stored.items()
         ]
         manifest = Manifest.of(self.run_id, job, sums)
-        self.store.put_bytes(self._key(MANIFEST), manifest.to_json())
+        try:
+            self.store.put_version(self._key(MANIFEST), manifest.to_json(), None)
+        except ConflictError:
+            raise LeaseError(f"{self.location}: finished by another process; this one changes nothing of it") from None
+        except NoConditionsError:
+            self.store.put_bytes(self._key(MANIFEST), manifest.to_json())
         return manifest
 
     def manifest(self) -> Manifest:
@@ -202,6 +230,10 @@ class RunFolder:
         """
         expected = {file.path: file for file in self.manifest().files}
         stored = self.files()
+        # A listing may lag behind what was written.
+        for path in expected.keys() - stored.keys():
+            if (size := self.store.size(self._key(path))) is not None:
+                stored[path] = size
         problems = []
         for path in sorted((expected.keys() | stored.keys()) - {MANIFEST}):
             if path not in expected:
@@ -245,9 +277,15 @@ class RunFolder:
         self.store.delete(self._key(MANIFEST))
 
     def remove(self) -> None:
-        """Deletes the run, its manifest first: if interrupted, it leaves an unfinished run, not a damaged one."""
+        """Deletes the run, its manifest first: if interrupted, it leaves an unfinished run, not a damaged one.
+
+        The lease of whoever removes it stays.
+        """
         self.reopen()
-        self.store.delete_folder(self.run_id)
+        for name in self.store.folders(self.run_id):
+            self.store.delete_folder(self._key(name))
+        for path in self.files():
+            self.delete(path)
         self._written.clear()
 
     def _pull_file(self, file: ManifestFile, destination: Path, staging: Path) -> bool:
@@ -280,6 +318,11 @@ class RunFolder:
 
     def _key(self, path: str) -> str:
         return f"{self.run_id}/{check_key(path)}"
+
+
+def json_bytes(value: Any) -> bytes:
+    """Returns a file's content for a value of JSON's types; a ValueError for numbers that JSON lacks."""
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
 def _no_formula(cell: Any) -> Any:

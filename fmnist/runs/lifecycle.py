@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
-from dataclasses import asdict
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from importlib import metadata
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal, TypeVar
 
 from fmnist import data
 from fmnist.config import JobConfig
@@ -15,7 +20,10 @@ from fmnist.errors import RunError
 from fmnist.options import settings_yaml
 from fmnist.runs.documents import Names
 from fmnist.runs.files import CHECKPOINTS, CONFIG, DATA, ENVIRONMENT
-from fmnist.runs.folder import RunFolder
+from fmnist.runs.folder import RunFolder, json_bytes
+from fmnist.runs.inputs import INPUTS, changed_input, check_inputs, inputs_of, versions_before
+from fmnist.runs.lease import check_free, leased
+from fmnist.runs.replacement import remove_replaced, replace_finished
 from fmnist.runs.run_id import new_run_id
 from fmnist.storage import open_store
 from fmnist.training.devices import cpu_field
@@ -23,29 +31,90 @@ from fmnist.training.devices import cpu_field
 PACKAGES = ("fmnist", "tensorflow", "keras", "ray", "numpy", "pandas", "scikit-learn", "boto3", "matplotlib")
 
 
-def open_run(job: str, config: JobConfig) -> RunFolder:
-    """Finds the folder of a run, without writing into it, after `check_run`.
+Config = TypeVar("Config", bound=JobConfig)
+Extends = Callable[[RunFolder, Config], bool]
+# What an opened run is: without files, unfinished, finished but lacking something, finished and to be replaced, or
+# finished with nothing to do.
+Entry = Literal["new", "resumed", "extended", "replaced", "done"]
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run that this process may write, and what it found, decided once.
+
+    Attributes:
+        folder: of the run; every write through it is fenced, also after the run was closed.
+        entry: what was found.
+        inputs: sha256 of everything that the run reads, by name.
+    """
+
+    folder: RunFolder
+    entry: Entry
+    inputs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        """Whether there is nothing to do."""
+        return self.entry == "done"
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the run has files to go on from."""
+        return self.entry in {"resumed", "extended"}
+
+    def fact(self, name: str) -> Any:
+        """Returns what the environment of a run to go on from says of ``name``; None if nothing."""
+        if not (self.goes_on and self.folder.exists(ENVIRONMENT)):
+            return None
+        return self.folder.get_record(ENVIRONMENT, dict[str, Any]).get(name)
+
+    @property
+    def checkpoint_suffix(self) -> str:
+        """What the names of checkpoints end with, so that they lie beside those of a finished run being replaced."""
+        return f"-{secrets.token_hex(3)}" if self.entry == "replaced" and self.folder.state() == "finished" else ""
+
+
+def never(run: RunFolder, config: JobConfig) -> bool:
+    """Of a job that continues no finished run."""
+    return False
+
+
+@contextmanager
+def open_run(job: str, config: Config, extends: Extends[Config] = never) -> Iterator[OpenedRun]:
+    """Opens a run for the block, after `check_run`: takes its lease, without writing anything else into its folder.
 
     An unfinished run of the same id and settings is resumed, with ``overwrite`` too, so the same command continues
     after a crash.
+
+    Raises:
+        RunError: as `check_run`.
+        LeaseError: from the block, if another process takes the run over.
     """
-    run = check_run(job, config)
-    if is_done(run, config):
-        plain_console().print(
-            f"run {run.run_id} in {run.store.location}: finished already, nothing to do", markup=False
-        )
-    return run
+    run = check_run(job, config, extends)
+    note = partial(plain_console().print, markup=False)
+    opened = OpenedRun(run, "done")
+    with ExitStack() as stack:
+        # What is done needs no lease, nor a store that can be written.
+        if _entry(run, config, extends) != "done":
+            store = stack.enter_context(leased(run.store, run.run_id, note, wait=config.wait))
+            folder = RunFolder(store, run.run_id)
+            # Another process may have finished it since.
+            opened = OpenedRun(folder, _entry(folder, config, extends))
+        if opened.done:
+            note(_done_line(run))
+        yield opened
 
 
-def check_run(job: str, config: JobConfig) -> RunFolder:
+def check_run(job: str, config: Config, extends: Extends[Config] = never) -> RunFolder:
     """Checks what can be checked before anything heavy is imported or started: store, run id and data source.
 
-    Returns the run's folder; ``job`` is the job's name, for the id of a new run.
+    Returns the run's folder; ``job`` is the job's name, for the id of a new run. A finished run that ``extends`` says
+    lacks something is one to continue.
 
     Raises:
         StoreError: if the artifact store cannot be written.
         RunError: if the id is that of a run of other settings and ``overwrite`` is off, or of a finished one and
-            ``skip_finished`` is off too.
+            ``skip_finished`` is off too; or if another process works on the run and ``wait`` is off.
         DataError: if there is no data where the settings say, unless the run is finished already.
     """
     if config.overwrite and config.skip_finished:
@@ -53,32 +122,77 @@ def check_run(job: str, config: JobConfig) -> RunFolder:
     store = open_store(config.artifacts)
     store.check()
     run = RunFolder(store, config.run_id or new_run_id(job))
-    done = is_done(run, config)
-    conflict = changed_setting(run, config) if done else _conflict(run, config)
-    if conflict and not config.overwrite:
-        raise RunError(f"run {run.run_id} in {store.location}: {conflict}; take another --run-id, or --overwrite")
-    if not done:
+    if _entry(run, config, extends) != "done":
+        if not config.wait:
+            check_free(store, run.run_id)
         data.check_source(config.data)
     return run
 
 
-def is_done(run: RunFolder, config: JobConfig) -> bool:
-    """Whether there is nothing to do: the run has finished and ``skip_finished`` is set."""
-    return config.skip_finished and run.state() == "finished"
+def _entry(run: RunFolder, config: Config, extends: Extends[Config]) -> Entry:
+    """Decides what a job with this configuration does with the run in this folder; a RunError if nothing."""
+    state, changed = run.state(), changed_setting(run, config)
+    if state == "finished" and not config.overwrite and not changed:
+        if extends(run, config):
+            return "extended"
+        if config.skip_finished:
+            return "done"
+    if state != "finished" and not changed:
+        return "new" if state == "absent" else "resumed"
+    if config.overwrite:
+        return "replaced"
+    conflict = changed if changed and (state != "finished" or config.skip_finished) else "finished already"
+    raise RunError(f"run {run.run_id} in {run.store.location}: {conflict}; take another --run-id, or --overwrite")
 
 
-def goes_on(run: RunFolder, config: JobConfig) -> bool:
-    """Whether a job with this configuration resumes the run in this folder."""
-    return run.state() == "unfinished" and _conflict(run, config) is None
+def with_inputs(
+    opened: OpenedRun, config: JobConfig, data_summary: Mapping[str, Any], more: Mapping[str, str]
+) -> OpenedRun:
+    """Returns an opened run with its inputs: the images of ``data_summary``, ``more``, and the user's code.
+
+    Raises:
+        RunError: if a run to be resumed has read others, and ``overwrite`` is off.
+    """
+    opened = replace(opened, inputs=inputs_of(config, data_summary, more))
+    if opened.goes_on:
+        if config.overwrite and changed_input(opened.folder, opened.inputs):
+            return replace(opened, entry="replaced")
+        check_inputs(opened.folder, opened.inputs)
+    return opened
 
 
-def begin_run(run: RunFolder, config: JobConfig, data_summary: dict[str, Any]) -> dict[str, Any]:
+def is_done(job: str, config: JobConfig) -> bool:
+    """Whether a job has nothing to do, after `check_run`; then a line says so."""
+    run = check_run(job, config)
+    done = _entry(run, config, never) == "done"
+    if done:
+        plain_console().print(_done_line(run), markup=False)
+    return done
+
+
+def _done_line(run: RunFolder) -> str:
+    return f"run {run.run_id} in {run.store.location}: finished already, nothing to do"
+
+
+def begin_run(
+    opened: OpenedRun,
+    config: JobConfig,
+    data_summary: dict[str, Any],
+    has_progress: Callable[[], bool] | None = None,
+    more: Mapping[str, bytes] = MappingProxyType({}),
+    facts: Mapping[str, Any] = MappingProxyType({}),
+) -> dict[str, Any]:
     """Writes settings, data summary and environment of a run that starts; returns the environment.
 
-    A run to be overwritten is removed only here, after the images were read and the cluster's resources were checked.
+    A finished run that is to be replaced stays until the new one has something to resume: then these files are written.
+
+    Args:
+        has_progress: whether the new run has that; None looks for a checkpoint in its folder.
+        more: other files to write then, by path.
+        facts: that the environment has besides.
     """
-    if _conflict(run, config):
-        run.remove()
+    run = opened.folder
+    earlier = versions_before(run, partial(plain_console().print, markup=False)) if opened.goes_on else []
     # No names of users or hosts.
     environment = {
         "python": platform.python_version(),
@@ -87,16 +201,27 @@ def begin_run(run: RunFolder, config: JobConfig, data_summary: dict[str, Any]) -
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         **{package: metadata.version(package) for package in PACKAGES},
+        INPUTS: dict(opened.inputs),
+        **facts,
+        **({"earlier": earlier} if earlier else {}),
     }
-    run.put_bytes(CONFIG, settings_yaml({**asdict(config), "run_id": run.run_id}).encode())
-    run.put_json(DATA, data_summary)
-    run.put_json(ENVIRONMENT, environment)
+    documents = {
+        CONFIG: settings_yaml({**asdict(config), "run_id": run.run_id}).encode(),
+        DATA: json_bytes(data_summary),
+        ENVIRONMENT: json_bytes(environment),
+        **more,
+    }
+    if opened.entry == "replaced" and run.state() == "finished":
+        replace_finished(run, documents, has_progress)
+        return environment
+    if opened.entry == "replaced":
+        run.remove()
+    elif opened.entry == "extended":
+        run.reopen()
+    remove_replaced(run, documents)
+    for path, content in documents.items():
+        run.put_bytes(path, content)
     return environment
-
-
-def _conflict(run: RunFolder, config: JobConfig) -> str | None:
-    """Returns why a job with this configuration cannot resume the run in this folder; None if it can."""
-    return "finished already" if run.state() == "finished" else changed_setting(run, config)
 
 
 def changed_setting(run: RunFolder, config: JobConfig) -> str | None:
@@ -115,4 +240,5 @@ def changed_setting(run: RunFolder, config: JobConfig) -> str | None:
 def _trained_epochs(run: RunFolder) -> int:
     """Returns the last epoch of which an unfinished training has a checkpoint, 0 without one."""
     names = [path.split("/")[1] for path in run.files() if path.startswith(f"{CHECKPOINTS}/epoch-")]
-    return max((int(name.removeprefix("epoch-")) for name in names if name[6:].isdigit()), default=0)
+    # What follows the number is of a checkpoint that lay beside those of a run that was replaced.
+    return max((int(name.split("-")[1]) for name in names if name.split("-")[1].isdigit()), default=0)

@@ -5,4 +5,4 @@ The file system for Ray Train is in ``fmnist.storage.arrow``, apart from these b
 
 from fmnist.storage.folder_store import FolderStore
 from fmnist.storage.s3_store import S3Store
-from fmnist.storage.store import Entry, MissingKeyError, Store, open_store
+from fmnist.storage.store import ConflictError, Entry, MissingKeyError, NoConditionsError, Store, Versioned, open_store

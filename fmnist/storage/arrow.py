@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileSystemHandler, FileType, LocalFileSystem, PyFileSystem
+from pyarrow.fs import FileInfo, FileSelector, FileSystem, FileSystemHandler, FileType, PyFileSystem
 
-from fmnist.storage.folder_store import FolderStore
-from fmnist.storage.s3_store import S3Store
 from fmnist.storage.store import MissingKeyError, Store
 
 
@@ -27,29 +25,27 @@ def store_filesystem(store: Store) -> tuple[FileSystem, str]:
         >>> filesystem, path = store_filesystem(open_store("s3://bucket/artifacts"))  # doctest: +SKIP
         >>> RunConfig(storage_filesystem=filesystem, storage_path=path)  # doctest: +SKIP
     """
-    if isinstance(store, FolderStore):
-        return LocalFileSystem(), store.location
-    if isinstance(store, S3Store):
-        return PyFileSystem(BucketHandler(store.bucket)), f"{store.bucket}/{store.prefix}".rstrip("/")
-    raise TypeError(f"{type(store).__name__}: expected FolderStore or S3Store")
+    handler = StoreHandler(store)
+    return PyFileSystem(handler), handler.root
 
 
 @dataclass(frozen=True)
-class BucketHandler(FileSystemHandler):
-    """A bucket whose paths begin with its name, as in pyarrow's own S3 file system.
+class StoreHandler(FileSystemHandler):
+    """A store whose paths begin with its location, a bucket's as in pyarrow's own S3 file system.
 
     Directories are implied by files: creating one does nothing, and one without files does not exist. Files are written
     and read through local temporary files, so that each transfer is managed, retried and complete.
     """
 
-    bucket: str
+    store: Store
 
     @property
-    def _store(self) -> S3Store:
-        return S3Store(self.bucket)
+    def root(self) -> str:
+        """The path of the store itself."""
+        return self.store.location.removeprefix("s3://").strip("/")
 
     def get_type_name(self) -> str:
-        return "fmnist-s3"
+        return "fmnist"
 
     def normalize_path(self, path: str) -> str:
         return path.strip("/")
@@ -61,7 +57,7 @@ class BucketHandler(FileSystemHandler):
         base = self._key(selector.base_dir)
         depth = base.count("/") + 1 if base else 0
         found: dict[str, FileInfo] = {}
-        for entry in self._store.entries(base):
+        for entry in self.store.entries(base):
             parts = entry.key.split("/")
             for end in range(depth + 1, len(parts)):
                 folder = self._path("/".join(parts[:end]))
@@ -69,7 +65,7 @@ class BucketHandler(FileSystemHandler):
             path = self._path(entry.key)
             found[path] = FileInfo(path, FileType.File, size=entry.size)
         if not found and not selector.allow_not_found:
-            kind = NotADirectoryError if base and self._store.exists(base) else FileNotFoundError
+            kind = NotADirectoryError if base and self.store.exists(base) else FileNotFoundError
             raise kind(selector.base_dir)
         if selector.recursive:
             return list(found.values())
@@ -81,8 +77,8 @@ class BucketHandler(FileSystemHandler):
     def delete_dir(self, path: str) -> None:
         key = self._key(path)
         if not key:
-            raise ValueError(f"{path}: a whole bucket is not deleted through a file system")
-        self._store.delete_folder(key)
+            raise ValueError(f"{path}: a whole store is not deleted through a file system")
+        self.store.delete_folder(key)
 
     def delete_dir_contents(self, path: str, missing_dir_ok: bool = False) -> None:
         if not missing_dir_ok and self._info(path).type != FileType.Directory:
@@ -93,24 +89,24 @@ class BucketHandler(FileSystemHandler):
         self.delete_dir("")
 
     def delete_file(self, path: str) -> None:
-        if not self._store.exists(self._key(path)):
+        if not self.store.exists(self._key(path)):
             raise FileNotFoundError(path)
-        self._store.delete(self._key(path))
+        self.store.delete(self._key(path))
 
     def move(self, source: str, destination: str) -> None:
         self.copy_file(source, destination)
-        self._store.delete(self._key(source))
+        self.store.delete(self._key(source))
 
     def copy_file(self, source: str, destination: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            self._store.get_file(self._key(source), Path(folder, "file"))
-            self._store.put_file(Path(folder, "file"), self._key(destination))
+            self.store.get_file(self._key(source), Path(folder, "file"))
+            self.store.put_file(Path(folder, "file"), self._key(destination))
 
     def open_input_stream(self, path: str) -> pa.NativeFile:
         # The opened file outlives its folder: the disk space is freed when it is closed.
         with tempfile.TemporaryDirectory() as folder:
             try:
-                self._store.get_file(self._key(path), Path(folder, "file"))
+                self.store.get_file(self._key(path), Path(folder, "file"))
             except MissingKeyError as error:
                 raise FileNotFoundError(str(error)) from None
             return pa.PythonFile(Path(folder, "file").open("rb"), mode="r")
@@ -119,28 +115,27 @@ class BucketHandler(FileSystemHandler):
         return self.open_input_stream(path)
 
     def open_output_stream(self, path: str, metadata: dict[str, str] | None = None) -> pa.NativeFile:
-        return pa.PythonFile(_Upload(self._store, self._key(path)), mode="w")
+        return pa.PythonFile(_Upload(self.store, self._key(path)), mode="w")
 
     def open_append_stream(self, path: str, metadata: dict[str, str] | None = None) -> pa.NativeFile:
-        raise NotImplementedError("an object in a bucket is replaced, it cannot be appended to")
+        raise NotImplementedError("a stored file is replaced, it cannot be appended to")
 
     def _info(self, path: str) -> FileInfo:
         key = self._key(path)
-        size = self._store.size(key) if key else None
+        size = self.store.size(key) if key else None
         if size is not None:
             return FileInfo(path, FileType.File, size=size)
-        if not key or any(True for _ in self._store.entries(key)):
+        if not key or any(True for _ in self.store.entries(key)):
             return FileInfo(path, FileType.Directory)
         return FileInfo(path, FileType.NotFound)
 
     def _key(self, path: str) -> str:
-        bucket, _, key = path.strip("/").partition("/")
-        if bucket != self.bucket:
-            raise ValueError(f"{path}: expected a path in the bucket {self.bucket}")
-        return key
+        if not f"{path.strip('/')}/".startswith(f"{self.root}/"):
+            raise ValueError(f"{path}: expected a path in {self.root}")
+        return path.strip("/")[len(self.root) + 1 :]
 
     def _path(self, key: str) -> str:
-        return f"{self.bucket}/{key}"
+        return f"{self.root}/{key}"
 
 
 class _Upload:

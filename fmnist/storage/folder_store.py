@@ -3,25 +3,39 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
+import hashlib
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from fmnist.errors import StoreError
 from fmnist.files import local_path
-from fmnist.storage.store import PART_SUFFIX, Entry, MissingKeyError, check_key
+from fmnist.storage.store import (
+    PART_SUFFIX,
+    ConflictError,
+    Entry,
+    MissingKeyError,
+    NoConditionsError,
+    Versioned,
+    check_key,
+)
 
 
+@dataclass(frozen=True)
 class FolderStore:
     """Keeps each key in the file of that name below ``root``. See ``Store`` for the methods."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = local_path(root).absolute()
+    root: Path
 
-    def __repr__(self) -> str:
-        return f"FolderStore({self.location!r})"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "root", local_path(self.root).absolute())
 
     @property
     def location(self) -> str:
@@ -86,6 +100,36 @@ class FolderStore:
         except StoreError:
             return True
 
+    def get_version(self, key: str) -> Versioned | None:
+        path = self._path(key)
+        with self._failing("cannot be read", key), contextlib.suppress(FileNotFoundError):
+            with path.open("rb") as file:
+                content, written = file.read(), os.fstat(file.fileno()).st_mtime
+            return Versioned(content, hashlib.sha256(content).hexdigest(), max(0.0, time.time() - written))
+        return None
+
+    def put_version(self, key: str, data: bytes, replaces: str | None) -> str:
+        path = self._path(key)
+        with self._failing("cannot be written", key), _locked(path):
+            found = self.get_version(key)
+            if (found.version if found else None) != replaces:
+                raise ConflictError(f"{path}: another process was first to write it")
+            with complete_file(path) as part:
+                part.write_bytes(data)
+        return hashlib.sha256(data).hexdigest()
+
+    def heeds_conditions(self, key: str) -> bool:
+        return True
+
+    def why_not_removable(self, prefix: str) -> str | None:
+        # A folder that is a link is another place's, and may be other runs' too.
+        for path in (self._path(prefix), *(path for path in self._path(prefix).rglob("*") if path.is_dir())):
+            if path.is_symlink():
+                return f"{path} is a link"
+            if not os.access(path, os.W_OK | os.X_OK):
+                return f"{path} may not be written"
+        return None
+
     def delete(self, key: str) -> None:
         with self._failing("cannot be deleted", key):
             self._path(key).unlink(missing_ok=True)
@@ -135,6 +179,43 @@ def complete_file(target: Path) -> Iterator[Path]:
         _flush_to_disk(target.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """Keeps other processes out of this block for ``target``, also those of other machines on a shared disk.
+
+    Raises:
+        NoConditionsError: if the file system has no locks.
+    """
+    lock = target.with_name(f"{target.name}.lock{PART_SUFFIX}")
+    with _open_locked(lock):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _open_locked(lock: Path) -> IO[bytes]:
+    while True:
+        try:
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            file = lock.open("ab")
+        except FileNotFoundError:
+            continue  # the folder was removed between the two
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            # Whoever had it has removed it at its end; a third process may have made another.
+            if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
+                return file
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            file.close()
+            if error.errno in {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}:
+                raise NoConditionsError(f"{lock.parent}: this file system has no locks") from error
+            raise
+        file.close()
 
 
 def _flush_to_disk(path: Path) -> None:

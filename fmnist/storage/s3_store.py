@@ -8,6 +8,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,15 @@ from urllib.parse import urlsplit
 from fmnist.errors import StoreError, redacted
 from fmnist.storage import s3
 from fmnist.storage.folder_store import complete_file
-from fmnist.storage.store import PART_SUFFIX, Entry, MissingKeyError, check_key
+from fmnist.storage.store import (
+    PART_SUFFIX,
+    ConflictError,
+    Entry,
+    MissingKeyError,
+    NoConditionsError,
+    Versioned,
+    check_key,
+)
 
 if TYPE_CHECKING:
     from boto3.s3.transfer import TransferConfig
@@ -45,6 +54,10 @@ _CAUSES = {
     "ConnectionClosedError": "connection lost",
     "SSLError": "the server's certificate is not trusted (AWS_CA_BUNDLE names trusted ones)",
 }
+
+# What servers answer to a conditional write: that the condition does not hold, or that they know none.
+_CONFLICT = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409", "NoSuchKey", "404"}
+_UNKNOWN_CONDITION = {"NotImplemented", "501", "InvalidArgument", "InvalidRequest", "BadRequest", "400"}
 
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
@@ -133,6 +146,50 @@ class S3Store:
     def folders(self, prefix: str = "") -> list[str]:
         pages = self._pages(prefix, Delimiter="/")
         return sorted(item["Prefix"].split("/")[-2] for page in pages for item in page.get("CommonPrefixes", []))
+
+    def get_version(self, key: str) -> Versioned | None:
+        with self._failing("cannot be read", key):
+            client = s3.client()
+            try:
+                answer = client.get_object(Bucket=self.bucket, Key=self._object(key))
+            except client.exceptions.NoSuchKey:
+                return None
+            now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+            age = max(0.0, (now - answer["LastModified"]).total_seconds())
+            return Versioned(answer["Body"].read(), answer["ETag"], age)
+
+    def put_version(self, key: str, data: bytes, replaces: str | None) -> str:
+        with self._failing("cannot be written", key):
+            try:
+                return self._put_if(key, data, replaces)
+            except s3.client().exceptions.ClientError as error:
+                code = _code(error)
+                if code in _UNKNOWN_CONDITION:
+                    raise NoConditionsError(f"{self.location}: this server has no conditional writes") from None
+                if code not in _CONFLICT:
+                    raise
+        # An earlier try whose answer was lost may have been this one.
+        found = self.get_version(key)
+        if found is not None and found.content == data:
+            return found.version
+        raise ConflictError(f"{self.location}/{key}: another process was first to write it")
+
+    def heeds_conditions(self, key: str) -> bool:
+        with self._failing("cannot be written", key):
+            try:
+                self._put_if(key, self.get_bytes(key), None)
+            except s3.client().exceptions.ClientError as error:
+                if _code(error) in _CONFLICT:
+                    return True
+                raise
+        return False
+
+    def _put_if(self, key: str, data: bytes, replaces: str | None) -> str:
+        condition: Any = {"IfNoneMatch": "*"} if replaces is None else {"IfMatch": replaces}
+        return s3.client().put_object(Bucket=self.bucket, Key=self._object(key), Body=data, **condition)["ETag"]
+
+    def why_not_removable(self, prefix: str) -> str | None:
+        return None  # `check` has deleted a file
 
     def delete(self, key: str) -> None:
         with self._failing("cannot be deleted", key):

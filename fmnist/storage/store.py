@@ -22,12 +22,35 @@ class MissingKeyError(StoreError, FileNotFoundError):
     """A key that the store does not have."""
 
 
+class ConflictError(StoreError):
+    """A conditional write that came too late: the file is no longer what it was."""
+
+
+class NoConditionsError(StoreError):
+    """A store that does not know conditional writes."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """A stored file: its key and its size in bytes."""
 
     key: str
     size: int
+
+
+@dataclass(frozen=True)
+class Versioned:
+    """A small file as it was read.
+
+    Attributes:
+        content: of the file.
+        version: changes with the content.
+        age: seconds since it was written, by the store's own clock.
+    """
+
+    content: bytes
+    version: str
+    age: float
 
 
 class Store(Protocol):
@@ -67,6 +90,25 @@ class Store(Protocol):
 
     def folders(self, prefix: str = "") -> list[str]:
         """Returns the names of the folders directly under a folder, sorted; some may have become empty just now."""
+
+    def get_version(self, key: str) -> Versioned | None:
+        """Returns a small file with its version, or None if there is no such key."""
+
+    def put_version(self, key: str, data: bytes, replaces: str | None) -> str:
+        """Stores a small file if it is still of the version ``replaces``, or absent for None; returns its version.
+
+        Of several processes that try at once, one succeeds.
+
+        Raises:
+            ConflictError: if another process was first.
+            NoConditionsError: if the store does not know such writes.
+        """
+
+    def heeds_conditions(self, key: str) -> bool:
+        """Whether the store refuses to create a file that exists; it may be written once more if not."""
+
+    def why_not_removable(self, prefix: str) -> str | None:
+        """Returns why this process may not delete the files under a folder, as far as it can be told; or None."""
 
     def delete(self, key: str) -> None:
         """Deletes a file, if it is there."""

@@ -1,4 +1,4 @@
-"""A checkpoint: everything that the next epoch depends on, in two files of a folder.
+"""A checkpoint: everything that the next epoch depends on, in two files of a folder, and their sums in a third.
 
 ``variables.npz`` has the variables that training changes: the model's (weights, statistics, the state of random layers)
 and the optimizer's. ``history.json`` has the epochs so far. Seed and epoch decide the order of the images, which needs
@@ -14,11 +14,8 @@ import keras
 import numpy as np
 
 from fmnist.models import changing_variables
+from fmnist.training.checkpoint_files import HISTORY, VARIABLES, read_history, write_sums
 from fmnist.training.history import History
-
-VARIABLES = "variables.npz"
-HISTORY = "history.json"
-FILES = (VARIABLES, HISTORY)
 
 
 def save(folder: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer, history: History) -> None:
@@ -27,13 +24,18 @@ def save(folder: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer
     arrays |= {f"optimizer/{i}": np.asarray(variable) for i, variable in enumerate(optimizer.variables)}
     np.savez(folder / VARIABLES, allow_pickle=False, **arrays)
     (folder / HISTORY).write_text(json.dumps(history.rows))
+    write_sums(folder)
 
 
 def restore(folder: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None = None) -> History:
     """Loads a checkpoint into a model of the same architecture and, if given, an optimizer; returns its history.
 
     The same layers must be frozen as when it was saved, with the same weights.
+
+    Raises:
+        IntegrityError: if the checkpoint is damaged.
     """
+    history = read_history(folder)
     with np.load(folder / VARIABLES) as arrays:
         for i, variable in enumerate(changing_variables(model)):
             variable.assign(arrays[f"model/{i}"])
@@ -41,4 +43,4 @@ def restore(folder: Path, model: keras.Model, optimizer: keras.optimizers.Optimi
             optimizer.build(model.trainable_variables)
             for i, variable in enumerate(optimizer.variables):
                 variable.assign(arrays[f"optimizer/{i}"])
-    return History(tuple(json.loads((folder / HISTORY).read_text())))
+    return history

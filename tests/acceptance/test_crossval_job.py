@@ -115,6 +115,19 @@ def test_killed_driver_costs_no_fold_that_has_ended(
 
 
 @pytest.mark.parametrize("search", ["tune-notebook", "tune-extended"])
+# The tests of a search and of a pool of tasks have one that diverges, too.
+@pytest.mark.slow
+def test_fold_that_diverges_is_measured_with_its_good_epochs_and_marked(small_data: Path, tmp_path: Path) -> None:
+    arguments = settings(small_data, str(tmp_path), "--model", "builders:exploding", "--epochs", "4")
+    with fmnist("crossval", *arguments) as job:
+        assert job.wait() == 0, job.output
+
+    table = folds(RunFolder(FolderStore(tmp_path), "folds"))
+    assert table["epochs"].lt(4).all() and table["epochs"].ge(1).all()
+    assert table["diverged"].str.contains("the loss is").all()
+    assert "4 folds diverged, measured with the epochs before that; see folds.csv" in job.output
+
+
 def test_best_of_a_search_is_taken_as_it_is(search: str, capsys: pytest.CaptureFixture[str]) -> None:
     best = REPOSITORY / "docs/results" / search / "best.yaml"
     found = yaml.safe_load(best.read_text())

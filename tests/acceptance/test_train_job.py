@@ -170,6 +170,21 @@ def test_loss_that_is_not_finite_ends_the_run_with_a_line(tiny_data: Path, tmp_p
     assert not (tmp_path / "wild" / "manifest.json").exists()
 
 
+@pytest.mark.slow
+def test_good_epochs_of_a_training_that_diverged_later_become_a_run(tiny_data: Path, tmp_path: Path) -> None:
+    arguments = ["--data", str(tiny_data), "--artifacts", str(tmp_path), "--run-id", "late", "--batch-size", "16"]
+    arguments += ["--model", "builders:exploding"]
+    with fmnist("train", *arguments, "--epochs", "50") as job:
+        assert job.wait() == 1
+    (epochs,) = re.findall(r"with this --run-id and --epochs (\d+) finishes the run", job.output)
+
+    with fmnist("train", *arguments, "--epochs", epochs) as job:
+        assert job.wait() == 0, job.output
+
+    metrics = json.loads((tmp_path / "late" / "metrics.json").read_text())
+    assert metrics["epochs"] == int(epochs) and not metrics["stopped_early"]
+
+
 def test_1998_model_learns_with_two_workers(overwritten: tuple[Path, list[str]]) -> None:
     metrics = json.loads((overwritten[0] / "submitted" / "metrics.json").read_text())
     assert metrics["parameters"] == 60_000 and metrics["workers"] == 2

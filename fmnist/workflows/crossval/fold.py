@@ -7,8 +7,9 @@ process, on the folds that run at the same time, or on restarts.
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,7 +21,7 @@ from fmnist.distributed.checkpoints import TrainingState
 from fmnist.distributed.events import post
 from fmnist.errors import TrainingError
 from fmnist.runs import FOLDS, RunFolder
-from fmnist.runs.outcomes import read_outcome, write_outcome
+from fmnist.runs.outcomes import read_sound, write_outcome
 from fmnist.training import devices
 from fmnist.workflows.crossval.config import CrossvalConfig
 from fmnist.workflows.crossval.progress import FoldEvent
@@ -85,9 +86,11 @@ def fold_state(run: RunFolder, weights: Weights, fold: int) -> TrainingState:
     return TrainingState(run, _folder(weights, fold), keep_best=weights == "fresh")
 
 
-def read_fold(run: RunFolder, weights: Weights, fold: int) -> FoldOutcome | None:
-    """Returns a fold's outcome, None if the run folder has none. Raises an IntegrityError if it is damaged."""
-    return read_outcome(run, _folder(weights, fold), FoldOutcome)
+def read_fold(
+    run: RunFolder, weights: Weights, fold: int, note: Callable[[str], None] | None = None
+) -> FoldOutcome | None:
+    """Returns a fold's outcome; None if the run folder has none, or a damaged one, after a line by ``note``."""
+    return read_sound(run, _folder(weights, fold), FoldOutcome, note)
 
 
 def _folder(weights: Weights, fold: int) -> str:
@@ -97,7 +100,10 @@ def _folder(weights: Weights, fold: int) -> str:
 def _train_fold(
     task: FoldTask, images: Images, fold: Fold, weights: Weights, state: TrainingState, before: TrainingState | None
 ) -> FoldOutcome:
-    config, history = task.config, state.history()
+    def note(line: str) -> None:
+        post(task.events, FoldEvent(weights, fold.number, note=line), wait=False)
+
+    config, history = task.config, state.history(note)
     # Before TensorFlow is imported, which takes seconds.
     post(task.events, FoldEvent(weights, fold.number, history.epochs), wait=False)
     lanes = devices.configure_tensorflow(config.cpus_per_fold)
@@ -120,12 +126,12 @@ def _train_fold(
         # The study stopped by the same images that it measured on.
         train, val = np.concatenate([train, val]), fold.held_out
 
-    if history.epochs:
-        state.restore(history.epochs, built.model, built.optimizer)
-    elif before is not None:
+    done = state.resume(history, built.model, built.optimizer, note)
+    if not done and before is not None:
         before.restore(before.history().epochs, built.model)
+    last = history.epochs if history.should_stop(config.patience) else config.epochs
     diverged = None
-    if not history.should_stop(config.patience):
+    if done < last:
         epochs = engine.train(
             built.model,
             built.loss,
@@ -135,17 +141,16 @@ def _train_fold(
             batch_size=batch_size_of(config.hyperparameters, default=config.batch_size),
             epochs=config.epochs,
             seed=seed,
-            first_epoch=history.epochs + 1,
+            first_epoch=done + 1,
             train_positions=train,
             val_positions=val,
             shard=engine.Shard(lanes=lanes),
             xla=devices.resolve_xla(config.xla),
         )
         try:
-            for result in epochs:
-                history = history.add(result.row())
-                state.save(built.model, built.optimizer, history)
-                post(task.events, FoldEvent(weights, fold.number, row=result.row()), wait=False)
+            for trained in state.train(history, islice(epochs, last - done), built.model, built.optimizer):
+                history = trained
+                post(task.events, FoldEvent(weights, fold.number, row=history.rows[-1]), wait=False)
                 if history.should_stop(config.patience):
                     break
         except TrainingError as error:

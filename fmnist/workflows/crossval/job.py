@@ -23,7 +23,7 @@ from fmnist.distributed.spaces import check_model
 from fmnist.distributed.tasks import MOST_SUBMITTED, TaskPool
 from fmnist.errors import TrainingError
 from fmnist.runs import RunFolder
-from fmnist.runs.lifecycle import is_done, open_run
+from fmnist.runs.lifecycle import open_run
 from fmnist.workflows.crossval.config import CROSSVAL, CrossvalConfig
 from fmnist.workflows.crossval.fold import FoldTask, read_fold, train_folds
 from fmnist.workflows.crossval.progress import FoldProgress, Key
@@ -62,10 +62,10 @@ def crossval(config: CrossvalConfig, resources: cluster.Resources | None = None)
         UserError: if data, store, run id, model or resources are wrong; then nothing has been trained.
         TrainingError: if a fold fails or is lost; the run folder keeps the folds that have ended.
     """
-    run = open_run(CROSSVAL, config)
-    if not is_done(run, config):
-        run_on_ray(run, config, prepare_folds, _crossval, resources)
-    return run
+    with open_run(CROSSVAL, config) as opened:
+        if not opened.done:
+            run_on_ray(opened, config, prepare_folds, _crossval, resources)
+    return opened.folder
 
 
 def _crossval(session: Session[CrossvalConfig, PreparedFolds]) -> None:
@@ -100,7 +100,7 @@ def _run_folds(
     """
     kinds: tuple[Weights, ...] = ("fresh", "carried") if config.carry_weights else ("fresh",)
     wanted = [(weights, fold) for weights in kinds for fold in prepared.folds]
-    known = _outcomes(run, wanted)
+    known = _outcomes(run, wanted, progress.note)
     missing = [(weights, fold) for weights, fold in wanted if (weights, fold.number) not in known]
     # The folds with carried weights are one task, which takes longest and so begins first.
     pieces: list[Piece] = []
@@ -138,14 +138,16 @@ def _run_folds(
             f"run {run.run_id}: {'; '.join(lost)}; the folds that have ended are kept, and the same command with this "
             "--run-id trains the others"
         )
-    ended = known | _outcomes(run, missing)
+    ended = known | _outcomes(run, missing, progress.note)
     return [ended[weights, fold.number] for weights, fold in wanted]
 
 
-def _outcomes(run: RunFolder, wanted: list[tuple[Weights, Fold]]) -> dict[Key, FoldOutcome]:
-    """Returns the outcomes that the run folder has."""
+def _outcomes(
+    run: RunFolder, wanted: list[tuple[Weights, Fold]], note: Callable[[str], None]
+) -> dict[Key, FoldOutcome]:
+    """Returns the outcomes that the run folder has and that are not damaged."""
     with ThreadPoolExecutor(8) as pool:
-        found = pool.map(lambda one: read_fold(run, one[0], one[1].number), wanted)
+        found = pool.map(lambda one: read_fold(run, one[0], one[1].number, note), wanted)
         return {(outcome.weights, outcome.fold): outcome for outcome in found if outcome is not None}
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from fmnist.console import duration
-from fmnist.report.page import Report, command_again, interval, model_title, number, percent, render_page, spared
+from fmnist.report.page import Report, command_again, interval, model_title, number, percent, render_page, spared_page
 from fmnist.study import STUDY_FIRST_FOLD, STUDY_LAST_FOLD
 from fmnist.workflows.crossval.records import FoldRecord
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fmnist.workflows.crossval.results import CrossvalMetrics
 
 
-@spared
+@spared_page
 def render_crossval(report: Report[CrossvalMetrics], records: Sequence[FoldRecord]) -> str:
     """Returns the page of a cross-validation and all its folds as one HTML file."""
     metrics = report.metrics

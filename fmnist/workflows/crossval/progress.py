@@ -28,6 +28,7 @@ class FoldEvent:
     epochs: int = 0  # that it has trained when it starts, starts again, or ends
     row: Row | None = None  # the epoch that it has trained; None when it starts or ends
     accuracy: float | None = None  # on the held-out images, when it ends; else None
+    note: str | None = None  # a line to show; then it is nothing else
     diverged: str | None = None  # why it ended early, when it ends and has diverged
 
     @property
@@ -73,6 +74,9 @@ class FoldProgress(Progress):
     def show(self, event: FoldEvent) -> None:
         """Shows an event; one of a fold that has ended changes nothing."""
         with self._lock:
+            if event.note is not None:
+                self.note(event.note)
+                return
             if event.key in self._accuracies:
                 return
             if event.accuracy is not None:

@@ -59,6 +59,6 @@ class PipelineConfig(JobConfig):
     backbone: Literal["resnet152v2", "efficientnetb1", "vgg16", "all"] = "all"
     weights: str = "auto"
     workers: PositiveInt = may_change(1)
-    gpus_per_worker: NonNegativeFloat = may_change(0)
+    gpus_per_worker: NonNegativeFloat = 0
     gpus_per_task: NonNegativeFloat = 0
     max_failures: NonNegativeInt = may_change(3)

@@ -18,28 +18,40 @@ from fmnist.distributed import cluster
 from fmnist.distributed.session import Note, Session, StartedRun, run_on_ray
 from fmnist.errors import TrainingError, UserError, first_line
 from fmnist.runs import PLOTS, REPORT, REPORT_MARKDOWN, RunFolder, utc
-from fmnist.runs.lifecycle import changed_setting, goes_on, is_done, open_run
+from fmnist.runs.folder import json_bytes
+from fmnist.runs.lifecycle import OpenedRun, is_done, open_run
+from fmnist.runs.replacement import has_checkpoint
 from fmnist.runs.results import Results, finish_run, read_metrics, write_results
 from fmnist.storage import open_store
 from fmnist.workflows import JOBS
 from fmnist.workflows.crossval.config import CROSSVAL
 from fmnist.workflows.pipeline.config import PIPELINE, PipelineConfig
 from fmnist.workflows.pipeline.records import PipelineMetrics, StageMetrics, StageSummary
-from fmnist.workflows.pipeline.stages import Stage, limit_of, plan
+from fmnist.workflows.pipeline.stages import Stage, lacks_stages, limit_of, plan
 from fmnist.workflows.transfer.config import TransferConfig
+
+# Which runs of stages are an earlier pipeline's, for one that was started anew by --overwrite.
+REPLACED_STAGES = "replaced_stages.json"
 
 
 @dataclass(frozen=True)
 class Work:
-    """All stages of the study, the wanted ones that are not finished, and whether all runs are removed first."""
+    """All stages of the study, the wanted ones that are not finished, and the runs that are to be replaced.
+
+    ``replaced`` has the sha256 of the manifest of each run that had finished before the pipeline was started anew.
+    """
 
     stages: Sequence[Stage]
     missing: Sequence[Stage]
-    restart: bool
+    replaced: Mapping[str, str]
 
     @property
     def wanted(self) -> list[Stage]:
         return [stage for stage in self.stages if stage.left_out is None]
+
+    def has_progress(self) -> bool:
+        """Whether a stage has something to resume."""
+        return any(has_checkpoint(stage.folder) or stage.has_finished(self.replaced) for stage in self.missing)
 
 
 def pipeline(config: PipelineConfig, resources: cluster.Resources | None = None) -> RunFolder:
@@ -56,36 +68,31 @@ def pipeline(config: PipelineConfig, resources: cluster.Resources | None = None)
         UserError: if data, store, run ids, weights or resources are wrong; nothing has been trained then.
         TrainingError: if a stage failed; the others have run, and the report has them.
     """
-    extended = _finished_with_stages_missing(config)
-    run = extended or open_run(PIPELINE, config)
-    if extended is None and is_done(run, config):
-        return run
+    with open_run(PIPELINE, config, lacks_stages) as opened:
+        if not opened.done:
+            work = _plan_work(config, opened)
+            _check(config, work.missing)
+            run_on_ray(opened, config, _prepare, partial(_run_stages, work), resources)
+    return opened.folder
+
+
+def _plan_work(config: PipelineConfig, opened: OpenedRun) -> Work:
+    """Decides what becomes of each stage; a RunError if the id of one is taken by a run of other settings."""
+    run, replaced = opened.folder, {}
     stages = plan(config, run.run_id)
-    restart = config.overwrite and not goes_on(run, config)
-    # Opening the run of a stage is an error if its id is taken by a run of other settings.
-    missing = [
-        stage
+    if opened.entry == "replaced":
+        replaced = {stage.name: found for stage in stages if (found := stage.manifest_sum())}
+    elif run.exists(REPLACED_STAGES):
+        replaced = run.get_record(REPLACED_STAGES, dict[str, str])
+    stages = [
+        replace(stage, config=replace(stage.config, overwrite=True, skip_finished=False))
+        if opened.entry == "replaced" or stage.is_of(replaced)
+        else stage
         for stage in stages
-        if not stage.left_out and (restart or not is_done(open_run(stage.job, stage.config), stage.config))
     ]
-    _check(config, missing)
-    run_on_ray(run, config, _prepare, partial(_run_stages, Work(stages, missing, restart)), resources)
-    return run
-
-
-def _finished_with_stages_missing(config: PipelineConfig) -> RunFolder | None:
-    """Returns the folder of a finished pipeline whose report lacks stages that are wanted now; None without one."""
-    if config.run_id is None or config.overwrite:
-        return None
-    store = open_store(config.artifacts)
-    store.check()
-    run = RunFolder(store, config.run_id)
-    if run.state() != "finished" or changed_setting(run, config):
-        return None
-    reported = {one.name for one in read_metrics(run, PipelineMetrics).stages if one.status == "finished"}
-    wanted = [stage for stage in plan(config, run.run_id) if stage.left_out is None]
-    missing = any(stage.name not in reported or _folder(stage).state() != "finished" for stage in wanted)
-    return run if missing else None
+    # It is an error if the id of a stage is taken by a run of other settings.
+    missing = [stage for stage in stages if not stage.left_out and not is_done(stage.job, stage.config)]
+    return Work(stages, missing, replaced)
 
 
 def _check(config: PipelineConfig, stages: Sequence[Stage]) -> None:
@@ -109,15 +116,11 @@ def _run_stages(work: Work, session: Session[PipelineConfig, PreparedData]) -> N
         cluster.check_room(resources, "worker", config.workers, 1, config.gpus_per_worker)
     if work.missing:
         cluster.check_room(resources, "task", 1, 1, config.gpus_per_task)
-    if work.restart:
-        for stage in work.stages:
-            _folder(stage).remove()
-    elif run.state() == "finished":
-        run.reopen()
     # Imported here: Matplotlib takes a second, and resources are checked before.
     from fmnist.report.data_plots import draw_data
 
-    started = session.begin(draw_data)
+    replaced = {REPLACED_STAGES: json_bytes(work.replaced)} if work.replaced else {}
+    started = session.begin(draw_data, work.has_progress, replaced)
     # Waited for before a stage draws: Matplotlib is not thread-safe.
     started.data_figures.result()
     finished_before = len(work.wanted) - len(work.missing)
@@ -144,6 +147,8 @@ def _run_stage(stage: Stage, session: Session[PipelineConfig, PreparedData]) -> 
     try:
         JOBS[stage.job].run(config, session.resources)
     except Exception as error:
+        # Another process that has taken over the pipeline runs its stages too.
+        session.run.ensure_lease()
         known = explained(error)
         if known is None:
             # One line does not explain an unexpected error; the other stages run nevertheless.
@@ -155,11 +160,6 @@ def _run_stage(stage: Stage, session: Session[PipelineConfig, PreparedData]) -> 
     return failure
 
 
-def _folder(stage: Stage) -> RunFolder:
-    assert stage.config.run_id
-    return RunFolder(open_store(stage.config.artifacts), stage.config.run_id)
-
-
 def _results(
     work: Work, failures: Mapping[str, str], config: PipelineConfig, started: StartedRun[PreparedData]
 ) -> Results:
@@ -169,9 +169,11 @@ def _results(
     from fmnist.workflows.pipeline.plots import pipeline_plots
 
     # A stage that is left out may have finished in an earlier start of the same pipeline.
-    folders = {stage.name: _folder(stage) for stage in work.stages}
+    folders = {stage.name: stage.folder for stage in work.stages}
     stages = {
-        name: read_metrics(folder, StageMetrics) for name, folder in folders.items() if folder.state() == "finished"
+        stage.name: read_metrics(stage.folder, StageMetrics)
+        for stage in work.stages
+        if stage.has_finished(work.replaced)
     }
     before = [stage.name for stage in work.wanted if stage not in work.missing]
     finished = clock.now()

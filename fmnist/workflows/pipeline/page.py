@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from fmnist.report.page import MODEL_TITLES, Report, command_again, interval, percent, plural, render_page, spared
+from fmnist.report.page import MODEL_TITLES, Report, command_again, interval, percent, plural, render_page, spared_page
 from fmnist.study import BACKBONE_ROWS, HYPERBAND, LAST_FOLD, LENET5, ROWS, StudyRow
 from fmnist.workflows.pipeline.findings import findings
 from fmnist.workflows.pipeline.records import PipelineMetrics, Stages
@@ -34,7 +34,7 @@ OTHER_SPLIT = (
 )
 
 
-@spared
+@spared_page
 def render_pipeline(report: Report[PipelineMetrics], stages: Stages) -> str:
     """Returns the page of a pipeline as HTML, complete in itself but for the links to its stages' pages.
 
@@ -57,7 +57,7 @@ def render_pipeline(report: Report[PipelineMetrics], stages: Stages) -> str:
     )
 
 
-@spared
+@spared_page
 def render_pipeline_markdown(report: Report[PipelineMetrics], stages: Stages) -> str:
     """Returns the same tables and findings as Markdown, for a pull request.
 

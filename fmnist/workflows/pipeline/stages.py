@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from fmnist.config import MODELS, SPACES, JobConfig
+from fmnist.runs import MANIFEST, RunFolder
+from fmnist.runs.results import read_metrics
+from fmnist.storage import open_store
 from fmnist.workflows import JOBS
 from fmnist.workflows.crossval.config import CROSSVAL
 from fmnist.workflows.pipeline.config import PipelineConfig
+from fmnist.workflows.pipeline.records import PipelineMetrics
 from fmnist.workflows.train.config import TRAIN
 from fmnist.workflows.transfer.config import BACKBONES, RECIPES, TRANSFER, TransferConfig
 from fmnist.workflows.tune.config import TUNE
@@ -40,6 +46,33 @@ class Stage:
     config: JobConfig
     left_out: str | None
 
+    @property
+    def folder(self) -> RunFolder:
+        """The run's folder."""
+        assert self.config.run_id
+        return RunFolder(open_store(self.config.artifacts), self.config.run_id)
+
+    def manifest_sum(self) -> str | None:
+        """Returns the sha256 of the manifest of the stage's run; None if it has not finished."""
+        run = self.folder
+        return hashlib.sha256(run.get_bytes(MANIFEST)).hexdigest() if run.state() == "finished" else None
+
+    def is_of(self, runs: Mapping[str, str]) -> bool:
+        """Whether the stage's run is one of these finished ones, which are sums of manifests by stage."""
+        return self.name in runs and self.manifest_sum() == runs[self.name]
+
+    def has_finished(self, before: Mapping[str, str]) -> bool:
+        """Whether the stage's run has finished and is none of those before."""
+        found = self.manifest_sum()
+        return found is not None and found != before.get(self.name)
+
+
+def lacks_stages(run: RunFolder, config: PipelineConfig) -> bool:
+    """Whether the report of a finished pipeline lacks stages that are wanted now."""
+    reported = {one.name for one in read_metrics(run, PipelineMetrics).stages if one.status == "finished"}
+    wanted = [stage for stage in plan(config, run.run_id) if stage.left_out is None]
+    return any(stage.name not in reported or stage.folder.state() != "finished" for stage in wanted)
+
 
 def plan(config: PipelineConfig, run_id: str) -> list[Stage]:
     """Returns all stages of the study in order, including those left out; ``run_id`` is the pipeline's."""
@@ -58,7 +91,7 @@ def plan(config: PipelineConfig, run_id: str) -> list[Stage]:
 
 
 def _stage(config: PipelineConfig, run_id: str, job: str, name: str, **settings: Any) -> Stage:
-    shared = ("data", "artifacts", "allow_overlap", "seed", "precision", "xla", "max_failures")
+    shared = ("data", "artifacts", "wait", "allow_overlap", "seed", "precision", "xla", "max_failures")
     settings |= {name: getattr(config, name) for name in shared}
     # A finished stage is not run again.
     settings |= {"run_id": f"{run_id}-{job}-{name}", "limit": limit_of(config), "skip_finished": True}

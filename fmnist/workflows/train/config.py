@@ -39,5 +39,5 @@ class TrainConfig(JobConfig):
     patience: NonNegativeInt = 10
     workers: PositiveInt = may_change(1)
     cpus_per_worker: PositiveFloat | Literal["auto"] = may_change("auto")
-    gpus_per_worker: NonNegativeFloat = may_change(0)
+    gpus_per_worker: NonNegativeFloat = 0
     max_failures: NonNegativeInt = may_change(3)

@@ -24,10 +24,10 @@ from fmnist.distributed import cluster
 from fmnist.distributed.events import open_events
 from fmnist.distributed.session import Session, run_on_ray
 from fmnist.distributed.spaces import check_model
-from fmnist.distributed.workers import Schedule, join, restore_best, run_workers, train_epochs
+from fmnist.distributed.workers import LANES, Schedule, join, keep_lanes, restore_best, run_workers, train_epochs
 from fmnist.errors import TrainingError, first_line
 from fmnist.runs import CHECKPOINTS, RunFolder
-from fmnist.runs.lifecycle import is_done, open_run
+from fmnist.runs.lifecycle import open_run
 from fmnist.training import devices
 from fmnist.training.history import History
 from fmnist.training.progress import Progress
@@ -43,10 +43,12 @@ class WorkerTask:
 
     config: TrainConfig
     cpus: float  # processors of each worker
+    lanes: int  # of all workers together
     train_images: ray.ObjectRef
     val_images: ray.ObjectRef
     test_images: ray.ObjectRef
     events: Queue  # where rank 0 posts its progress, for the driver to display
+    checkpoint_suffix: str  # of the names of checkpoints
 
 
 @dataclass(frozen=True)
@@ -71,10 +73,10 @@ def train(config: TrainConfig, resources: cluster.Resources | None = None) -> Ru
         UserError: if data, store, run id, model or resources are wrong; nothing has been trained then.
         TrainingError: if training cannot continue; the run folder keeps the last good checkpoint.
     """
-    run = open_run(TRAIN, config)
-    if not is_done(run, config):
-        run_on_ray(run, config, prepare, _train, resources)
-    return run
+    with open_run(TRAIN, config) as opened:
+        if not opened.done:
+            run_on_ray(opened, config, prepare, _train, resources)
+    return opened.folder
 
 
 def _train(session: Session[TrainConfig, PreparedData]) -> None:
@@ -85,8 +87,9 @@ def _train(session: Session[TrainConfig, PreparedData]) -> None:
     # Imported here: Matplotlib takes a second, and settings are checked before.
     from fmnist.report.data_plots import draw_data
 
-    started_run = session.begin(draw_data)
-    outcome = fit(config, session.run, session.data, cpus)
+    lanes, suffix = keep_lanes(session.opened, config, cpus), session.opened.checkpoint_suffix
+    started_run = session.begin(draw_data, facts={LANES: lanes})
+    outcome = fit(config, session.run, session.data, cpus, lanes, suffix)
     if outcome.failure:
         epochs, text = outcome.history.epochs, f"run {session.run.run_id}: {outcome.failure}"
         if not epochs:
@@ -101,13 +104,17 @@ def _train(session: Session[TrainConfig, PreparedData]) -> None:
     write_train_results(started_run, config, outcome)
 
 
-def fit(config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float) -> TrainOutcome:
+def fit(
+    config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float, lanes: int, checkpoint_suffix: str = ""
+) -> TrainOutcome:
     """Trains on the cluster and returns the outcome of rank 0, which may be a failure of this model.
 
-    Raises a TrainingError if workers were lost too often.
+    Each worker has ``cpus`` processors, and its share of the ``lanes``. The names of the checkpoints end with
+    ``checkpoint_suffix``. Raises a TrainingError if workers were lost too often.
     """
     events = open_events()
-    task = WorkerTask(config, cpus, ray.put(data.train), ray.put(data.val), ray.put(data.test), events)
+    images = ray.put(data.train), ray.put(data.val), ray.put(data.test)
+    task = WorkerTask(config, cpus, lanes, *images, events, checkpoint_suffix)
     with Progress("training", config.epochs, "epochs") as progress:
         outcome, restarts = run_workers(
             train_worker,
@@ -127,11 +134,11 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
     # TensorFlow and Keras are imported here and not above: the driver does not need them.
     task: WorkerTask = settings["task"]
     config = task.config
-    shard = join(task.cpus)
+    shard = join(task.cpus, task.lanes)
     precision = devices.resolve_precision(config.precision)
     built = _build(config, precision)
     batch_size = batch_size_of(config.hyperparameters, default=config.batch_size)
-    schedule = Schedule(config.epochs, batch_size, config.seed, config.patience, config.xla)
+    schedule = Schedule(config.epochs, batch_size, config.seed, config.patience, config.xla, task.checkpoint_suffix)
     images: tuple[Images, Images] = ray.get(task.train_images), ray.get(task.val_images)
     history, failure = train_epochs(built, *images, schedule, shard, task.events)
     if shard.rank != 0:

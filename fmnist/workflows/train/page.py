@@ -10,7 +10,7 @@ from fmnist.report.page import (
     compared_with_study,
     model_title,
     render_page,
-    spared,
+    spared_page,
     test_accuracy,
 )
 from fmnist.study import STUDY_VAL_ACCURACY
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fmnist.workflows.train.results import TrainMetrics
 
 
-@spared
+@spared_page
 def render(report: Report[TrainMetrics], history: pd.DataFrame) -> str:
     """Returns the page of a training run as one HTML file; ``history`` has the columns of ``history.csv``."""
     return render_page(

@@ -73,10 +73,10 @@ class TransferConfig(JobConfig):
     fine_tune_stages: PositiveInt = 1
     fine_tune_learning_rate: PositiveFloat = 1e-4
     compare_with: str | None = may_change(None)
-    images_per_shard: PositiveInt = may_change(2000)
-    cpus_per_shard: PositiveFloat = may_change(1)
-    gpus_per_shard: NonNegativeFloat = may_change(0)
+    images_per_shard: PositiveInt = 2000
+    cpus_per_shard: PositiveFloat = 1
+    gpus_per_shard: NonNegativeFloat = 0
     workers: PositiveInt = may_change(1)
     cpus_per_worker: PositiveFloat | Literal["auto"] = may_change("auto")
-    gpus_per_worker: NonNegativeFloat = may_change(0)
+    gpus_per_worker: NonNegativeFloat = 0
     max_failures: NonNegativeInt = may_change(3)

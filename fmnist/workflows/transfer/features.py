@@ -17,6 +17,9 @@ from fmnist.runs import FEATURES
 from fmnist.storage import Store
 from fmnist.workflows.transfer.recipes import Recipe
 
+# Between a shard's array and its sha256. Whoever reads an array does not look behind it.
+_SUM = b"\nsha256 "
+
 
 @dataclass(frozen=True, eq=False)
 class Features:
@@ -83,14 +86,20 @@ def read_shard(store: Store, path: str) -> NDArray[np.floating]:
         IntegrityError: if the file is damaged.
     """
     try:
-        return np.load(io.BytesIO(store.get_bytes(path)), allow_pickle=False)
+        content = store.get_bytes(path)
+        array, mark, digest = content.rpartition(_SUM)
+        # Earlier versions wrote no sum.
+        if mark and hashlib.sha256(array).hexdigest().encode() != digest:
+            raise ValueError("not what was written")
+        return np.load(io.BytesIO(content), allow_pickle=False)
     except (ValueError, EOFError) as error:
         where = f"{store.location}/{path}"
         raise IntegrityError(f"{where}: damaged ({error}); delete it, and it is computed again") from error
 
 
 def write_shard(store: Store, path: str, features: NDArray[np.floating]) -> None:
-    """Stores a shard's features; readers see the complete file or none."""
+    """Stores a shard's features, and their sum behind them; readers see the complete file or none."""
     content = io.BytesIO()
     np.save(content, features, allow_pickle=False)
-    store.put_bytes(path, content.getvalue())
+    digest = hashlib.sha256(content.getvalue()).hexdigest()
+    store.put_bytes(path, content.getvalue() + _SUM + digest.encode())

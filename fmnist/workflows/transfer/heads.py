@@ -26,6 +26,7 @@ class TrainTask:
     Attributes:
         phase: ``frozen`` trains a new head on features, ``fine-tuned`` the backbone's last stages too, on images.
         cpus: processors of this worker.
+        lanes: of all workers together.
         start: uint8 [bytes]: the backbone's weights, None for random ones; to fine-tune, the ``model.keras``.
         train, val: references to `Features`; to fine-tune, to `Images`.
         events: rank 0 posts epochs to it.
@@ -34,6 +35,7 @@ class TrainTask:
     phase: Phase
     backbone: BackboneTask
     cpus: float
+    lanes: int
     start: ray.ObjectRef | None
     train: ray.ObjectRef
     val: ray.ObjectRef
@@ -63,7 +65,7 @@ def train_phase(settings: dict[str, Any]) -> TrainedModel | None:
     """Trains one phase of a backbone; runs on each worker, and rank 0 returns the model."""
     task: TrainTask = settings["task"]
     config = task.backbone.config
-    shard = join(task.cpus)
+    shard = join(task.cpus, task.lanes)
     from fmnist.models import sparse_cross_entropy
     from fmnist.models.compiled import Trainable
     from fmnist.models.optimizers import FusedAdam

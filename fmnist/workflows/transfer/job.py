@@ -22,10 +22,10 @@ from fmnist.data.preparation import PreparedData, prepare
 from fmnist.distributed import cluster
 from fmnist.distributed.events import open_events
 from fmnist.distributed.session import Session, run_on_ray
-from fmnist.distributed.workers import run_workers
+from fmnist.distributed.workers import LANES, keep_lanes, run_workers
 from fmnist.errors import RunError, TrainingError
 from fmnist.runs import CHECKPOINTS, METRICS, RunFolder, list_runs
-from fmnist.runs.lifecycle import goes_on, is_done, open_run
+from fmnist.runs.lifecycle import open_run
 from fmnist.runs.results import ModelMetrics, read_metrics
 from fmnist.storage import Store
 from fmnist.training.progress import Progress
@@ -42,12 +42,13 @@ Outcomes = dict[tuple[str, Phase], PhaseOutcome]
 
 @dataclass(frozen=True)
 class Inputs:
-    """What all phases of a run read: processors of a worker, references to `Images`, and where workers post epochs.
+    """What all phases of a run read: a worker's processors, all lanes, references to `Images`, and a queue for epochs.
 
     ``both`` is train followed by val.
     """
 
     cpus: float
+    lanes: int
     train: ray.ObjectRef
     val: ray.ObjectRef
     both: ray.ObjectRef
@@ -77,14 +78,15 @@ def transfer(config: TransferConfig, resources: cluster.Resources | None = None)
     """
     names = BACKBONES if config.backbone == "all" else (config.backbone,)
     recipes = {name: recipe_of(config, name) for name in names}
-    run = open_run(TRANSFER, config)
-    if is_done(run, config):
-        return run
-    comparison = find_comparison(run.store, config.compare_with)
-    note = partial(plain_console().print, markup=False)
-    sources = {name: (recipes[name], obtain_weights(config.weights, name, note)) for name in names}
-    run_on_ray(run, config, prepare, partial(_transfer, sources, comparison), resources)
-    return run
+    with open_run(TRANSFER, config) as opened:
+        if not opened.done:
+            comparison = find_comparison(opened.folder.store, config.compare_with)
+            note = partial(plain_console().print, markup=False)
+            sources = {name: (recipes[name], obtain_weights(config.weights, name, note)) for name in names}
+            work = partial(_transfer, sources, comparison)
+            sums = {f"weights of {name}": file.record.sha256 for name, (_, file) in sources.items() if file}
+            run_on_ray(opened, config, prepare, work, resources, {name: one for name, one in sums.items() if one})
+    return opened.folder
 
 
 def find_comparison(store: Store, run_id: str | None) -> ModelMetrics | None:
@@ -121,9 +123,8 @@ def _transfer(
     cpus = cluster.cpus_per_worker(resources, config.workers, config.cpus_per_worker, config.gpus_per_worker)
     session.note(f"Ray: {resources}; workers: {config.workers} of {cpus:g} CPUs, {config.gpus_per_worker:g} GPUs")
     outcomes: Outcomes = {}
-    # Without a check, a run that is about to be overwritten would count.
-    if goes_on(run, config):
-        every = {(name, phase): read_phase(run, name, phase) for name in sources for phase in phases}
+    if session.opened.goes_on:
+        every = {(name, phase): read_phase(run, name, phase, session.note) for name in sources for phase in phases}
         outcomes = {key: outcome for key, outcome in every.items() if outcome}
     unfinished = [name for name in sources if any((name, phase) not in outcomes for phase in phases)]
     # All are inspected before the first is trained: wrong weights of the last one cost no training.
@@ -131,8 +132,9 @@ def _transfer(
     # Imported here: Matplotlib takes a second, and settings are checked before.
     from fmnist.report.data_plots import draw_data
 
-    started = session.begin(draw_data)
-    inputs = _inputs(data, cpus)
+    lanes = keep_lanes(session.opened, config, cpus)
+    started = session.begin(draw_data, facts={LANES: lanes})
+    inputs = _inputs(data, cpus, lanes)
     for backbone in backbones:
         name = backbone.task.backbone
         if (name, "frozen") in outcomes:
@@ -146,12 +148,12 @@ def _transfer(
     write_transfer_results(started, config, [outcomes[name, phase] for name in sources for phase in phases], comparison)
 
 
-def _inputs(data: PreparedData, cpus: float) -> Inputs:
+def _inputs(data: PreparedData, cpus: float, lanes: int) -> Inputs:
     both = Images(
         np.concatenate([data.train.pixels, data.val.pixels]), np.concatenate([data.train.labels, data.val.labels])
     )
     train, val, together, test = (ray.put(images) for images in (data.train, data.val, both, data.test))
-    return Inputs(cpus, train, val, together, test, open_events())
+    return Inputs(cpus, lanes, train, val, together, test, open_events())
 
 
 def _train_phase(session: TransferSession, inputs: Inputs, backbone: tasks.Backbone, phase: Phase) -> PhaseOutcome:
@@ -172,7 +174,7 @@ def _train_phase(session: TransferSession, inputs: Inputs, backbone: tasks.Backb
     with Progress("training", epochs, "epochs") as progress:
         trained, restarts = run_workers(
             train_phase,
-            TrainTask(phase, task, inputs.cpus, start, train, val, inputs.events),
+            TrainTask(phase, task, inputs.cpus, inputs.lanes, start, train, val, inputs.events),
             scale=config,
             cpus=inputs.cpus,
             run=run,

@@ -18,7 +18,7 @@ from fmnist.report.page import (
     model_title,
     percent,
     render_page,
-    spared,
+    spared_page,
     test_accuracy,
     with_interval,
 )
@@ -50,7 +50,7 @@ Row = tuple[str | int | float | None, ...]
 DIAGNOSIS_COLUMNS = ["backbone", "recipe", "input from", "to", "spread", "silent features", "nearest-mean accuracy"]
 
 
-@spared
+@spared_page
 def render_transfer(report: Report[TransferMetrics], history: pd.DataFrame, comparison: ModelMetrics | None) -> str:
     """Returns the page of transfer learning as HTML, complete in itself; arguments as in `transfer_plots`."""
     metrics = report.metrics

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from fmnist.runs import MODEL, PHASES, RunFolder
-from fmnist.runs.outcomes import Probabilities, read_outcome, write_outcome
+from fmnist.runs.outcomes import Probabilities, read_sound, write_outcome
 from fmnist.training.evaluation import Evaluation
 from fmnist.training.history import Row
 
@@ -109,6 +110,7 @@ class PhaseOutcome(Candidate):
         evaluation_seconds: wall time of predicting the test images.
         restarts: how often workers were started again.
         probabilities: float32 [test images, 10].
+        model_sha256: of the phase's model; empty where an earlier version wrote it.
     """
 
     weights: WeightsRecord
@@ -119,6 +121,7 @@ class PhaseOutcome(Candidate):
     evaluation_seconds: float
     restarts: int
     probabilities: Probabilities
+    model_sha256: str = ""
 
 
 def phase_folder(backbone: str, phase: Phase) -> str:
@@ -130,12 +133,21 @@ def write_phase(run: RunFolder, outcome: PhaseOutcome, model: bytes) -> None:
     """Writes a phase's model and outcome; the phase counts as ended when the last file is written."""
     folder = phase_folder(outcome.backbone, outcome.phase)
     run.put_bytes(f"{folder}/{MODEL}", model)
-    write_outcome(run, folder, outcome)
+    write_outcome(run, folder, replace(outcome, model_sha256=hashlib.sha256(model).hexdigest()))
 
 
-def read_phase(run: RunFolder, backbone: str, phase: Phase) -> PhaseOutcome | None:
-    """Returns a phase's outcome, or None if the phase has not ended."""
-    return read_outcome(run, phase_folder(backbone, phase), PhaseOutcome)
+def read_phase(
+    run: RunFolder, backbone: str, phase: Phase, note: Callable[[str], None] | None = None
+) -> PhaseOutcome | None:
+    """Returns a phase's outcome; None if the phase has not ended, or is damaged, after a line by ``note``."""
+    outcome = read_sound(run, phase_folder(backbone, phase), PhaseOutcome, note)
+    if outcome and outcome.model_sha256:
+        model = phase_folder(backbone, phase) + f"/{MODEL}"
+        if not run.exists(model) or hashlib.sha256(run.get_bytes(model)).hexdigest() != outcome.model_sha256:
+            if note:
+                note(f"{run.location}/{model}: damaged, not what was written; trained again")
+            return None
+    return outcome
 
 
 def phase_model(run: RunFolder, backbone: str, phase: Phase) -> bytes:

@@ -18,12 +18,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ray
 
-from fmnist.boundary import spared
 from fmnist.console import plain_console
 from fmnist.data import Images
 from fmnist.data.preparation import PreparedData
 from fmnist.distributed.tasks import TaskPool
-from fmnist.errors import IntegrityError, TrainingError, UserError
+from fmnist.errors import IntegrityError, StoreError, TrainingError, UserError
 from fmnist.storage import Store
 from fmnist.training import devices
 from fmnist.training.progress import Progress
@@ -98,11 +97,11 @@ def inspect_backbone(task: BackboneTask, weights: np.ndarray | None, sample: Ima
 
 def compute_shard(
     task: BackboneTask, weights: np.ndarray | None, images: Images, positions: np.ndarray, store: Store, path: str
-) -> tuple[np.ndarray, float]:
+) -> tuple[np.ndarray, float, str | None]:
     """Computes the features of the images at these positions and writes them to the artifact store.
 
     Returns:
-        Float16 or float32 [positions, features], and the seconds of computing.
+        Float16 or float32 [positions, features], the seconds of computing, and why they could not be written.
     """
     precision = _start(task)
     extractor = _extractor(task, weights, precision)
@@ -111,10 +110,12 @@ def compute_shard(
     limits = np.finfo(features.feature_dtype(precision))
     computed = computed.clip(limits.min, limits.max).astype(limits.dtype)
     seconds = time.perf_counter() - started
-    # For later runs, and for a resumed one.
-    with spared(f"{path} was not stored"):
+    try:
         features.write_shard(store, path, computed)
-    return computed, seconds
+    # The folder is shared, and may be of somebody else. Only later runs would gain by it.
+    except StoreError as error:
+        return computed, seconds, str(error)
+    return computed, seconds, None
 
 
 def predict_shard(
@@ -247,9 +248,13 @@ def compute_features(
             for shard in missing
         )
         pool = _pool(task.config, "shard of features", progress.note)
-        for shard, (computed, took) in pool.run(compute_shard, calls, lambda _: what):
+        unwritten = None
+        for shard, (computed, took, failure) in pool.run(compute_shard, calls, lambda _: what):
             out[shard.positions] = computed
             seconds += took
+            if failure and not unwritten:
+                unwritten = failure
+                progress.note(f"{what}: not kept for other runs: {failure}")
             progress.advance()
     return (
         ray.put(features.Features(out[: len(train)], train.labels)),
@@ -286,7 +291,11 @@ def _read_stored(
     store: Store, key: str, shards: Sequence[features.FeatureShard], out: np.ndarray, progress: Progress
 ) -> list[features.FeatureShard]:
     """Copies the shards that the store has into ``out``; returns the others."""
-    known = features.stored_shards(store, key)
+    try:
+        known = features.stored_shards(store, key)
+    except StoreError as error:
+        progress.note(f"{error}; computed again")
+        return list(shards)
 
     def read(shard: features.FeatureShard) -> bool:
         path = features.shard_path(key, shard)
@@ -294,7 +303,7 @@ def _read_stored(
             return False
         try:
             out[shard.positions] = features.read_shard(store, path)
-        except IntegrityError as error:
+        except (IntegrityError, StoreError) as error:
             progress.note(f"{error}; computed again")
             return False
         return True

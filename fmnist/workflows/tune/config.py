@@ -43,11 +43,11 @@ class TuneConfig(JobConfig):
     iterations: PositiveInt = 1
     patience: NonNegativeInt = 5
     batch_size: PositiveInt = 64
-    cpus_per_trial: PositiveFloat = may_change(1)
-    gpus_per_trial: NonNegativeFloat = may_change(0)
+    cpus_per_trial: PositiveFloat = 1
+    gpus_per_trial: NonNegativeFloat = 0
     retrain_epochs: PositiveInt = 30
     retrain_patience: NonNegativeInt = 0
     workers: PositiveInt = may_change(1)
     cpus_per_worker: PositiveFloat | Literal["auto"] = may_change("auto")
-    gpus_per_worker: NonNegativeFloat = may_change(0)
+    gpus_per_worker: NonNegativeFloat = 0
     max_failures: NonNegativeInt = may_change(1)

@@ -30,11 +30,12 @@ from fmnist.distributed import cluster
 from fmnist.distributed.session import Figures, Session, run_on_ray
 from fmnist.distributed.spaces import draw_points
 from fmnist.distributed.waiting import Wait, free, room_limit
+from fmnist.distributed.workers import LANES, keep_lanes
 from fmnist.errors import StoreError, TrainingError, UserError, first_line
 from fmnist.options import settings_yaml
 from fmnist.runs import BEST, CHECKPOINTS, TRIALS, TRIALS_HISTORY, TRIALS_TABLE, RunFolder
 from fmnist.runs.documents import Names
-from fmnist.runs.lifecycle import is_done, open_run
+from fmnist.runs.lifecycle import open_run
 from fmnist.storage.arrow import store_filesystem
 from fmnist.training.history import History, Row
 from fmnist.workflows.train.config import TrainConfig
@@ -66,10 +67,10 @@ def tune(config: TuneConfig, resources: cluster.Resources | None = None) -> RunF
         UserError: if space, data, store, run id or resources are wrong; nothing has been trained then.
         TrainingError: if every trial failed, or the retraining of the best one did.
     """
-    run = open_run(TUNE, config)
-    if not is_done(run, config):
-        run_on_ray(run, config, prepare, _tune, resources)
-    return run
+    with open_run(TUNE, config) as opened:
+        if not opened.done:
+            run_on_ray(opened, config, prepare, _tune, resources)
+    return opened.folder
 
 
 def _tune(session: Session[TuneConfig, PreparedData]) -> None:
@@ -90,7 +91,8 @@ def _tune(session: Session[TuneConfig, PreparedData]) -> None:
     session.note(f"Ray: {resources}; a trial: {config.cpus_per_trial:g} CPUs, {config.gpus_per_trial:g} GPUs")
     from fmnist.report.data_plots import draw_data
 
-    started_run = session.begin(draw_data)
+    lanes = keep_lanes(session.opened, config, cpus)
+    started_run = session.begin(draw_data, facts={LANES: lanes})
     with SearchProgress() as progress:
         records = _search(config, run, session.data, points, problems, progress)
     searched = clock.now()
@@ -102,7 +104,7 @@ def _tune(session: Session[TuneConfig, PreparedData]) -> None:
         )
         figures = session.beside.submit(_draw_trials, records, winner.trial)
         best = best_config(config, winner)
-        outcome = fit(best, run, session.data, cpus)
+        outcome = fit(best, run, session.data, cpus, lanes)
         if not outcome.failure:
             break
         # Kept in the run folder, so that the run resumes with the next best.
@@ -151,7 +153,7 @@ def _search(
         progress.note(f"ASHA: trials of {config.max_epochs} epochs at most, {trials} in all")
     known = {trial: trial_state(run, trial, point).history().epochs for trial, point in enumerate(points, start=1)}
     progress.begin(trials, budget, known)
-    watcher = _Watcher(config, points, scheduler, progress)
+    watcher = _Watcher(config, points, scheduler, progress, run)
     filesystem, path = store_filesystem(run.store)
     tuner = ray_tune.Tuner(
         ray_tune.with_resources(
@@ -203,9 +205,14 @@ class _Watcher(ray_tune.Callback):
     """Records what trials report, and displays it."""
 
     def __init__(
-        self, config: TuneConfig, points: list[dict[str, Any]], scheduler: TrialScheduler, progress: SearchProgress
+        self,
+        config: TuneConfig,
+        points: list[dict[str, Any]],
+        scheduler: TrialScheduler,
+        progress: SearchProgress,
+        run: RunFolder,
     ) -> None:
-        self.config, self.points, self.scheduler, self.progress = config, points, scheduler, progress
+        self.config, self.points, self.scheduler, self.progress, self.run = config, points, scheduler, progress, run
         self.records: list[TrialRecord] = []
         self._rows: dict[int, tuple[Row, ...]] = {}
         limit = partial(room_limit, config.cpus_per_trial, config.gpus_per_trial)
@@ -220,19 +227,25 @@ class _Watcher(ray_tune.Callback):
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
         self._rows[trial.config["trial"]] = result["rows"]
+        for note in result.get("notes", ()):
+            self.progress.note(note)
         if FAILURE in result:
             self._errors[trial.config["trial"]] = result[FAILURE]
         self._show(trials)
 
     def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        # The trial may have failed since another process has taken the run over.
+        self.run.ensure_lease(ask=True)
         _end_if_lasting(trial)
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self.run.ensure_lease(ask=True)
         _end_if_lasting(trial)
         self._errors[trial.config["trial"]] = _error_line(trial)
         self._show(trials)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self.run.ensure_lease()
         self._show(trials)
         if any(trial.status == Trial.RUNNING for trial in trials):
             self._wait.progressed()
@@ -323,7 +336,7 @@ def _write_trials(
         f"# To train it: fmnist train --config {BEST}\n# To cross-validate it: fmnist crossval --config {BEST}\n"
     )
     # Without the settings of this run or this cluster only, and without what the space decides.
-    left_out = {"artifacts", "run_id", "overwrite", "skip_finished", "learning_rate", *WORKER_SETTINGS}
+    left_out = {"artifacts", "run_id", "overwrite", "skip_finished", "wait", "learning_rate", *WORKER_SETTINGS}
     settings = {name: value for name, value in asdict(best_config(config, winner)).items() if name not in left_out}
     before = run.get_yaml(BEST, Names) if run.exists(BEST) else None
     if before and before.get("hyperparameters") != settings["hyperparameters"]:

@@ -14,7 +14,7 @@ from fmnist.report.page import (
     percent,
     plural,
     render_page,
-    spared,
+    spared_page,
     test_accuracy,
 )
 from fmnist.study import STUDY_SPACE, STUDY_TUNED_VAL_ACCURACY
@@ -29,7 +29,7 @@ SCHEDULER_TITLES = {"hyperband": "Hyperband", "asha": "ASHA"}
 ENDS = {"finished": "finished", "stopped": "dropped", "stopped early": "stopped early", "failed": "failed"}
 
 
-@spared
+@spared_page
 def render_tune(report: Report[TuneMetrics], history: pd.DataFrame, records: Sequence[TrialRecord]) -> str:
     """Returns the page of a search and all its trials as one HTML file; ``history`` is that of the retraining."""
     metrics, search = report.metrics, report.metrics.search

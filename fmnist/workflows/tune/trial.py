@@ -13,7 +13,7 @@ import os
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import ray
 from ray import tune
@@ -26,9 +26,6 @@ from fmnist.runs import TRIALS, RunFolder
 from fmnist.training import devices
 from fmnist.training.history import History
 from fmnist.workflows.tune.config import TuneConfig
-
-if TYPE_CHECKING:
-    from fmnist.training.engine import EpochResult
 
 # Trials are compared by their best epoch, not their last one, because a training keeps the best epoch's weights.
 OBJECTIVE = "best_val_accuracy"
@@ -66,7 +63,8 @@ class SearchTrial(tune.Trainable):
         self.problem = self.task.problems.get(trial)
         self.state = trial_state(self.task.run, trial, self.parameters)
         self.known: History | None = None
-        self._epochs: Iterator[EpochResult] | None = None
+        self._epochs: Iterator[History] | None = None
+        self._notes: list[str] = []
         return True
 
     def step(self) -> dict[str, Any]:
@@ -81,22 +79,22 @@ class SearchTrial(tune.Trainable):
 
     def _step(self, done: int) -> dict[str, Any]:
         if self.known is None:
-            self.known = self.state.history()
+            self.known = self.state.history(self._notes.append)
         if done >= self.known.epochs:
             try:
                 if self.problem:
                     raise TrainingError(self.problem)
                 self._epochs = self._epochs or self._begin(self.known)
-                self.known = self.known.add(next(self._epochs).row())
+                self.known = next(self._epochs)
             except TrainingError as error:
                 # Not raised: Tune would start the trial again, in a new process, and it would fail again.
                 return {"rows": self.known.rows, OBJECTIVE: 0.0, FAILURE: str(error), tune.result.DONE: True}
-            self.state.save(self.model, self.optimizer, self.known)
         history = History(self.known.rows[: done + 1])
         ends = history.epochs >= self.task.config.max_epochs or history.should_stop(self.task.config.patience)
         # Not the epochs that it has trained beyond: only those that the search decided on count, so that a search that
         # was interrupted while it went another way, because a trial had failed, has the results of an undisturbed one.
-        return {"rows": history.rows, OBJECTIVE: history.best["val_accuracy"], tune.result.DONE: ends}
+        notes, self._notes = self._notes, []
+        return {"rows": history.rows, OBJECTIVE: history.best["val_accuracy"], tune.result.DONE: ends, "notes": notes}
 
     def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
         # Tune requests one before a pause. The state is in the run folder already.
@@ -108,8 +106,8 @@ class SearchTrial(tune.Trainable):
     def cleanup(self) -> None:
         self._epochs = None
 
-    def _begin(self, known: History) -> Iterator[EpochResult]:
-        """Builds the model, restores its state if it has one, and returns the epochs that follow."""
+    def _begin(self, known: History) -> Iterator[History]:
+        """Builds the model, restores its state if it has one, and returns the history after each epoch that follows."""
         config = self.task.config
         if self._images is None:
             # Before TensorFlow's first operation, and only to train: reporting known epochs does not need TensorFlow.
@@ -131,9 +129,8 @@ class SearchTrial(tune.Trainable):
         precision = devices.resolve_precision(config.precision)
         built = build(config.space, self.parameters, learning_rate=0.0, seed=config.seed, precision=precision)
         self.model, self.optimizer = built.model, built.optimizer
-        if known.epochs:
-            self.state.restore(known.epochs, built.model, built.optimizer)
-        return engine.train(
+        last = self.state.resume(known, built.model, built.optimizer, self._notes.append)
+        epochs = engine.train(
             built.model,
             built.loss,
             built.optimizer,
@@ -142,10 +139,11 @@ class SearchTrial(tune.Trainable):
             batch_size=batch_size_of(self.parameters, default=config.batch_size),
             epochs=config.max_epochs,
             seed=config.seed,
-            first_epoch=known.epochs + 1,
+            first_epoch=last + 1,
             shard=engine.Shard(lanes=self._lanes),
             xla=devices.resolve_xla(config.xla),
         )
+        return self.state.train(known, epochs, built.model, built.optimizer)
 
 
 def trial_state(run: RunFolder, trial: int, parameters: dict[str, Any]) -> TrainingState:

@@ -16,6 +16,7 @@ from fmnist.distributed.events import listen, open_events
 from fmnist.distributed.session import Session, run_on_ray
 from fmnist.errors import TrainingError
 from fmnist.runs import RunFolder
+from fmnist.runs.lifecycle import OpenedRun
 from fmnist.storage import FolderStore
 from fmnist.workflows.train.config import TrainConfig
 
@@ -105,7 +106,7 @@ def test_threads_of_a_job_have_ended_before_ray_is_left(
     before = {thread.name for thread in threading.enumerate()}
     run = RunFolder(FolderStore(tmp_path), "run")
     try:
-        run_on_ray(run, TrainConfig(), lambda config, note: NoImages(), work)
+        run_on_ray(OpenedRun(run, "new"), TrainConfig(), lambda config, note: NoImages(), work)
     except TrainingError:
         assert fails
 

@@ -55,6 +55,12 @@ def killed_at_first(folder: Path, number: int) -> int:
     return len(attempts.read_text())
 
 
+def diverge(number: int) -> int:
+    if number == 2:
+        raise TrainingError("epoch 1, step 3 of 9: the loss is nan")
+    return number
+
+
 def refuse(number: int) -> int:
     if number == 2:
         raise DataError("images.csv: found 3 columns, expected 785")
@@ -108,6 +114,14 @@ def test_lost_task_costs_no_other_task(tmp_path: Path) -> None:
     assert dict(pool([]).run(killed_at_first, calls, name, lost.__setitem__)) == {0: 1, 2: 1}
     assert set(lost) == {1, 3}
     assert not any("\n" in reason for reason in lost.values())
+
+
+def test_training_that_cannot_go_on_costs_no_other_task() -> None:
+    lost: dict[int, str] = {}
+    calls = ((number, (number,)) for number in range(4))
+
+    assert dict(pool([], retries=3).run(diverge, calls, name, lost.__setitem__)) == {0: 0, 1: 1, 3: 3}
+    assert lost == {2: "epoch 1, step 3 of 9: the loss is nan"}
 
 
 def test_lost_task_is_an_error_where_nobody_collects_it(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import ANY
 
@@ -28,7 +29,7 @@ from fmnist.runs import (
     list_runs,
     sha256_of,
 )
-from fmnist.storage import FolderStore, S3Store, Store
+from fmnist.storage import Entry, FolderStore, S3Store, Store
 
 METRICS_OF_A_RUN = {
     "job": "train",
@@ -162,8 +163,28 @@ def test_pull_of_a_damaged_file_is_refused_and_leaves_nothing_half_written(run: 
     assert names == {"weights", CONFIG, METRICS, "loss.png"}
 
 
+@pytest.mark.parametrize("link", ["copy", "copy/plots"])
+def test_pull_writes_through_no_link(run: RunFolder, tmp_path: Path, link: str) -> None:
+    run.finish("train")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to(elsewhere)
+    with pytest.raises(StoreError, match=f"{link}: is a symbolic link, expected a folder"):
+        run.pull(tmp_path / "copy")
+    assert not list(elsewhere.iterdir())
+
+
+def test_pull_fetches_no_file_of_another_size_than_the_manifest_says(run: RunFolder, tmp_path: Path) -> None:
+    run.finish("train")
+    run.store.put_bytes("train-1/report.html", b"<html>" + bytes(10_000))
+    with pytest.raises(IntegrityError, match=r"report.html: 10,006 bytes, expected 6"):
+        run.pull(tmp_path / "copy")
+
+
 PULL_SLOWLY = """
 import signal, sys
+from collections.abc import Iterator
 from pathlib import Path
 from fmnist.runs import RunFolder; from fmnist.storage import open_store
 
@@ -224,7 +245,7 @@ class CutStore:
         self._left = changes
 
     def __getattr__(self, name: str) -> object:
-        if name in {"put_file", "put_bytes", "delete", "delete_folder"}:
+        if name in {"put_file", "put_bytes", "put_version", "delete", "delete_folder"}:
             self._left -= 1
             if self._left < 0:
                 raise KeyboardInterrupt
@@ -239,6 +260,32 @@ def test_upload_that_is_cut_anywhere_is_not_a_finished_run(store: Store, changes
             run.put_bytes(name, b"x")
         run.finish("train")
     assert RunFolder(store, "run").state() == ("absent" if changes == 0 else "unfinished")
+
+
+class LaggingStore:
+    """A store whose listings do not have anything yet."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    def entries(self, prefix: str = "") -> Iterator[Entry]:
+        return iter(())
+
+
+def test_listing_that_lags_behind_is_no_proof_of_absence(store: Store) -> None:
+    run = RunFolder(LaggingStore(store), "run")  # type: ignore[arg-type]
+    assert run.state() == "absent"
+    for name in (CONFIG, "history.csv"):
+        run.put_bytes(name, b"x")
+    assert run.state() == "unfinished"
+
+    run.finish("train")
+
+    assert run.verify() == []
+    assert RunFolder(store, "run").verify() == []
 
 
 def test_removal_that_is_cut_leaves_an_unfinished_run(run: RunFolder) -> None:

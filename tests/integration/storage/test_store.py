@@ -17,7 +17,7 @@ from s3_server import S3Server
 
 import fmnist.storage.s3
 from fmnist.errors import StoreError
-from fmnist.storage import Entry, FolderStore, MissingKeyError, S3Store, Store, open_store
+from fmnist.storage import ConflictError, Entry, FolderStore, MissingKeyError, S3Store, Store, open_store
 
 # Parts that differ in more than their case, so that the law also holds on file systems that ignore it.
 PARTS = st.text(alphabet="abc019 ._-+%&=#~äß中", min_size=1, max_size=8).filter(lambda part: part not in {".", ".."})
@@ -60,6 +60,37 @@ def test_prefix_is_a_folder_and_not_the_beginning_of_a_name(store: Store) -> Non
     assert store.folders() == ["run", "run-2"]
     store.delete_folder("run")
     assert [entry.key for entry in store.entries()] == ["run-2/c"]
+
+
+def test_conditional_write_succeeds_for_the_version_that_was_read_and_for_no_other(store: Store) -> None:
+    assert store.get_version("a/key") is None
+    first = store.put_version("a/key", b"1", None)
+    found = store.get_version("a/key")
+    assert found and (found.content, found.version) == (b"1", first) and 0 <= found.age < 60
+    with pytest.raises(ConflictError):
+        store.put_version("a/key", b"2", None)
+    second = store.put_version("a/key", b"2", first)
+    with pytest.raises(ConflictError):
+        store.put_version("a/key", b"3", first)
+    assert second != first and store.get_bytes("a/key") == b"2"
+    assert store.heeds_conditions("a/key")
+    store.delete("a/key")
+    with pytest.raises(ConflictError):
+        store.put_version("a/key", b"3", second)
+    if isinstance(store, FolderStore):
+        assert list(store.root.rglob("*.*")) == []
+
+
+def test_one_of_many_conditional_writes_at_once_succeeds(store: Store) -> None:
+    def write(number: int) -> bool:
+        try:
+            store.put_version("a/key", str(number).encode(), None)
+        except ConflictError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        assert sum(pool.map(write, range(24))) == 1
 
 
 def test_put_replaces(store: Store) -> None:

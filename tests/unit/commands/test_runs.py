@@ -57,9 +57,9 @@ def store(tmp_path: Path) -> FolderStore:
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on output goes to something that rich takes for a terminal."""
+    """From now on output goes to something that is taken for a terminal."""
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(type(output.console), "is_terminal", True)
     monkeypatch.setenv("NO_COLOR", "1")
     # Not by COLUMNS, which a console reads when it is made.
     monkeypatch.setattr(output.console, "width", 160)

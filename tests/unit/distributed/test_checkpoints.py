@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import pytest
 
+from fmnist.distributed import snapshots
 from fmnist.distributed.checkpoints import TrainingState
+from fmnist.distributed.snapshots import SNAPSHOT, drop_damaged
 from fmnist.runs import RunFolder
 from fmnist.storage import FolderStore
+from fmnist.training import checkpoint
 from fmnist.training.history import History
 
 PARAMETERS = {"units": 3, "rate": 0.1}
@@ -86,3 +92,112 @@ def test_history_stays_when_weights_are_dropped(run: RunFolder, tmp_path: Path) 
 
     assert kept(tmp_path) == []
     assert state.history() == history
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def resumed(state: TrainingState, lines: list[str]) -> tuple[int, float]:
+    """The epoch that a training resumes after, and its weights."""
+    model, optimizer = model_of(0), keras.optimizers.SGD(0.1, momentum=0.9)
+    optimizer.build(model.trainable_variables)
+    epoch = state.resume(state.history(lines.append), model, optimizer, lines.append)
+    return epoch, float(model.layers[0].kernel[0, 0])
+
+
+@pytest.mark.parametrize("name", ["variables.npz", "history.json", "sums.json"])
+@pytest.mark.parametrize(("damaged", "expected"), [((), 4), ((4,), 2), ((2,), 4), ((2, 4), 0)])
+def test_damaged_checkpoint_is_skipped_with_a_line(
+    run: RunFolder, tmp_path: Path, name: str, damaged: tuple[int, ...], expected: int
+) -> None:
+    state = TrainingState(run, "part", PARAMETERS, keep_best=True)
+    train(state, 4)
+    for epoch in damaged:
+        flip(tmp_path / f"run/part/epoch-{epoch:04d}/{name}")
+    lines: list[str] = []
+
+    # Epoch 2 is the best: without it, the last one is of no use.
+    assert resumed(state, lines)[0] == (0 if damaged == (2,) else expected)
+    assert [line.split(":")[0][-10:] for line in lines] == [f"epoch-{epoch:04d}" for epoch in sorted(damaged)[::-1]]
+    assert state.history().epochs == 4
+
+
+def test_altered_history_is_not_gone_on_from(run: RunFolder, tmp_path: Path) -> None:
+    state, lines = TrainingState(run, "part", PARAMETERS), []
+    train(state, 3)
+    file = tmp_path / "run/part/state.json"
+    file.write_text(file.read_text().replace("0.7", "0.9"))
+
+    assert state.history(lines.append) == History()
+    assert len(lines) == 1 and "state.json: damaged, not what was written" in lines[0]
+
+
+def test_state_of_an_earlier_version_has_no_sums_and_is_gone_on_from(run: RunFolder, tmp_path: Path) -> None:
+    state = TrainingState(run, "part", PARAMETERS)
+    history = train(state, 3)
+    (tmp_path / "run/part/epoch-0003/sums.json").unlink()
+    run.put_json("part/state.json", {"parameters": PARAMETERS, "rows": history.rows})
+
+    assert resumed(state, []) == (3, 3)
+    flip(tmp_path / "run/part/epoch-0003/variables.npz")
+    assert resumed(state, [])[0] == 0
+
+
+def snapshot_of(run: RunFolder) -> dict[str, Any]:
+    return json.loads(run.get_bytes(f"checkpoints/{SNAPSHOT}"))
+
+
+@pytest.fixture
+def of_ray_train(run: RunFolder) -> RunFolder:
+    """A run with the checkpoints that Ray Train keeps, the best and the last, and its record of them."""
+    histories = {}
+    history = History()
+    for epoch in range(1, 5):
+        history = history.add({"epoch": epoch, "val_accuracy": VAL_ACCURACIES[epoch - 1], "val_loss": 1.0})
+        if epoch in (2, 4):
+            model, optimizer = model_of(epoch), keras.optimizers.SGD(0.1)
+            optimizer.build(model.trainable_variables)
+            with tempfile.TemporaryDirectory() as folder:
+                checkpoint.save(Path(folder), model, optimizer, history)
+                run.put_folder(Path(folder), f"checkpoints/epoch-{epoch:04d}")
+            histories[f"epoch-{epoch:04d}"] = history
+    run.put_bytes(f"checkpoints/{SNAPSHOT}", snapshots._snapshot(histories))
+    return run
+
+
+@pytest.mark.parametrize(
+    ("damaged", "left"), [((), ["epoch-0004", "epoch-0002"]), ((4,), ["epoch-0002"]), ((2,), []), ((2, 4), [])]
+)
+def test_ray_train_is_left_with_the_checkpoints_that_are_of_use(
+    of_ray_train: RunFolder, tmp_path: Path, damaged: tuple[int, ...], left: list[str]
+) -> None:
+    for epoch in damaged:
+        flip(tmp_path / f"run/checkpoints/epoch-{epoch:04d}/variables.npz")
+    before, lines = of_ray_train.get_bytes(f"checkpoints/{SNAPSHOT}"), []
+
+    drop_damaged(of_ray_train, "checkpoints", lines.append)
+
+    assert sum("damaged checkpoint, not used" in line for line in lines) == len(damaged)
+    if not left:
+        assert of_ray_train.files() == {}
+        return
+    state = snapshot_of(of_ray_train)
+    assert [one["checkpoint_dir_name"] for one in state["checkpoint_results"]] == left
+    assert (of_ray_train.get_bytes(f"checkpoints/{SNAPSHOT}") == before) == (not damaged)
+
+
+@pytest.mark.parametrize("content", [b"{", b"{}", b'{"checkpoint_results": 1}', None])
+def test_damaged_record_of_ray_train_is_made_from_the_checkpoints(
+    of_ray_train: RunFolder, content: bytes | None
+) -> None:
+    before = snapshot_of(of_ray_train)
+    # None is that of another version of Ray, which refuses it.
+    other = json.dumps({**before, "ray_version": "2.0"}).encode()
+    of_ray_train.put_bytes(f"checkpoints/{SNAPSHOT}", other if content is None else content)
+
+    drop_damaged(of_ray_train, "checkpoints", print)
+
+    assert snapshot_of(of_ray_train) == before

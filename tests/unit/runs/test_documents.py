@@ -186,3 +186,16 @@ def test_document_that_is_too_large_is_not_read(damaged: RunFolder, monkeypatch:
     monkeypatch.setattr(FolderStore, "get_bytes", lambda *_: pytest.fail("was read"))
     with pytest.raises(IntegrityError, match=r"metrics\.json: damaged, found 16,777,217 bytes"):
         damaged.get_json(METRICS)
+
+
+def test_manifest_with_a_path_twice_is_damaged(damaged: RunFolder) -> None:
+    path = Path(damaged.location, MANIFEST)
+    manifest = json.loads(path.read_bytes())
+    manifest["files"].append(manifest["files"][0] | {"size": 1})
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(IntegrityError, match=r"manifest\.json: damaged, found config\.yaml 2 times"):
+        damaged.manifest()
+
+
+def test_run_folder_shows_what_and_where_it_is(store: FolderStore) -> None:
+    assert repr(RunFolder(store, "good")) == f"<run good in {store.location}>"

@@ -12,7 +12,7 @@ import pytest
 
 from fmnist.errors import IntegrityError
 from fmnist.runs import RunFolder
-from fmnist.runs.outcomes import Probabilities, read_outcome, write_outcome
+from fmnist.runs.outcomes import Probabilities, read_outcome, read_sound, write_outcome
 from fmnist.storage import FolderStore
 from fmnist.training.history import Row
 
@@ -75,3 +75,24 @@ def test_damaged_outcome_names_the_file_and_the_field(run: RunFolder, name: str,
 
     with pytest.raises(IntegrityError, match=rf"parts/1/outcome\.json: damaged, {problem}"):
         read_outcome(run, "parts/1", Part)
+
+
+@pytest.mark.parametrize("name", ["outcome.json", "probabilities.npy"])
+def test_altered_outcome_is_computed_again_after_a_line(run: RunFolder, tmp_path: Path, name: str) -> None:
+    write_outcome(run, "parts/1", PART)
+    file = tmp_path / "run/parts/1" / name
+    content = file.read_bytes()
+    file.write_bytes(content.replace(b"0.30000000000000004", b"0.3") if name.endswith("json") else content[:-1] + b"\7")
+    lines: list[str] = []
+
+    assert read_sound(run, "parts/1", Part, lines.append) is None
+    assert len(lines) == 1 and "damaged" in lines[0]
+
+
+def test_outcome_of_an_earlier_version_has_no_sums(run: RunFolder) -> None:
+    write_outcome(run, "parts/1", PART)
+    values = json.loads(run.get_bytes("parts/1/outcome.json"))
+    del values["sums"]
+    run.put_json("parts/1/outcome.json", values)
+
+    assert read_outcome(run, "parts/1", Part) is not None

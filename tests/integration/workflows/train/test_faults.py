@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 import psutil
 import pytest
-from kills import task_processes
+from kills import kill_driver, task_processes
 from s3_server import S3Server
 
 from fmnist import cli
@@ -133,6 +133,28 @@ def test_run_that_lost_worker_and_machine_resumes_with_the_same_command_and_with
     assert "finished in" in job.lines[-1], job.output
     assert run.get_bytes(HISTORY) == trained
     assert_like(run, undisturbed)
+
+
+def test_flipped_byte_and_other_processors_change_no_number(
+    small_data: Path, tmp_path: Path, undisturbed: pd.DataFrame
+) -> None:
+    run = RunFolder(FolderStore(tmp_path), "run")
+    with fmnist("train", *settings(small_data, str(tmp_path))) as job:
+        job.wait_for(r"^epoch +3/")
+        kill_driver(job, "RayTrainWorker")
+    record = run.get_json(f"{CHECKPOINTS}/checkpoint_manager_snapshot.json")
+    newest = tmp_path / "run" / CHECKPOINTS / record["latest_checkpoint_result"]["checkpoint_dir_name"]
+    content = bytearray((newest / "variables.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (newest / "variables.npz").write_bytes(content)
+
+    with fmnist("train", *settings(small_data, str(tmp_path)), "--cpus-per-worker", "2") as job:
+        assert job.wait() == 0, job.output
+
+    assert f"{newest.name}: damaged checkpoint, not used" in job.output
+    assert run.verify() == []
+    for column in ("loss", "accuracy", "val_loss", "val_accuracy"):
+        assert history(run)[column].tolist() == undisturbed[column].tolist(), column
 
 
 def test_unreachable_store_is_told_before_any_training(small_data: Path) -> None:

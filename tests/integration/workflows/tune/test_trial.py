@@ -124,6 +124,25 @@ def test_killed_process_costs_no_finished_epoch(
     assert list(results[-1]["rows"][:3]) == [dict(row) for row in before]
 
 
+def test_damaged_checkpoint_of_a_trial_is_a_line_and_changes_no_number(
+    tmp_path: Path, images: Any, undisturbed: list[dict[str, float]]
+) -> None:
+    process = Process(tmp_path, images, VALUES)
+    process.begin(1)
+    process.train(2)
+    process.kill()
+    file = tmp_path / "search/trials/0001/epoch-0002/variables.npz"
+    file.write_bytes(file.read_bytes()[:-1])
+
+    process.begin(1)
+    results = process.train(EPOCHS)
+    process.kill()
+
+    assert numbers(results) == undisturbed
+    (note,) = [note for result in results for note in result["notes"]]
+    assert "trials/0001/epoch-0002: damaged checkpoint, not used" in note
+
+
 @pytest.mark.slow
 def test_state_of_other_hyperparameters_is_not_used(tmp_path: Path, images: Any) -> None:
     process = Process(tmp_path, images, VALUES, OTHERS)

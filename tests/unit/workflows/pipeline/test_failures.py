@@ -11,6 +11,7 @@ import pytest
 from data_files import some_images, write_idx_folder
 from stage_metrics import STAGES
 
+from fmnist import cli
 from fmnist.config import JobConfig
 from fmnist.distributed import cluster
 from fmnist.errors import RunError, TrainingError, UserError
@@ -41,17 +42,18 @@ class Pretence:
         self.errors: dict[str, Exception] = {}
 
     def run(self, job: str, config: JobConfig, resources: cluster.Resources | None = None) -> RunFolder:
-        folder = open_run(job, config)
-        stage = folder.run_id.removeprefix("night-")
-        begin_run(folder, config, {})
-        self.ran.append(stage)
-        self.resources.append(resources)
-        if stage in self.errors:
-            raise self.errors[stage]
-        for name in ("learning_curves", "confusion_matrix", "trial_curves", "leak", "candidate_curves"):
-            folder.put_bytes(f"plots/{name}.png", b"\x89PNG")
-        folder.put_json("metrics.json", asdict(STAGES[stage]))
-        folder.finish(job)
+        with open_run(job, config) as opened:
+            folder = opened.folder
+            stage = folder.run_id.removeprefix("night-")
+            begin_run(opened, config, {})
+            self.ran.append(stage)
+            self.resources.append(resources)
+            if stage in self.errors:
+                raise self.errors[stage]
+            for name in ("learning_curves", "confusion_matrix", "trial_curves", "leak", "candidate_curves"):
+                folder.put_bytes(f"plots/{name}.png", b"\x89PNG")
+            folder.put_json("metrics.json", asdict(STAGES[stage]))
+            folder.finish(job)
         return folder
 
 
@@ -114,6 +116,40 @@ def test_finished_pipeline_is_replaced_with_all_its_stages_if_wanted(jobs: Prete
     assert jobs.ran[2:] == ["train-lenet5", "train-lenet5-1998"]
 
 
+def test_replacing_that_was_interrupted_goes_on_with_the_stages_that_are_left(
+    jobs: Pretence, config: PipelineConfig
+) -> None:
+    run = pipeline(again(config, stages="train,tune-notebook"))
+    jobs.ran.clear()
+    jobs.errors["train-lenet5-1998"] = TrainingError("killed")
+    with pytest.raises(TrainingError, match="1 of 2 stages failed, train-lenet5-1998"):
+        pipeline(again(config, overwrite=True))
+    # The old run of the stage that failed is whole, but it is no part of this pipeline; nor is one left out.
+    assert state(config, "night-train-lenet5-1998") == "finished"
+    reported = {one["name"]: one["status"] for one in run.get_json("metrics.json")["stages"]}
+    assert reported["train-lenet5"] == "finished" and reported["train-lenet5-1998"] == "failed"
+    assert reported["tune-notebook"] == "left out"
+    jobs.errors.clear()
+
+    assert pipeline(again(config, overwrite=True)).verify() == []
+
+    assert jobs.ran == ["train-lenet5", "train-lenet5-1998", "train-lenet5-1998"]
+    # A stage that was left out then is started anew as well.
+    pipeline(again(config, stages="train,tune-notebook"))
+    assert jobs.ran[3:] == ["tune-notebook"]
+
+
+def test_pipeline_stays_finished_until_a_stage_has_a_checkpoint(jobs: Pretence, config: PipelineConfig) -> None:
+    run = pipeline(config)
+    jobs.errors["train-lenet5"] = KeyboardInterrupt()  # type: ignore[assignment]
+
+    with pytest.raises(KeyboardInterrupt):
+        pipeline(again(config, overwrite=True))
+
+    assert run.verify() == []
+    assert state(config, "night-train-lenet5") == "finished"
+
+
 def test_what_was_refused_leaves_a_finished_pipeline_as_it_is(jobs: Pretence, config: PipelineConfig) -> None:
     trained = again(config, backbone="vgg16", weights=str(Path(config.data) / "none.weights.h5"))
     pipeline(trained)
@@ -153,6 +189,19 @@ def test_finished_pipeline_reports_stages_that_have_finished_since(jobs: Pretenc
     assert jobs.ran == []
     finished = {one["name"] for one in run.get_json("metrics.json")["stages"] if one["status"] == "finished"}
     assert finished == {"train-lenet5", "train-lenet5-1998", "tune-notebook", "tune-extended"}
+
+
+def test_command_adds_stages_to_a_finished_pipeline(
+    jobs: Pretence, config: PipelineConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(JOBS, "pipeline", replace(JOBS["pipeline"], driver=pipeline))
+    command = ["pipeline", "--data", config.data, "--artifacts", config.artifacts, "--run-id", "night", "--stages"]
+    pipeline(config)
+
+    assert cli.main([*command, "train,crossval"]) == 0
+    assert jobs.ran == ["train-lenet5", "train-lenet5-1998", "crossval-lenet5"]
+    assert cli.main([*command, "train"]) == 2
+    assert "finished already" in capsys.readouterr().err
 
 
 def test_stages_run_one_after_the_other_on_the_pipelines_ray(jobs: Pretence, config: PipelineConfig) -> None:

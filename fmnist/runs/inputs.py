@@ -1,0 +1,86 @@
+"""What the numbers of a run depend on besides its settings: images, weights, the user's code, versions."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import sys
+from collections.abc import Callable, Mapping
+from importlib import metadata
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+from fmnist.config import JobConfig
+from fmnist.errors import RunError
+from fmnist.runs.files import DATA, ENVIRONMENT
+from fmnist.runs.folder import RunFolder
+
+# Packages whose versions may change the last digits of a run's numbers.
+NUMERIC = ("tensorflow", "keras")
+INPUTS = "inputs"
+
+
+def inputs_of(config: JobConfig, data_summary: Mapping[str, Any], more: Mapping[str, str]) -> dict[str, str]:
+    """Returns the sha256 of everything that a run reads, by its name: images, ``more``, and the user's code."""
+    named = getattr(config, "space", getattr(config, "model", ""))
+    code = {f"code of {named}": found} if ":" in named and (found := code_sum(named.partition(":")[0])) else {}
+    return {**data_summary.get("sha256", {}), **more, **code}
+
+
+def changed_input(run: RunFolder, inputs: Mapping[str, str]) -> str | None:
+    """Names the first input that differs from that of the unfinished run in a folder; None if none does."""
+    before: dict[str, Any] = {}
+    if run.exists(DATA):
+        before |= run.get_record(DATA, dict[str, Any]).get("sha256", {})
+    if run.exists(ENVIRONMENT):
+        before |= run.get_record(ENVIRONMENT, dict[str, Any]).get(INPUTS, {})
+    for name, found in inputs.items():
+        if before.get(name, found) != found:
+            return f"started with another {name}: sha256 {str(before[name])[:12]}…, found {found[:12]}…"
+    return None
+
+
+def versions_before(run: RunFolder, note: Callable[[str], None]) -> list[dict[str, str]]:
+    """Returns the versions that a resumed run was computed with, where they differ, oldest first.
+
+    ``note`` shows a line if the last ones are not those of this process.
+    """
+    if not run.exists(ENVIRONMENT):
+        return []
+    environment = run.get_record(ENVIRONMENT, dict[str, Any])
+    last = {name: str(environment[name]) for name in NUMERIC if name in environment}
+    earlier = environment.get("earlier", [])
+    changed = [name for name, version in last.items() if version != metadata.version(name)]
+    if not changed:
+        return list(earlier)
+    texts = ", ".join(f"{name} {last[name]}, now {metadata.version(name)}" for name in changed)
+    note(f"run {run.run_id}: started with {texts}; numbers may differ in their last digits")
+    return [*earlier, last]
+
+
+def check_inputs(run: RunFolder, inputs: Mapping[str, str]) -> None:
+    """Raises a `RunError` if an unfinished run cannot be resumed with these inputs."""
+    if changed := changed_input(run, inputs):
+        raise RunError(f"run {run.run_id} in {run.store.location}: {changed}; take another --run-id, or --overwrite")
+
+
+def code_sum(module: str) -> str | None:
+    """Returns the sha256 of a module's code without comments; None where it is not found or cannot be read."""
+    path: list[str] | None = [str(Path.cwd()), *sys.path]
+    spec = None
+    name = ""
+    for part in module.split("."):
+        name = f"{name}.{part}".lstrip(".")
+        try:
+            spec = PathFinder.find_spec(name, path)
+        except (ImportError, ValueError):
+            return None
+        if spec is None:
+            return None
+        path = list(spec.submodule_search_locations or [])
+    try:
+        tree = ast.parse(Path(str(spec.origin)).read_bytes()) if spec else None
+    except (OSError, ValueError, SyntaxError):
+        return None
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest() if tree else None

@@ -1,0 +1,55 @@
+"""A run keeps the number of lanes that it was started with: the last digits of its numbers follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from fmnist.distributed.workers import LANES, keep_lanes
+from fmnist.errors import UserError
+from fmnist.runs import RunFolder
+from fmnist.runs.lifecycle import OpenedRun
+from fmnist.storage import FolderStore
+from fmnist.workflows import JOBS
+from fmnist.workflows.train.config import TrainConfig
+
+# None of these reaches a lane, a number of threads or a kernel; workers and their processors share the run's lanes.
+CHANGEABLE = {
+    *("artifacts", "run_id", "overwrite", "skip_finished", "wait", "allow_overlap", "max_failures"),
+    *("workers", "cpus_per_worker", "concurrency", "carry_weights", "compare_with", "stages"),
+}
+
+
+def opened(tmp_path: Path, lanes: int | None) -> OpenedRun:
+    run = RunFolder(FolderStore(tmp_path), "run")
+    run.put_json("environment.json", {LANES: lanes} if lanes else {})
+    return OpenedRun(run, "resumed")
+
+
+@pytest.mark.parametrize(
+    ("workers", "cpus", "gpus", "expected"),
+    [(1, 1, 0.0, 2), (1, 4, 0.0, 4), (2, 1, 0.0, 2), (2, 2, 0.0, 4), (1, 4, 1.0, 1), (2, 4, 0.5, 2), (1, 0.5, 0.0, 2)],
+)
+def test_new_run_has_a_lane_for_each_processor_or_gpu(
+    tmp_path: Path, workers: int, cpus: float, gpus: float, expected: int
+) -> None:
+    config = TrainConfig(workers=workers, gpus_per_worker=gpus)
+
+    assert keep_lanes(opened(tmp_path, None), config, cpus) == expected
+
+
+def test_resumed_run_keeps_its_lanes_and_workers_share_them(tmp_path: Path) -> None:
+    run = opened(tmp_path, 4)
+
+    assert [keep_lanes(run, TrainConfig(workers=workers), 1) for workers in (1, 2, 4)] == [4, 4, 4]
+    with pytest.raises(UserError, match=r"^workers: found 3, expected one of 1, 2, 4: the run was started with 4"):
+        keep_lanes(run, TrainConfig(workers=3), 1)
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_resumed_run_may_change_only_what_changes_no_number(job: str) -> None:
+    settings = JOBS[job].Config
+
+    assert {field.name for field in fields(settings)} - settings.fixed_settings() <= CHANGEABLE

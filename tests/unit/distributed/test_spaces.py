@@ -1,0 +1,79 @@
+"""The check of a search's points, its two halves in processes of this test: no Ray is started."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fmnist.distributed import spaces
+from fmnist.models import hyperparameters
+
+MODULE = """
+import keras
+from keras import layers
+
+@keras.saving.register_keras_serializable("mine")
+class Scale(layers.Layer):
+    def call(self, x):
+        return x * 2.0
+
+def build(hp):
+    kind = hp.Choice("kind", ["scale", "lambda", "late", "raises", "wild"], default="scale")
+    layer = Scale()
+    if kind == "lambda":
+        layer = layers.Lambda(lambda x: x * 2)
+    if kind == "late":
+        @keras.saving.register_keras_serializable("late")
+        class Late(Scale):
+            pass
+        layer = Late()
+    if kind == "raises":
+        raise OSError("no such file")
+    model = keras.Sequential([keras.Input((28, 28)), layers.Flatten(), layer, layers.Dense(10, "softmax")])
+    model.compile(keras.optimizers.SGD(1e30 if kind == "wild" else 0.1), "sparse_categorical_crossentropy")
+    return model
+"""
+KINDS = ("lambda", "late", "raises", "wild", "scale")
+LOAD = """
+import sys
+from pathlib import Path
+from fmnist.distributed.spaces import _load_problem
+for file in sys.argv[1:]:
+    print(_load_problem("of_points:build", Path(file).read_bytes()))
+"""
+
+
+def test_each_point_is_built_trained_saved_and_loaded_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "of_points.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(hyperparameters, "draw", lambda space, seed, trial: {"kind": KINDS[trial - 1]})
+
+    found: dict[str, str] = {}
+    for point, file, problem in spaces._build_points._function("of_points:build", None, 0, len(KINDS)):
+        if problem is None:
+            (tmp_path / point["kind"]).write_bytes(file)
+        else:
+            found[point["kind"]] = problem
+    saved = [kind for kind in KINDS if kind not in found]
+    command = [sys.executable, "-c", LOAD, *(str(tmp_path / kind) for kind in saved)]
+    loaded = subprocess.run(command, capture_output=True, text=True, check=True)
+    found |= dict(zip(saved, loaded.stdout.splitlines(), strict=True))
+
+    # That the wild one diverges is for its trial to find out.
+    assert (found["scale"], found["wild"]) == ("None", "None")
+    assert found["raises"] == "of_points:build: its model cannot be built, trained and saved: no such file"
+    for kind in ("lambda", "late"):
+        assert found[kind].startswith("of_points:build: its model cannot be saved and loaded again: ")
+
+
+def test_points_of_the_packages_own_spaces_cost_no_build() -> None:
+    first, *others = spaces._build_points._function("notebook", None, 0, 100)
+
+    assert first[1:] == (b"", None)
+    assert len(others) == 100 and len({str(point) for point, *_ in others}) == 100
