@@ -24,8 +24,8 @@ from fmnist.training.devices import usable_cpus
 # A socket's path has 107 characters at most, and this follows the folder's own in Ray's.
 _LONGEST_FOLDER = 107 - len("/session_2026-01-01_00-00-00_123456_1234567/sockets/plasma_store")
 
-# Waits for the end of the job, whatever ends it. A process that Ray was just starting makes its folders again, so it goes
-# on for a while.
+# Waits for the end of the job, whatever ends it. A process that Ray was just starting makes its folders again, so
+# it goes on for a while.
 _REMOVE = 'read _; n=0; while [ $n -lt 20 ]; do rm -rf -- "$0"; n=$((n+1)); sleep 1; done'
 
 
