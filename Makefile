@@ -22,12 +22,14 @@ $(JOBS): $(VENV)/.runtime
 
 train: ARGS += $(if $(EPOCHS),--epochs $(EPOCHS))
 
-# In one process: a job that is submitted to one of two heads of a machine has met the other one's processes.
+# Files side by side, each process with a Ray head of its own: jobs wait more than they compute.
+TEST = $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+
 test: $(VENV)/.dev  ## run the tests but the slow ones; some of them through ARGS=
-	$(BIN)/python -m pytest -m "not kubernetes and not slow" $(ARGS)
+	$(TEST) -m "not kubernetes and not slow" $(ARGS)
 
 test-all: $(VENV)/.dev  ## run the slow tests, too: what repeats a promise for other sizes, jobs and settings
-	$(BIN)/python -m pytest -m "not kubernetes" $(ARGS)
+	$(TEST) -m "not kubernetes" $(ARGS)
 
 fuzz: $(VENV)/.dev  ## run the property tests with new seeds and a hundred times the examples; some of them through ARGS=
 	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile fuzz --timeout 0 -n logical --maxprocesses 4 $(ARGS)
