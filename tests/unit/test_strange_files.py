@@ -142,7 +142,7 @@ def test_private_run_is_a_row_of_the_list(
     what: str, place: Path, capsys: pytest.CaptureFixture[str], request: pytest.FixtureRequest
 ) -> None:
     shutil.copytree(place / "artifacts" / "one", place / "artifacts" / "two")
-    for path in (place, *place.parents[:2], place / "artifacts", *(place / "artifacts").rglob("*")):
+    for path in (place, *place.parents, place / "artifacts", *(place / "artifacts").rglob("*")):
         if "pytest" in str(path):
             path.chmod(0o755)
     (place / "artifacts" / what).chmod(0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 from collections.abc import Sequence
@@ -146,8 +147,9 @@ def test_outcome_of_a_phase_is_read_as_it_was_written(tmp_path: Path) -> None:
 
     assert again is not None
     assert np.array_equal(again.probabilities, OUTCOMES[3].probabilities)
+    assert again.model_sha256 == hashlib.sha256(b"model").hexdigest()
     for one in fields(PhaseOutcome):
-        if one.name != "probabilities":
+        if one.name not in {"probabilities", "model_sha256"}:
             assert getattr(again, one.name) == getattr(OUTCOMES[3], one.name), one.name
 
 
