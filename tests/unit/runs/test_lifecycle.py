@@ -75,14 +75,18 @@ def test_finished_run_of_other_settings_is_not_taken_for_done(finished: RunFolde
 def test_unfinished_training_may_end_with_the_epochs_that_it_has_and_with_no_other_number(
     tmp_path: Path, epochs: int
 ) -> None:
+    begin(config(tmp_path))
     run = RunFolder(FolderStore(tmp_path), "one")
-    begin_run(run, config(tmp_path), {})
     for epoch in (2, 3):
         run.put_bytes(f"checkpoints/epoch-{epoch:04d}/history.json", b"[]")
 
-    assert open_run("train", config(tmp_path, epochs=3)).run_id == "one"
-    with pytest.raises(RunError, match=f"started with epochs 30, found {epochs}"):
-        open_run("train", config(tmp_path, epochs=epochs))
+    with open_run("train", config(tmp_path, epochs=3)) as opened:
+        assert opened.goes_on
+    with (
+        pytest.raises(RunError, match=f"started with epochs 30, found {epochs}"),
+        open_run("train", config(tmp_path, epochs=epochs)),
+    ):
+        pass
 
 
 def test_unfinished_run_is_gone_on_from_where_finished_ones_are_skipped(tmp_path: Path) -> None:
