@@ -28,8 +28,9 @@ from fmnist.runs import documents
 from fmnist.runs.files import LEASE, MANIFEST
 from fmnist.storage.store import ConflictError, Entry, NoConditionsError, Store, Versioned
 
-# Seconds that a lease lasts without being renewed; tests take less.
-SECONDS = float(os.environ.get("FMNIST_LEASE_SECONDS", "30"))
+# Seconds that a lease lasts without being renewed; tests of this repository take less.
+_GIVEN = os.environ.get("FMNIST_LEASE_SECONDS", "")
+SECONDS = float(_GIVEN) if _GIVEN.isdecimal() and int(_GIVEN) else 30.0
 # Share of that time at whose end its holder no longer relies on it.
 _RELIABLE = 0.8
 _FIRST_NOTE, _NEXT_NOTES = 10.0, 60.0
