@@ -42,11 +42,14 @@ def explained(error: BaseException | None) -> FmnistError | None:
         /runs/a: No space left on device
         >>> explained(TypeError("a bug"))
     """
-    if error is None or isinstance(error, FmnistError):
-        return error
+    if error is None:
+        return None
     kinds = _kinds(error)
+    # First: Ray's error of a task is also one of the class of what it wraps.
     if nested := _nested(error, kinds):
         return next(filter(None, map(explained, nested)), None)
+    if isinstance(error, FmnistError):
+        return error
     if isinstance(error, MemoryError):
         return FmnistError(_MEMORY)
     if kinds & {"argparse.ArgumentError", "jsonargparse.ParserError"}:
@@ -72,11 +75,13 @@ def lasting(error: BaseException | None) -> FmnistError | None:
 
     These are this program's own errors, wherever Ray has wrapped them, and those of a full or read-only disk.
     """
-    if error is None or isinstance(error, FmnistError):
+    if error is None:
+        return None
+    if nested := _nested(error, _kinds(error)):
+        return next(filter(None, map(lasting, nested)), None)
+    if isinstance(error, FmnistError):
         return error
-    if isinstance(error, OSError) and error.errno in _LASTING:
-        return explained(error)
-    return next(filter(None, map(lasting, _nested(error, _kinds(error)))), None)
+    return explained(error) if isinstance(error, OSError) and error.errno in _LASTING else None
 
 
 def _kinds(error: BaseException) -> set[str]:

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from fmnist import cli
 from fmnist.boundary import explained, lasting, signals_as_interrupts, spared
 from fmnist.commands import SUMMARIES
-from fmnist.errors import StoreError, TrainingError
+from fmnist.errors import DataError, StoreError, TrainingError
 from fmnist.workflows import JOBS
 
 SECRET = "marker-of-a-secret"
@@ -239,3 +239,10 @@ def test_output_that_cannot_be_written_ends_no_job_and_a_command_quietly(
     os.close(gone)
 
     assert (ended.returncode, ended.stderr) == (code, line)
+
+
+def test_error_of_a_task_is_what_the_task_ended_with() -> None:
+    cause = DataError("images.csv: found 3 columns, expected 785")
+
+    assert explained(of_task(cause)) is cause
+    assert lasting(of_task(cause)) is cause
