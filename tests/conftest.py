@@ -19,7 +19,7 @@ from s3_server import S3Server, find_weed
 from security_model import lines
 
 import fmnist.storage.s3
-from fmnist.data import OFFICIAL_SHA256, default_cache, load, official
+from fmnist.data import CLASS_NAMES, OFFICIAL_SHA256, default_cache, load, official
 from fmnist.errors import DataError
 from fmnist.storage.folder_store import FolderStore
 from fmnist.storage.s3_store import S3Store
@@ -109,7 +109,10 @@ def small_data(official_cache: Path, tmp_path_factory: pytest.TempPathFactory) -
     """A folder with the first 1,600 training and 500 test images of the published data set, as IDX files."""
     whole = load("auto", cache=official_cache)
     train, test = (part.select(np.arange(n)) for part, n in ((whole.train, 1_600), (whole.test, 500)))
-    return write_idx_folder(tmp_path_factory.mktemp("small"), train, test)
+    folder = write_idx_folder(tmp_path_factory.mktemp("small"), train, test)
+    # A part of the data set is other data, whose classes have names only from a file.
+    (folder / "classes.txt").write_text("\n".join(CLASS_NAMES))
+    return folder
 
 
 @pytest.fixture(scope="session")

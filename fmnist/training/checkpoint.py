@@ -13,6 +13,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from fmnist.errors import IntegrityError, first_line
 from fmnist.models import changing_variables
 from fmnist.training.checkpoint_files import HISTORY, VARIABLES, read_history, write_sums
 from fmnist.training.history import History
@@ -33,14 +34,18 @@ def restore(folder: Path, model: keras.Model, optimizer: keras.optimizers.Optimi
     The same layers must be frozen as when it was saved, with the same weights.
 
     Raises:
-        IntegrityError: if the checkpoint is damaged.
+        IntegrityError: if the checkpoint is damaged, or that of another model.
     """
     history = read_history(folder)
-    with np.load(folder / VARIABLES) as arrays:
-        for i, variable in enumerate(changing_variables(model)):
-            variable.assign(arrays[f"model/{i}"])
-        if optimizer is not None:
-            optimizer.build(model.trainable_variables)
-            for i, variable in enumerate(optimizer.variables):
-                variable.assign(arrays[f"optimizer/{i}"])
+    try:
+        with np.load(folder / VARIABLES) as arrays:
+            for i, variable in enumerate(changing_variables(model)):
+                variable.assign(arrays[f"model/{i}"])
+            if optimizer is not None:
+                optimizer.build(model.trainable_variables)
+                for i, variable in enumerate(optimizer.variables):
+                    variable.assign(arrays[f"optimizer/{i}"])
+    # Arrays that are objects, are missing, or have the shapes of another model.
+    except (KeyError, ValueError) as error:
+        raise IntegrityError(f"{VARIABLES}: {first_line(error)}") from error
     return history
