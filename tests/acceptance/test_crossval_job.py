@@ -114,7 +114,6 @@ def test_killed_driver_costs_no_fold_that_has_ended(
         assert found.set_index("fold")["seconds"][fold] == pytest.approx(sum(row["seconds"] for row in rows))
 
 
-@pytest.mark.parametrize("search", ["tune-notebook", "tune-extended"])
 # The tests of a search and of a pool of tasks have one that diverges, too.
 @pytest.mark.slow
 def test_fold_that_diverges_is_measured_with_its_good_epochs_and_marked(small_data: Path, tmp_path: Path) -> None:
@@ -128,6 +127,7 @@ def test_fold_that_diverges_is_measured_with_its_good_epochs_and_marked(small_da
     assert "4 folds diverged, measured with the epochs before that; see folds.csv" in job.output
 
 
+@pytest.mark.parametrize("search", ["tune-notebook", "tune-extended"])
 def test_best_of_a_search_is_taken_as_it_is(search: str, capsys: pytest.CaptureFixture[str]) -> None:
     best = REPOSITORY / "docs/results" / search / "best.yaml"
     found = yaml.safe_load(best.read_text())

@@ -44,6 +44,8 @@ def _text(output: nbformat.NotebookNode) -> str:
     return str(output.get("text", "") or output.get("data", {}).get("text/plain", ""))
 
 
+# tests/acceptance/test_tune_job.py searches a user's model.
+@pytest.mark.slow
 def test_own_model_is_trained_and_its_model_is_saved(examples: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "own_model.py", "--limit", "1000", "--epochs", "1", "--run-id", "own"],

@@ -27,9 +27,9 @@ LONG = {
 }
 
 
-@pytest.mark.parametrize(
-    "job", [name if name == "crossval" else pytest.param(name, marks=pytest.mark.slow) for name in LONG]
-)
+# tests/integration/workflows/train/test_two_drivers.py takes a training over.
+@pytest.mark.slow
+@pytest.mark.parametrize("job", LONG)
 def test_job_whose_run_is_taken_over_ends_with_a_line(tiny_data: Path, tmp_path: Path, job: str) -> None:
     run = RunFolder(FolderStore(tmp_path), "run")
     arguments = ("--data", str(tiny_data), "--artifacts", str(tmp_path), "--run-id", "run", *LONG[job])

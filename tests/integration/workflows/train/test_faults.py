@@ -135,6 +135,8 @@ def test_run_that_lost_worker_and_machine_resumes_with_the_same_command_and_with
     assert_like(run, undisturbed)
 
 
+# tests/unit/distributed/test_checkpoints.py and test_lanes.py have both without Ray.
+@pytest.mark.slow
 def test_flipped_byte_and_other_processors_change_no_number(
     small_data: Path, tmp_path: Path, undisturbed: pd.DataFrame
 ) -> None:

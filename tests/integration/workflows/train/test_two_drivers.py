@@ -59,6 +59,8 @@ def test_stopped_driver_is_taken_over_and_harms_nothing_when_it_continues(small_
     assert_complete(S3Store(s3_bucket, "runs"))
 
 
+# tests/unit/runs/test_lifecycle.py has every moment of it without Ray.
+@pytest.mark.slow
 def test_overwriting_that_is_killed_at_once_leaves_the_finished_run_and_another_one_replaces_it(
     small_data: Path, tmp_path: Path
 ) -> None:

@@ -81,6 +81,8 @@ def test_both_phases_are_measured_and_the_better_one_is_the_runs_model(undisturb
     assert not any(path.startswith(("checkpoints/", "phases/")) for path in undisturbed.files())
 
 
+# tests/acceptance/test_transfer_job.py finds the features of a killed job.
+@pytest.mark.slow
 def test_another_head_finds_the_features_and_a_damaged_shard_is_computed_again(
     undisturbed: RunFolder, tiny_data: Path
 ) -> None:
