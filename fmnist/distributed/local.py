@@ -6,10 +6,12 @@ import logging
 import os
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -108,6 +110,9 @@ def connect(**options: Any) -> None:
         _replaced(ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False),
     ):
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    # Ray's core has put its own handler, which prints its stack and may abort, over this program's.
+    if threading.current_thread() is threading.main_thread() and callable(handler := signal.getsignal(signal.SIGTERM)):
+        signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager
