@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from fmnist.errors import FmnistError, StoreError, UserError, first_line, printable
+from fmnist.errors import FmnistError, StoreError, UserError, first_line, one_line, printable
 
 _MEMORY = "not enough memory"
 
@@ -53,7 +53,7 @@ def explained(error: BaseException | None) -> FmnistError | None:
     if isinstance(error, MemoryError):
         return FmnistError(_MEMORY)
     if kinds & {"argparse.ArgumentError", "jsonargparse.ParserError"}:
-        return UserError(" ".join(str(error).split()))
+        return UserError(one_line(error))
     if kinds & {"botocore.BotoCoreError", "botocore.ClientError", "boto3.Boto3Error"}:
         # Not the library's own text: it quotes addresses and proxies, which may carry passwords.
         response: dict[str, Any] = getattr(error, "response", None) or {}

@@ -20,9 +20,7 @@ from jsonargparse.typing import (
 )
 
 from fmnist.errors import UserError
-
-# A setting's integers are written into files of 64 bits.
-LARGEST_INTEGER = 2**63
+from fmnist.strict_yaml import LARGEST_INTEGER
 
 SPACES = ("notebook", "extended")
 MODELS = ("lenet5", "lenet5-1998")
@@ -154,6 +152,12 @@ class JobConfig:
 def batch_size_of(hyperparameters: Mapping[str, Any] | None, default: int) -> int:
     """Returns the images per step: the hyper-parameter ``batch_size`` if there is one, else ``default``."""
     return int((hyperparameters or {}).get("batch_size", default))
+
+
+def own_builder(config: JobConfig) -> str | None:
+    """Returns the ``module:function`` of a user's own model or search space; None for a job on fmnist's."""
+    name: str = getattr(config, "model", None) or getattr(config, "space", None) or ""
+    return name if ":" in name else None
 
 
 def hints(config_class: type[JobConfig]) -> dict[str, Any]:

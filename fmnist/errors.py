@@ -50,6 +50,11 @@ def first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
+def one_line(error: BaseException) -> str:
+    """Returns an error's whole text in one line, or its type's name where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def printable(text: str) -> str:
     """Returns a text without secrets, with all that is not printable escaped: it is one line and moves no cursor."""
     text = redacted(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Iterator
@@ -67,3 +68,9 @@ def read_text(path: Path, largest: int) -> str:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: byte {error.start + 1} is not text in UTF-8") from None
+
+
+def sha256_of(path: Path) -> str:
+    """Returns the sha256 of a local file's content in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

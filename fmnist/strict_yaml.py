@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from fmnist.errors import one_line
+
 # What reads a document later may recurse.
 DEEPEST = 50
 LARGEST_INTEGER = 2**63
@@ -94,4 +96,4 @@ def read_yaml(text: str) -> Any:
         raise ValueError(f"{where}{error.problem}") from error
     # PyYAML lets errors of its own code through, such as an IndexError or an AttributeError.
     except (yaml.YAMLError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from error
+        raise ValueError(one_line(error)) from error

@@ -13,8 +13,9 @@ from typing import Any
 from fmnist.console import aside
 from fmnist.data import CLASS_NAMES, LABELS, PixelStatistics
 from fmnist.errors import IntegrityError, RunError, first_line, printable
+from fmnist.files import sha256_of
 from fmnist.runs import CONFIG, DATA, MODEL, RunFolder
-from fmnist.runs.manifest import ManifestFile, sha256_of
+from fmnist.runs.manifest import ManifestFile
 
 
 @dataclass(frozen=True)

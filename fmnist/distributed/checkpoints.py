@@ -9,14 +9,14 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fmnist.boundary import spared
 from fmnist.errors import IntegrityError
-from fmnist.runs import RunFolder
+from fmnist.runs import STATE, RunFolder
 from fmnist.storage import MissingKeyError
 from fmnist.training import checkpoint_files
 from fmnist.training.history import History, Row
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     import keras
 
     from fmnist.training.engine import EpochResult
-
-STATE = "state.json"
-
 
 Note = Callable[[str], None]
 
@@ -94,19 +91,20 @@ class TrainingState:
         With ``keep_best``, that of the best epoch must be there too, or come later. ``note`` shows a line for each
         that is damaged.
         """
-        sound = set()
-        for epoch in sorted(self._needed(history), reverse=True):
-            try:
-                with self._fetched(epoch) as folder:
+        sound: dict[int, Path] = {}
+        with ExitStack() as stack:
+            for epoch in sorted(self._needed(history), reverse=True):
+                try:
+                    folder = stack.enter_context(self._fetched(epoch))
                     checkpoint_files.read_history(folder)
-                sound.add(epoch)
-            except (IntegrityError, MissingKeyError) as error:
-                note(f"{self.run.location}/{self._epoch(epoch)}: damaged checkpoint, not used: {error}")
-        best = int(history.best["epoch"]) if history.rows else 0
-        of_use = [epoch for epoch in sound if not self.keep_best or best > epoch or best in sound]
-        last = max(of_use, default=0)
-        if last:
-            self.restore(last, model, optimizer)
+                    sound[epoch] = folder
+                except (IntegrityError, MissingKeyError) as error:
+                    note(f"{self.run.location}/{self._epoch(epoch)}: damaged checkpoint, not used: {error}")
+            best = int(history.best["epoch"]) if history.rows else 0
+            of_use = [epoch for epoch in sound if not self.keep_best or best > epoch or best in sound]
+            last = max(of_use, default=0)
+            if last:
+                self._load(last, sound[last], model, optimizer)
         return last
 
     def train(
@@ -145,11 +143,14 @@ class TrainingState:
         Raises:
             IntegrityError: if it is damaged.
         """
+        with self._fetched(epoch) as folder:
+            self._load(epoch, folder, model, optimizer)
+
+    def _load(self, epoch: int, folder: Path, model: keras.Model, optimizer: keras.optimizers.Optimizer | None) -> None:
         from fmnist.training import checkpoint
 
         try:
-            with self._fetched(epoch) as folder:
-                checkpoint.restore(folder, model, optimizer)
+            checkpoint.restore(folder, model, optimizer)
         except IntegrityError as error:
             raise IntegrityError(f"{self.run.location}/{self._epoch(epoch)}: damaged checkpoint: {error}") from error
 

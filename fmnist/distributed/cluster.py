@@ -19,7 +19,7 @@ from fmnist.console import plain_console
 from fmnist.distributed import local
 from fmnist.distributed.access import check_address, own_token
 from fmnist.distributed.local import around_proxies, own_address, own_folder
-from fmnist.errors import TrainingError, UserError, first_line
+from fmnist.errors import TrainingError, UserError, first_line, one_line
 
 # Variables of Ray Train and Ray Tune that somebody has set for another program would change this one's jobs.
 FOREIGN = ("TUNE_", "RAY_TRAIN_", "RAY_AIR_")
@@ -123,8 +123,7 @@ def _join(address: str) -> None:
         local.connect(address=address)
     except (ConnectionError, RuntimeError, ray.exceptions.AuthenticationError) as error:
         # Ray says by a RuntimeError of several lines that the cluster has another version, which may be the cause.
-        cause = error.__cause__ or error
-        reason = " ".join(str(cause).split()) or type(cause).__name__
+        reason = one_line(error.__cause__ or error)
         raise UserError(f"RAY_ADDRESS={address}: cannot join a Ray cluster there: {reason}") from error
 
 
@@ -142,7 +141,7 @@ def _start(folder: Path) -> None:
                 raise TrainingError(
                     f"Ray did not start on this machine in {START_ATTEMPTS} attempts: {first_line(error)}"
                 ) from error
-            plain_console().print("Ray did not start in time on this machine; trying again", markup=False)
+            plain_console().print("Ray did not start in time on this machine; trying again")
 
 
 def _leave() -> None:

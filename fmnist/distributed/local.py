@@ -102,16 +102,14 @@ def start(folder: Path) -> None:
 def connect(**options: Any) -> None:
     """Calls `ray.init` without what it does to the process beside.
 
-    Ray's handler of SIGTERM ends by an abort of its core. Under ``uv run``, Ray starts its processes in a new
-    environment, which is empty.
+    Ray's handlers of SIGTERM, one of Python's and one of its core, end by an abort or print the core's stack. Under
+    ``uv run``, Ray starts its processes in a new environment, which is empty.
     """
-    with (
-        _replaced(ray._private.utils, "set_sigterm_handler", lambda handler: None),
-        _replaced(ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False),
-    ):
+    handler = signal.getsignal(signal.SIGTERM)
+    with _replaced(ray_constants, "RAY_ENABLE_UV_RUN_RUNTIME_ENV", False):
         ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
-    # Ray's core has put its own handler, which prints its stack and may abort, over this program's.
-    if threading.current_thread() is threading.main_thread() and callable(handler := signal.getsignal(signal.SIGTERM)):
+    # None of a handler that is not Python's, which cannot be set again.
+    if threading.current_thread() is threading.main_thread() and handler is not None:
         signal.signal(signal.SIGTERM, handler)
 
 

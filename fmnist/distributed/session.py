@@ -10,13 +10,12 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
 from fmnist import clock
 from fmnist.boundary import spared
-from fmnist.config import JobConfig
+from fmnist.config import JobConfig, own_builder
 from fmnist.console import plain_console
 from fmnist.distributed import cluster
 from fmnist.distributed.software import check_workers
@@ -129,14 +128,15 @@ def run_on_ray(
         FmnistError: that preparation, connection or work ended with.
     """
     started, run = clock.now(), opened.folder
-    note: Note = partial(plain_console().print, markup=False)
+    note: Note = plain_console().print
     note(f"run {run.run_id} in {run.store.location}")
     beside = ThreadPoolExecutor(1)
     preparing = beside.submit(prepare, config, note)
     joined = resources is not None
     # Left from the right to the left: the thread has ended before Ray is left, however the work ends.
     with cluster.connected(resources) as resources, beside:
-        differences = [] if joined else check_workers(own_module(config), note, started_here=resources.started_here)
+        module = builder.partition(":")[0] if (builder := own_builder(config)) else None
+        differences = [] if joined else check_workers(module, note, started_here=resources.started_here)
         for difference in differences:
             note(difference)
         data = preparing.result()
@@ -161,9 +161,3 @@ def assumptions(config: JobConfig, location: str, resources: cluster.Resources) 
             "workers: they exchange gradients at ports that ask for no token; whoever reaches these machines can read "
             "and write as you do, so fence them off (SECURITY.md)"
         )
-
-
-def own_module(config: JobConfig) -> str | None:
-    """Returns the module of a user's own model or search space, which settings name as ``module:function``."""
-    name: str = getattr(config, "model", None) or getattr(config, "space", None) or ""
-    return name.partition(":")[0] if ":" in name else None

@@ -12,12 +12,10 @@ import ray
 
 from fmnist.distributed.checkpoints import fetch_checkpoint
 from fmnist.errors import IntegrityError
-from fmnist.runs import RunFolder
+from fmnist.runs import SNAPSHOT, RunFolder
 from fmnist.storage import MissingKeyError
 from fmnist.training import checkpoint_files
 from fmnist.training.history import History
-
-SNAPSHOT = "checkpoint_manager_snapshot.json"
 
 
 def drop_damaged(run: RunFolder, folder: str, note: Callable[[str], None]) -> None:

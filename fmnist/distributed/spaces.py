@@ -13,7 +13,7 @@ import ray
 from fmnist.config import MODELS
 from fmnist.console import plain_console
 from fmnist.distributed.waiting import SLOW_SECONDS, Wait, free, until_ready
-from fmnist.errors import TrainingError, UserError, first_line
+from fmnist.errors import TrainingError, UserError, one_line
 
 Point = dict[str, Any]
 # A point; the file of its model, empty if this process has loaded it; and why it cannot be trained and kept, or None.
@@ -116,7 +116,7 @@ def _build_points(name: str, hyperparameters: Mapping[str, Any] | None, seed: in
         except UserError as error:
             yield point, b"", str(error)
         except Exception as error:
-            yield point, b"", f"{name}: its model cannot be built, trained and saved: {_one_line(error)}"
+            yield point, b"", f"{name}: its model cannot be built, trained and saved: {one_line(error)[:300]}"
 
 
 def _train_and_save(name: str, point: Point) -> bytes:
@@ -170,7 +170,7 @@ def _load_problem(name: str, file: bytes) -> str | None:
             importlib.import_module(name.partition(":")[0])
             _load(path)
         except Exception as error:
-            return f"{name}: its model cannot be saved and loaded again: {_one_line(error)}"
+            return f"{name}: its model cannot be saved and loaded again: {one_line(error)[:300]}"
     return None
 
 
@@ -181,7 +181,3 @@ def _load(path: Path) -> None:
     from fmnist.training.inference import load_model
 
     load_model(path)(np.zeros((1, SIDE, SIDE), np.uint8))
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:300] or first_line(error)

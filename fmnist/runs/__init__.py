@@ -4,5 +4,5 @@ from fmnist.runs.comparison import TEST_ACCURACY, TEST_ACCURACY_INTERVAL, Number
 from fmnist.runs.files import *  # noqa: F403  (the names of all files)
 from fmnist.runs.folder import Problem, Pulled, RunFolder, State
 from fmnist.runs.listing import RunSummary, list_runs
-from fmnist.runs.manifest import Manifest, ManifestFile, sha256_of, utc
+from fmnist.runs.manifest import Manifest, ManifestFile, utc
 from fmnist.runs.run_id import FEATURES, check_run_id, new_run_id

@@ -1,4 +1,4 @@
-"""A run's documents as typed records: the one place where the JSON and YAML of a run folder is read and checked."""
+"""A run's documents: the one place where JSON is written, and JSON and YAML read as typed records and checked."""
 
 from __future__ import annotations
 
@@ -69,6 +69,11 @@ def to_record(value: Any, record: type[Record], where: str) -> Record:
 def _adapter(record: Any) -> TypeAdapter[Any]:
     # It takes milliseconds to make one.
     return TypeAdapter(record)
+
+
+def json_bytes(value: Any) -> bytes:
+    """Returns a document's content for a value of JSON's types; a ValueError for numbers that JSON lacks."""
+    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
 def check_size(size: int, largest: int, where: str) -> None:

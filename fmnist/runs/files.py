@@ -24,6 +24,11 @@ MANIFEST = "manifest.json"
 LEASE = "lease.json"
 # The manifest of a run that is being replaced, while it is.
 REPLACED = "replaced.json"
-# Where an unfinished run keeps what it resumes from, and the files that are written last there.
-STATE_FOLDERS = (CHECKPOINTS, TRIALS, FOLDS, PHASES, "search")
-PROGRESS = ("checkpoint_manager_snapshot.json", "state.json", "outcome.json")
+# Where an unfinished run keeps what it resumes from, and the files that are written last there: by Ray Tune, by Ray
+# Train, of a trial or fold, of what has ended.
+SEARCH = "search"
+SNAPSHOT = "checkpoint_manager_snapshot.json"
+STATE = "state.json"
+OUTCOME = "outcome.json"
+STATE_FOLDERS = (CHECKPOINTS, TRIALS, FOLDS, PHASES, SEARCH)
+PROGRESS = (SNAPSHOT, STATE, OUTCOME)

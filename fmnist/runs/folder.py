@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator
@@ -15,11 +14,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import JsonValue
 
 from fmnist.errors import FmnistError, IntegrityError, LeaseError, RunError, StoreError
+from fmnist.files import sha256_of
 from fmnist.runs import documents
-from fmnist.runs.documents import Record
+from fmnist.runs.documents import Record, json_bytes
 from fmnist.runs.files import CONFIG, LEASE, MANIFEST
 from fmnist.runs.lease import LeasedStore
-from fmnist.runs.manifest import Manifest, ManifestFile, sha256_of
+from fmnist.runs.manifest import Manifest, ManifestFile
 from fmnist.runs.run_id import check_run_id
 from fmnist.storage.store import (
     PART_SUFFIX,
@@ -318,11 +318,6 @@ class RunFolder:
 
     def _key(self, path: str) -> str:
         return f"{self.run_id}/{check_key(path)}"
-
-
-def json_bytes(value: Any) -> bytes:
-    """Returns a file's content for a value of JSON's types; a ValueError for numbers that JSON lacks."""
-    return (json.dumps(value, indent=1, allow_nan=False) + "\n").encode()
 
 
 def _no_formula(cell: Any) -> Any:

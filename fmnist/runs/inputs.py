@@ -11,8 +11,7 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
-from fmnist.config import JobConfig
-from fmnist.errors import RunError
+from fmnist.config import JobConfig, own_builder
 from fmnist.runs.files import DATA, ENVIRONMENT
 from fmnist.runs.folder import RunFolder
 
@@ -23,8 +22,8 @@ INPUTS = "inputs"
 
 def inputs_of(config: JobConfig, data_summary: Mapping[str, Any], more: Mapping[str, str]) -> dict[str, str]:
     """Returns the sha256 of everything that a run reads, by its name: images, ``more``, and the user's code."""
-    named = getattr(config, "space", getattr(config, "model", ""))
-    code = {f"code of {named}": found} if ":" in named and (found := code_sum(named.partition(":")[0])) else {}
+    builder = own_builder(config)
+    code = {f"code of {builder}": found} if builder and (found := code_sum(builder.partition(":")[0])) else {}
     return {**data_summary.get("sha256", {}), **more, **code}
 
 
@@ -57,12 +56,6 @@ def versions_before(run: RunFolder, note: Callable[[str], None]) -> list[dict[st
     texts = ", ".join(f"{name} {last[name]}, now {metadata.version(name)}" for name in changed)
     note(f"run {run.run_id}: started with {texts}; numbers may differ in their last digits")
     return [*earlier, last]
-
-
-def check_inputs(run: RunFolder, inputs: Mapping[str, str]) -> None:
-    """Raises a `RunError` if an unfinished run cannot be resumed with these inputs."""
-    if changed := changed_input(run, inputs):
-        raise RunError(f"run {run.run_id} in {run.store.location}: {changed}; take another --run-id, or --overwrite")
 
 
 def code_sum(module: str) -> str | None:

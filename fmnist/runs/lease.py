@@ -8,7 +8,6 @@ on this machine is gone, is taken over. From then on every write of the process 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import secrets
 import socket
@@ -16,7 +15,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +24,7 @@ from fmnist.console import duration
 from fmnist.errors import FmnistError, IntegrityError, LeaseError, RunError, printable
 from fmnist.runs import documents
 from fmnist.runs.files import LEASE, MANIFEST
+from fmnist.runs.manifest import utc
 from fmnist.storage.store import ConflictError, Entry, NoConditionsError, Store, Versioned
 
 # Seconds that a lease lasts without being renewed; tests of this repository take less.
@@ -70,7 +69,7 @@ class LeaseRecord:
         return printable(f"process {self.process} on {self.host} since {self.since} (attempt {self.attempt})")
 
     def to_json(self) -> bytes:
-        return (json.dumps(asdict(self), indent=1) + "\n").encode()
+        return documents.json_bytes(asdict(self))
 
     def is_over(self, age: float) -> bool:
         """Whether another process may take it over, ``age`` seconds after it was renewed."""
@@ -344,11 +343,9 @@ def _taken_over(location: str, by: LeaseRecord | None) -> str:
 
 
 def _new_record(attempt: int) -> LeaseRecord:
-    since = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     process = os.getpid()
-    return LeaseRecord(
-        attempt, secrets.token_hex(16), socket.gethostname(), _machine(), process, _born(process), since, SECONDS
-    )
+    token, host, since = secrets.token_hex(16), socket.gethostname(), utc(time.time())
+    return LeaseRecord(attempt, token, host, _machine(), process, _born(process), since, SECONDS)
 
 
 def _clock() -> float:

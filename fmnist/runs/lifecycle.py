@@ -8,7 +8,6 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from functools import partial
 from importlib import metadata
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
@@ -21,7 +20,7 @@ from fmnist.options import settings_yaml
 from fmnist.runs.documents import Names
 from fmnist.runs.files import CHECKPOINTS, CONFIG, DATA, ENVIRONMENT
 from fmnist.runs.folder import RunFolder, json_bytes
-from fmnist.runs.inputs import INPUTS, changed_input, check_inputs, inputs_of, versions_before
+from fmnist.runs.inputs import INPUTS, changed_input, inputs_of, versions_before
 from fmnist.runs.lease import check_free, leased
 from fmnist.runs.replacement import remove_replaced, replace_finished
 from fmnist.runs.run_id import new_run_id
@@ -90,26 +89,26 @@ def open_run(job: str, config: Config, extends: Extends[Config] = never) -> Iter
         RunError: as `check_run`.
         LeaseError: from the block, if another process takes the run over.
     """
-    run = check_run(job, config, extends)
-    note = partial(plain_console().print, markup=False)
-    opened = OpenedRun(run, "done")
+    opened = check_run(job, config, extends)
+    note = plain_console().print
     with ExitStack() as stack:
         # What is done needs no lease, nor a store that can be written.
-        if _entry(run, config, extends) != "done":
+        if not opened.done:
+            run = opened.folder
             store = stack.enter_context(leased(run.store, run.run_id, note, wait=config.wait))
             folder = RunFolder(store, run.run_id)
             # Another process may have finished it since.
             opened = OpenedRun(folder, _entry(folder, config, extends))
         if opened.done:
-            note(_done_line(run))
+            note(_done_line(opened.folder))
         yield opened
 
 
-def check_run(job: str, config: Config, extends: Extends[Config] = never) -> RunFolder:
+def check_run(job: str, config: Config, extends: Extends[Config] = never) -> OpenedRun:
     """Checks what can be checked before anything heavy is imported or started: store, run id and data source.
 
-    Returns the run's folder; ``job`` is the job's name, for the id of a new run. A finished run that ``extends`` says
-    lacks something is one to continue.
+    Returns what was found, in a folder that is not fenced; ``job`` is the job's name, for the id of a new run. A
+    finished run that ``extends`` says lacks something is one to continue.
 
     Raises:
         StoreError: if the artifact store cannot be written.
@@ -122,11 +121,12 @@ def check_run(job: str, config: Config, extends: Extends[Config] = never) -> Run
     store = open_store(config.artifacts)
     store.check()
     run = RunFolder(store, config.run_id or new_run_id(job))
-    if _entry(run, config, extends) != "done":
+    found = OpenedRun(run, _entry(run, config, extends))
+    if not found.done:
         if not config.wait:
             check_free(store, run.run_id)
         data.check_source(config.data)
-    return run
+    return found
 
 
 def _entry(run: RunFolder, config: Config, extends: Extends[Config]) -> Entry:
@@ -142,7 +142,11 @@ def _entry(run: RunFolder, config: Config, extends: Extends[Config]) -> Entry:
     if config.overwrite:
         return "replaced"
     conflict = changed if changed and (state != "finished" or config.skip_finished) else "finished already"
-    raise RunError(f"run {run.run_id} in {run.store.location}: {conflict}; take another --run-id, or --overwrite")
+    raise _conflict(run, conflict)
+
+
+def _conflict(run: RunFolder, reason: str) -> RunError:
+    return RunError(f"run {run.run_id} in {run.store.location}: {reason}; take another --run-id, or --overwrite")
 
 
 def with_inputs(
@@ -154,20 +158,19 @@ def with_inputs(
         RunError: if a run to be resumed has read others, and ``overwrite`` is off.
     """
     opened = replace(opened, inputs=inputs_of(config, data_summary, more))
-    if opened.goes_on:
-        if config.overwrite and changed_input(opened.folder, opened.inputs):
-            return replace(opened, entry="replaced")
-        check_inputs(opened.folder, opened.inputs)
+    if opened.goes_on and (changed := changed_input(opened.folder, opened.inputs)):
+        if not config.overwrite:
+            raise _conflict(opened.folder, changed)
+        return replace(opened, entry="replaced")
     return opened
 
 
 def is_done(job: str, config: JobConfig) -> bool:
     """Whether a job has nothing to do, after `check_run`; then a line says so."""
-    run = check_run(job, config)
-    done = _entry(run, config, never) == "done"
-    if done:
-        plain_console().print(_done_line(run), markup=False)
-    return done
+    found = check_run(job, config)
+    if found.done:
+        plain_console().print(_done_line(found.folder))
+    return found.done
 
 
 def _done_line(run: RunFolder) -> str:
@@ -192,7 +195,7 @@ def begin_run(
         facts: that the environment has besides.
     """
     run = opened.folder
-    earlier = versions_before(run, partial(plain_console().print, markup=False)) if opened.goes_on else []
+    earlier = versions_before(run, plain_console().print) if opened.goes_on else []
     # No names of users or hosts.
     environment = {
         "python": platform.python_version(),
@@ -229,10 +232,10 @@ def changed_setting(run: RunFolder, config: JobConfig) -> str | None:
     if run.exists(CONFIG):
         before = run.get_yaml(CONFIG, Names)
         for name, now in asdict(config).items():
-            if name == "epochs" and now == _trained_epochs(run):
-                # A run that diverged, or that is long enough, is finished with the epochs that it has.
+            if name not in config.fixed_settings() or before.get(name) == now:
                 continue
-            if name in config.fixed_settings() and before.get(name) != now:
+            # A run that diverged, or that is long enough, is finished with the epochs that it has.
+            if name != "epochs" or now != _trained_epochs(run):
                 return f"started with {name} {before.get(name)}, found {now}"
     return None
 

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 from fmnist import clock
 from fmnist.errors import IntegrityError, StoreError
-from fmnist.runs.documents import parse_json
+from fmnist.runs.documents import json_bytes, parse_json
 from fmnist.storage.store import check_key
 
 SCHEMA = 1
@@ -65,18 +62,12 @@ class Manifest:
         return manifest
 
     def to_json(self) -> bytes:
-        return (json.dumps(asdict(self), indent=1) + "\n").encode()
+        return json_bytes(asdict(self))
 
 
 @dataclass(frozen=True)
 class _Schema:
     schema: int
-
-
-def sha256_of(path: Path) -> str:
-    """Returns the sha256 of a local file's content in hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def utc(seconds: float) -> str:

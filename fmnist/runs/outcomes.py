@@ -14,13 +14,13 @@ from pydantic import InstanceOf
 
 from fmnist.errors import IntegrityError, first_line
 from fmnist.runs.documents import to_record
+from fmnist.runs.files import OUTCOME
 from fmnist.runs.folder import RunFolder
 from fmnist.storage import MissingKeyError
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-OUTCOME = "outcome.json"
 PROBABILITIES = "probabilities.npy"
 SUMS = "sums"
 

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from fmnist.boundary import say
 from fmnist.console import duration
-from fmnist.errors import StoreError
+from fmnist.errors import StoreError, one_line
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -35,6 +35,11 @@ _TRANSIENT_CODES = {"RequestTimeout", "RequestTimeoutException", "PriorRequestNo
 def endpoint_url() -> str | None:
     """Returns the address of the S3 server that the environment names, or None for AWS."""
     return os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or None
+
+
+def server_name() -> str:
+    """Returns the server's host and port for messages, without the password that its address might carry."""
+    return urlsplit(endpoint_url() or "").netloc.rpartition("@")[2] or "AWS"
 
 
 @lru_cache
@@ -71,7 +76,7 @@ def client(attempts: int = PATIENT_ATTEMPTS) -> S3Client:
             ),
         )
     except BotoCoreError as error:
-        raise StoreError(f"settings of AWS: {' '.join(str(error).split())}") from error
+        raise StoreError(f"settings of AWS: {one_line(error)}") from error
     except ValueError:
         # Not chained: it quotes the address, which may carry a password.
         raise StoreError(wrong_endpoint) from None
@@ -95,9 +100,7 @@ def _say_if_it_takes_long(request: dict[str, Any]) -> None:
     began = request.setdefault("fmnist_began", now)
     if now - began >= request.setdefault("fmnist_next", _SILENT_SECONDS):
         request["fmnist_next"] = now - began + _NEXT_SECONDS
-        # Without the password that the server's address might carry.
-        server = urlsplit(endpoint_url() or "").netloc.rpartition("@")[2] or "AWS"
-        say(f"still waiting after {duration(now - began)}: the S3 server at {server} to answer")
+        say(f"still waiting after {duration(now - began)}: the S3 server at {server_name()} to answer")
 
 
 def _is_transient(response: tuple[Any, dict[str, Any]] | None, exception: Exception | None) -> bool:

@@ -12,7 +12,6 @@ from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from fmnist.errors import StoreError, redacted
 from fmnist.storage import s3
@@ -252,10 +251,8 @@ class S3Store:
             if what == "cannot be read" and code in {"404", "NoSuchKey"} and self._has_bucket():
                 raise MissingKeyError(f"{address}: no such file") from None
             cause = "no such bucket" if code == "404" else _CAUSES.get(code, code)
-            # Without the password that the server's address might carry.
-            endpoint = urlsplit(s3.endpoint_url() or "").netloc.rpartition("@")[2] or "AWS"
             # Not chained: the library's own texts quote addresses and proxies, which may carry passwords.
-            raise StoreError(f"{address}: {what} at {endpoint}: {cause}") from None
+            raise StoreError(f"{address}: {what} at {s3.server_name()}: {cause}") from None
         except OSError as error:
             raise StoreError(f"{address}: {what}: {error.strerror or error} ({error.filename})") from error
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import zipfile
 from pathlib import Path
 
 from fmnist.errors import IntegrityError, first_line
+from fmnist.files import sha256_of
 from fmnist.training.history import History
 
 VARIABLES = "variables.npz"
@@ -18,7 +18,7 @@ FILES = (VARIABLES, HISTORY, SUMS)
 
 def write_sums(folder: Path) -> None:
     """Writes the sha256 of a checkpoint's files beside them."""
-    (folder / SUMS).write_text(json.dumps({name: _sum(folder / name) for name in (VARIABLES, HISTORY)}))
+    (folder / SUMS).write_text(json.dumps({name: sha256_of(folder / name) for name in (VARIABLES, HISTORY)}))
 
 
 def read_history(folder: Path) -> History:
@@ -32,7 +32,7 @@ def read_history(folder: Path) -> History:
     try:
         if (folder / SUMS).exists():
             for name, expected in json.loads((folder / SUMS).read_text()).items():
-                if _sum(folder / name) != expected:
+                if sha256_of(folder / name) != expected:
                     raise IntegrityError(f"{name}: not what was written")
         else:
             with zipfile.ZipFile(folder / VARIABLES) as arrays:
@@ -41,8 +41,3 @@ def read_history(folder: Path) -> History:
         return History(tuple(json.loads((folder / HISTORY).read_text())))
     except (OSError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise IntegrityError(first_line(error)) from error
-
-
-def _sum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -18,7 +18,7 @@ from fmnist.distributed import cluster
 from fmnist.distributed.session import Note, Session, StartedRun, run_on_ray
 from fmnist.errors import TrainingError, UserError, first_line
 from fmnist.runs import PLOTS, REPORT, REPORT_MARKDOWN, RunFolder, utc
-from fmnist.runs.folder import json_bytes
+from fmnist.runs.documents import json_bytes
 from fmnist.runs.lifecycle import OpenedRun, is_done, open_run
 from fmnist.runs.replacement import has_checkpoint
 from fmnist.runs.results import Results, finish_run, read_metrics, write_results

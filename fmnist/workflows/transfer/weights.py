@@ -11,8 +11,7 @@ from pathlib import Path
 
 from fmnist.data import default_cache
 from fmnist.errors import UserError
-from fmnist.files import local_path
-from fmnist.runs import sha256_of
+from fmnist.files import local_path, sha256_of
 from fmnist.storage import S3Store, open_store
 from fmnist.workflows.transfer.recipes import FACTS
 from fmnist.workflows.transfer.records import WeightsRecord

@@ -33,7 +33,7 @@ from fmnist.distributed.waiting import Wait, free, room_limit
 from fmnist.distributed.workers import LANES, keep_lanes
 from fmnist.errors import StoreError, TrainingError, UserError, first_line
 from fmnist.options import settings_yaml
-from fmnist.runs import BEST, CHECKPOINTS, TRIALS, TRIALS_HISTORY, TRIALS_TABLE, RunFolder
+from fmnist.runs import BEST, CHECKPOINTS, SEARCH, TRIALS, TRIALS_HISTORY, TRIALS_TABLE, RunFolder
 from fmnist.runs.documents import Names
 from fmnist.runs.lifecycle import open_run
 from fmnist.storage.arrow import store_filesystem
@@ -53,8 +53,6 @@ STATUSES: dict[str, Status] = {
     Trial.PAUSED: "paused",
     Trial.ERROR: "failed",
 }
-# Folder of Ray Tune's own state in the run folder, deleted after the search.
-TUNE_STATE = "search"
 # Of the run folder: why the retraining of a trial, by its number, failed; the next best was taken.
 NOT_KEPT = f"{TRIALS}/not_kept.json"
 WORKER_SETTINGS = ("workers", "cpus_per_worker", "gpus_per_worker")
@@ -168,7 +166,7 @@ def _search(
             trial_dirname_creator=lambda trial: f"trial-{trial.config['trial']:04d}",
         ),
         run_config=ray_tune.RunConfig(
-            name=TUNE_STATE,
+            name=SEARCH,
             storage_path=f"{path}/{run.run_id}",
             storage_filesystem=filesystem,
             failure_config=ray_tune.FailureConfig(max_failures=config.max_failures),
@@ -185,8 +183,8 @@ def _search(
             tuner.fit()
     finally:
         logger.setLevel(level)
-    with spared(f"{run.location}/{TUNE_STATE} was not removed"):
-        run.store.delete_folder(f"{run.run_id}/{TUNE_STATE}")
+    with spared(f"{run.location}/{SEARCH} was not removed"):
+        run.store.delete_folder(f"{run.run_id}/{SEARCH}")
     return watcher.records
 
 

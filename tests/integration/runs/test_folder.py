@@ -16,6 +16,7 @@ import pytest
 from s3_server import S3Server
 
 from fmnist.errors import IntegrityError, RunError, StoreError
+from fmnist.files import sha256_of
 from fmnist.runs import (
     CHECKPOINTS,
     CONFIG,
@@ -27,7 +28,6 @@ from fmnist.runs import (
     RunFolder,
     RunSummary,
     list_runs,
-    sha256_of,
 )
 from fmnist.storage import Entry, FolderStore, S3Store, Store
 
