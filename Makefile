@@ -62,6 +62,7 @@ bench: $(VENV)/.dev  ## measure training against its peers, on an otherwise idle
 	$(BIN)/python benchmarks/tune.py
 	$(BIN)/python benchmarks/crossval.py
 	$(BIN)/python benchmarks/transfer.py
+	$(BIN)/python benchmarks/time_to_accuracy.py
 
 lock: $(VENV)/.dev  ## resolve the dependencies of pyproject.toml again and write them down with their hashes
 	$(BIN)/uv pip compile $(LOCK) --extra build pyproject.toml -o requirements.txt

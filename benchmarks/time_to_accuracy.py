@@ -180,8 +180,8 @@ def child(options: argparse.Namespace) -> None:
         name = way.removesuffix("-keras")
         config = parse_config(TrainConfig, "fmnist train", ["--recipe", name])
         assert config is not None
-        in_turn = recipe_in_keras if way.endswith("-keras") else recipe
-        trained, parameters = in_turn(config, options, train, test)
+        train_seeds = recipe_in_keras if way.endswith("-keras") else recipe
+        trained, parameters = train_seeds(config, options, train, test)
         epochs = config.epochs
     report(parameters=parameters, epochs=epochs, trainings=[asdict(one) for one in trained])
 

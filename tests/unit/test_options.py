@@ -163,7 +163,7 @@ def test_help_names_each_recipe_with_what_it_reaches(name: str, capsys) -> None:
 
 
 def test_recipe_that_is_not_there_is_named() -> None:
-    with pytest.raises(UserError, match="train: recipe: found fast-99, expected one of fast-90, "):
+    with pytest.raises(UserError, match="train: recipe: found fast-99, expected one of fast-90, fast-92"):
         parse_config(TrainConfig, "fmnist train", ["--recipe", "fast-99"])
     with pytest.raises(UserError, match="recipe: found fast-92, expected one of sound, notebook"):
         parse_config(TransferConfig, "fmnist transfer", ["--recipe", "fast-92"])
