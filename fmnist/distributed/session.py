@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from fmnist import clock
 from fmnist.boundary import spared
 from fmnist.config import JobConfig, own_builder
-from fmnist.console import plain_console
+from fmnist.console import console
 from fmnist.distributed import cluster
 from fmnist.distributed.software import check_workers
 from fmnist.runs import RunFolder
@@ -128,7 +128,7 @@ def run_on_ray(
         FmnistError: that preparation, connection or work ended with.
     """
     started, run = clock.now(), opened.folder
-    note: Note = plain_console().print
+    note: Note = console.print
     note(f"run {run.run_id} in {run.store.location}")
     beside = ThreadPoolExecutor(1)
     preparing = beside.submit(prepare, config, note)

@@ -155,6 +155,21 @@ class RunFolder:
         """Returns a YAML file as a record; errors as in `get_record`."""
         return documents.parse_yaml(self._document(path, documents.LARGEST_YAML), record, f"{self.location}/{path}")
 
+    def get_verified(self, file: ManifestFile, path: Path) -> None:
+        """Copies a file of the manifest to a local path, and compares both.
+
+        Raises:
+            IntegrityError: if the file is missing, or not the one of the manifest.
+        """
+        where = f"{self.location}/{file.path}: damaged, found"
+        # Its size first: it may be more than the disk has room for.
+        if (size := self.store.size(self._key(file.path))) != file.size:
+            found = "nothing" if size is None else f"{size:,} bytes"
+            raise IntegrityError(f"{where} {found}, its manifest has {file.size:,} bytes")
+        self.get_file(file.path, path)
+        if (digest := sha256_of(path)) != file.sha256:
+            raise IntegrityError(f"{where} sha256 {digest}, its manifest has {file.sha256}")
+
     def exists(self, path: str) -> bool:
         """Whether the run has a file."""
         return self.store.exists(self._key(path))
@@ -294,14 +309,7 @@ class RunFolder:
         _refuse_links(destination, target)
         if target.is_file() and target.stat().st_size == file.size and sha256_of(target) == file.sha256:
             return False
-        # Its size first: it may be more than the disk has room for.
-        if (size := self.store.size(self._key(file.path))) is None:
-            raise IntegrityError(f"{self.location}/{file.path}: missing, but in the manifest")
-        if size != file.size:
-            raise IntegrityError(f"{self.location}/{file.path}: {size:,} bytes, expected {file.size:,}")
-        self.get_file(file.path, fetched)
-        if (digest := sha256_of(fetched)) != file.sha256:
-            raise IntegrityError(f"{self.location}/{file.path}: sha256 {digest}, expected {file.sha256}")
+        self.get_verified(file, fetched)
         target.parent.mkdir(parents=True, exist_ok=True)
         fetched.replace(target)
         return True

@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from fmnist import data
 from fmnist.config import JobConfig
-from fmnist.console import plain_console
+from fmnist.console import console
 from fmnist.errors import RunError
 from fmnist.options import settings_yaml
 from fmnist.runs.documents import Names
@@ -90,7 +90,7 @@ def open_run(job: str, config: Config, extends: Extends[Config] = never) -> Iter
         LeaseError: from the block, if another process takes the run over.
     """
     opened = check_run(job, config, extends)
-    note = plain_console().print
+    note = console.print
     with ExitStack() as stack:
         # What is done needs no lease, nor a store that can be written.
         if not opened.done:
@@ -169,7 +169,7 @@ def is_done(job: str, config: JobConfig) -> bool:
     """Whether a job has nothing to do, after `check_run`; then a line says so."""
     found = check_run(job, config)
     if found.done:
-        plain_console().print(_done_line(found.folder))
+        console.print(_done_line(found.folder))
     return found.done
 
 
@@ -195,7 +195,7 @@ def begin_run(
         facts: that the environment has besides.
     """
     run = opened.folder
-    earlier = versions_before(run, plain_console().print) if opened.goes_on else []
+    earlier = versions_before(run, console.print) if opened.goes_on else []
     # No names of users or hosts.
     environment = {
         "python": platform.python_version(),

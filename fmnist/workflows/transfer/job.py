@@ -16,7 +16,7 @@ import numpy as np
 import ray
 from ray.util.queue import Queue
 
-from fmnist.console import plain_console
+from fmnist.console import console
 from fmnist.data import Images
 from fmnist.data.preparation import PreparedData, prepare
 from fmnist.distributed import cluster
@@ -59,7 +59,7 @@ class Inputs:
 def check_weights(config: TransferConfig) -> None:
     """Obtains the weights, so that a missing file is reported before anything is trained."""
     for backbone in BACKBONES if config.backbone == "all" else (config.backbone,):
-        obtain_weights(config.weights, backbone, plain_console().print)
+        obtain_weights(config.weights, backbone, console.print)
 
 
 def transfer(config: TransferConfig, resources: cluster.Resources | None = None) -> RunFolder:
@@ -81,7 +81,7 @@ def transfer(config: TransferConfig, resources: cluster.Resources | None = None)
     with open_run(TRANSFER, config) as opened:
         if not opened.done:
             comparison = find_comparison(opened.folder.store, config.compare_with)
-            note = plain_console().print
+            note = console.print
             sources = {name: (recipes[name], obtain_weights(config.weights, name, note)) for name in names}
             work = partial(_transfer, sources, comparison)
             sums = {f"weights of {name}": file.record.sha256 for name, (_, file) in sources.items() if file}

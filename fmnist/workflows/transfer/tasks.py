@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ray
 
-from fmnist.console import plain_console
+from fmnist.console import console
 from fmnist.data import Images
 from fmnist.data.preparation import PreparedData
 from fmnist.distributed.tasks import TaskPool
@@ -213,7 +213,7 @@ def inspect(config: TransferConfig, name: str, recipe: Recipe, file: WeightsFile
         task = BackboneTask(config, name, recipe, file.record, file.path.name)
         weights = ray.put(np.frombuffer(file.path.read_bytes(), np.uint8))
     sample = train.select(np.arange(min(SAMPLE_IMAGES, len(train))))
-    pool = _pool(config, "inspection", plain_console().print)
+    pool = _pool(config, "inspection", console.print)
     try:
         [(_, report)] = pool.run(inspect_backbone, [(name, (task, weights, sample))], str)
     except TrainingError as error:

@@ -157,7 +157,7 @@ def test_second_pull_fetches_only_what_is_missing_or_different(run: RunFolder, t
 def test_pull_of_a_damaged_file_is_refused_and_leaves_nothing_half_written(run: RunFolder, tmp_path: Path) -> None:
     run.finish("train")
     run.store.put_bytes("train-1/report.html", b"<HTML>")
-    with pytest.raises(IntegrityError, match=r"report.html: sha256 [0-9a-f]+, expected"):
+    with pytest.raises(IntegrityError, match=r"report.html: damaged, found sha256 [0-9a-f]+, its manifest has"):
         run.pull(tmp_path / "copy")
     names = {path.name for path in (tmp_path / "copy").rglob("*") if path.is_file()}
     assert names == {"weights", CONFIG, METRICS, "loss.png"}
@@ -178,7 +178,7 @@ def test_pull_writes_through_no_link(run: RunFolder, tmp_path: Path, link: str) 
 def test_pull_fetches_no_file_of_another_size_than_the_manifest_says(run: RunFolder, tmp_path: Path) -> None:
     run.finish("train")
     run.store.put_bytes("train-1/report.html", b"<html>" + bytes(10_000))
-    with pytest.raises(IntegrityError, match=r"report.html: 10,006 bytes, expected 6"):
+    with pytest.raises(IntegrityError, match=r"report.html: damaged, found 10,006 bytes, its manifest has 6 bytes"):
         run.pull(tmp_path / "copy")
 
 
