@@ -25,7 +25,7 @@ from fmnist.distributed.waiting import READY_SECONDS, SLOW_SECONDS, reason_in_lo
 from fmnist.errors import LeaseError, TrainingError, UserError, first_line
 from fmnist.runs import RunFolder
 from fmnist.runs.lifecycle import OpenedRun
-from fmnist.storage.arrow import store_filesystem
+from fmnist.storage.arrow import store_filesystem, upload_folder
 from fmnist.training import devices
 from fmnist.training.history import History, Row
 from fmnist.training.progress import Progress
@@ -230,6 +230,7 @@ def train_epochs(
                     result.row(),
                     checkpoint=ray.train.Checkpoint(folder) if shard.rank == 0 else None,
                     checkpoint_dir_name=f"epoch-{result.epoch:04d}{schedule.checkpoint_suffix}",
+                    checkpoint_upload_fn=_upload,
                 )
             if shard.rank == 0:
                 post(events, result.row())
@@ -239,6 +240,14 @@ def train_epochs(
         # Not raised: Ray Train would restart the workers, and they would fail again at the same step.
         return history, str(error)
     return history, None
+
+
+def _upload(checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
+    """Stores a checkpoint as Ray Train would, but an upload that fails is an error."""
+    storage = ray.train.get_context().get_storage()
+    path = f"{storage.experiment_fs_path}/{name}"
+    upload_folder(Path(checkpoint.path), storage.storage_filesystem, path)
+    return ray.train.Checkpoint(path, storage.storage_filesystem)
 
 
 def restore_best(model: keras.Model) -> None:

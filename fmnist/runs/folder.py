@@ -74,6 +74,7 @@ class RunFolder:
         self.store = store
         self.run_id = check_run_id(run_id)
         self._written: dict[str, ManifestFile] = {}
+        self._read: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<run {self.run_id} in {self.store.location}>"
@@ -133,6 +134,7 @@ class RunFolder:
     def get_file(self, path: str, local: Path) -> None:
         """Copies a file of the run to ``local``; errors as in `get_bytes`."""
         self.store.get_file(self._key(path), local)
+        self._read.add(path)
 
     def get_bytes(self, path: str) -> bytes:
         """Returns the content of a file; a `MissingKeyError` if there is no such file."""
@@ -194,7 +196,8 @@ class RunFolder:
             without: files and folders that do not belong to the finished run, and are about to be deleted.
 
         The sums are those of the content that this object wrote. A file that another process wrote, such as a
-        checkpoint, is read back.
+        checkpoint, is read back. Files that this object wrote or read are part of the run even where a listing, which
+        may lag behind, lacks them.
 
         Raises:
             IntegrityError: if a file that was written here is gone or has another size.
@@ -206,12 +209,14 @@ class RunFolder:
 
         stored = {path: size for path, size in self.files().items() if belongs(path)}
         for path, file in self._written.items():
-            # A listing may lag behind what was written.
             if belongs(path) and stored.get(path) != file.size and self.store.size(self._key(path)) != file.size:
                 found = f"{stored[path]} bytes" if path in stored else "nothing"
                 raise IntegrityError(f"{self.location}/{path}: wrote {file.size} bytes, but the store has {found}")
             if belongs(path):
                 stored[path] = file.size
+        for path in self._read - stored.keys():
+            if belongs(path) and (size := self.store.size(self._key(path))) is not None:
+                stored[path] = size
         sums = [
             self._written.get(path) or ManifestFile(path, size, self._sha256(path)) for path, size in stored.items()
         ]

@@ -288,6 +288,17 @@ def test_listing_that_lags_behind_is_no_proof_of_absence(store: Store) -> None:
     assert RunFolder(store, "run").verify() == []
 
 
+def test_checkpoint_that_a_worker_wrote_and_a_listing_lacks_is_part_of_the_run(store: Store, tmp_path: Path) -> None:
+    run = RunFolder(LaggingStore(store), "run")  # type: ignore[arg-type]
+    for name in ("removed", "weights"):
+        RunFolder(store, "run").put_bytes(f"{CHECKPOINTS}/{name}", b"x")
+        run.get_file(f"{CHECKPOINTS}/{name}", tmp_path / name)
+    store.delete(f"run/{CHECKPOINTS}/removed")
+
+    assert [file.path for file in run.finish("train").files] == [f"{CHECKPOINTS}/weights"]
+    assert RunFolder(store, "run").verify() == []
+
+
 def test_removal_that_is_cut_leaves_an_unfinished_run(run: RunFolder) -> None:
     run.finish("train")
     with pytest.raises(KeyboardInterrupt):
