@@ -123,7 +123,7 @@ def _transfer(
     cpus = cluster.cpus_per_worker(resources, config.workers, config.cpus_per_worker, config.gpus_per_worker)
     session.note(f"Ray: {resources}; workers: {config.workers} of {cpus:g} CPUs, {config.gpus_per_worker:g} GPUs")
     outcomes: Outcomes = {}
-    if session.opened.goes_on:
+    if session.opened.is_resumed:
         every = {(name, phase): read_phase(run, name, phase, session.note) for name in sources for phase in phases}
         outcomes = {key: outcome for key, outcome in every.items() if outcome}
     unfinished = [name for name in sources if any((name, phase) not in outcomes for phase in phases)]

@@ -128,7 +128,7 @@ def predict_shard(
     Returns:
         Probabilities float32 [n, 10], and the devices that TensorFlow used.
     """
-    devices.configure_tensorflow(cpus, chain=True)
+    devices.configure_tensorflow(cpus, sequential=True)
     if name not in _built:
         _built.clear()
         _built[name] = load_model_bytes(model)
@@ -163,7 +163,7 @@ def load_task_backbone(task: BackboneTask, weights: np.ndarray | None, recipe: R
 
 
 def _start(task: BackboneTask) -> str:
-    devices.configure_tensorflow(task.config.cpus_per_shard, chain=True)
+    devices.configure_tensorflow(task.config.cpus_per_shard, sequential=True)
     return devices.resolve_precision(task.config.precision)
 
 

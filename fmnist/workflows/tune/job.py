@@ -101,7 +101,7 @@ def _tune(session: Session[TuneConfig, PreparedData]) -> None:
             f"best of {len(records)} trials: trial {winner.trial} with val_accuracy {val_accuracy:.4f}; "
             f"training it for {config.retrain_epochs} epochs"
         )
-        figures = session.beside.submit(_draw_trials, records, winner.trial)
+        figures = session.background.submit(_draw_trials, records, winner.trial)
         best = best_config(config, winner)
         outcome = fit(best, run, session.data, cpus, lanes)
         if not outcome.failure:
