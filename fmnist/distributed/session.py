@@ -67,7 +67,7 @@ class Session(Generic[Config, Data]):
         started: the job's start, seconds since the epoch.
         note: shows a line.
         differences: of the software that Ray's processes import, a line each.
-        background: runs functions in a thread beside the work; one after the other, since Matplotlib is not thread-safe.
+        background: runs functions in a thread beside the work; one at a time, since Matplotlib is not thread-safe.
     """
 
     config: Config

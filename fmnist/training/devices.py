@@ -41,7 +41,7 @@ def configure_tensorflow(cpus: float, least_lanes: int = 1, *, sequential: bool 
     Args:
         cpus: processors of this worker.
         least_lanes: minimum number of lanes on a CPU.
-        sequential: for a network that runs without lanes, one operation after the other: each operation has all threads.
+        sequential: for a network that runs without lanes, one operation at a time: each has all threads.
 
     Returns:
         The number of lanes for the engine: that of the threads, or one on a GPU.
