@@ -192,6 +192,8 @@ def recipe(config: TrainConfig, options: argparse.Namespace, train: Images, test
     from fmnist.training import devices, engine
 
     lanes = devices.configure_tensorflow(options.threads, least_lanes=2)
+    import tensorflow as tf
+
     from fmnist.models.factory import build
 
     precision = devices.resolve_precision(config.precision)
@@ -211,7 +213,8 @@ def recipe(config: TrainConfig, options: argparse.Namespace, train: Images, test
             epochs=config.epochs,
             seed=seed,
             shard=engine.Shard(lanes=lanes),
-            xla=devices.resolve_xla(config.xla),
+            # Compilation has a column of its own; on a CPU, XLA is slower.
+            xla=bool(tf.config.list_physical_devices("GPU")),
         )
         began = time.process_time()
         results = list(epochs)
