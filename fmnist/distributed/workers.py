@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     import keras
 
     from fmnist.models.compiled import Trainable
-    from fmnist.training.engine import Examples, Shard
+    from fmnist.training.engine import Shard
+    from fmnist.training.examples import Examples
 
 Outcome = TypeVar("Outcome")
 
