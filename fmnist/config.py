@@ -118,7 +118,9 @@ class JobConfig:
         limit: Number of training images to use, after shuffling by the seed; all if not given.
         precision: Of matrix products; weights stay float32. auto takes bfloat16 if the processor has instructions for
             it.
-        xla: Compile the training step with XLA; auto does so on GPUs only, since it is slower on a CPU.
+        xla: Compile training with XLA; auto does so on a GPU if the training has some 3,000 steps or more. It is slower
+            on a CPU.
+        deterministic: Use only operations that compute the same numbers in each run on the same GPU. Folds always do.
     """
 
     # Settings of earlier versions: files may still have them, and they have no effect.
@@ -136,6 +138,7 @@ class JobConfig:
     limit: PositiveInt | None = None
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     xla: Literal["auto", "on", "off"] = "auto"
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         """Raises a `SettingError` if a setting has a value that it cannot have, wherever it came from."""

@@ -21,6 +21,7 @@ GROWING = Resources(cpus=2, gpus=0, nodes=1, cpus_of_largest_node=2, started_her
         ("trial", 1, 1000.0, 0, "cpus_per_trial: found 1000, expected at most the 2 processors of this machine"),
         ("trial", 1, 1.0, 2, "gpus_per_trial: found 2, expected 0 to 1"),
         ("trial", 1, 1.5, 0, "cpus_per_trial: found 1.5, expected a whole number, or a share of one processor"),
+        ("worker", 2, 1.0, 0.5, "gpus_per_worker: found 0.5 and 2 workers, expected 1, or 1 worker: workers exchange"),
         ("worker", 3, 1.0, 0, "workers x cpus_per_worker: found 3 x 1, expected at most the 2 processors"),
     ],
 )
