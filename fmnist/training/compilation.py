@@ -9,10 +9,14 @@ from typing import Any, TypeVar
 import keras
 import tensorflow as tf
 
+from fmnist.training.devices import forget_programs
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # How XLA says that it has no such operation, or that it cannot know a shape.
 REFUSALS = (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError)
+# How TensorFlow says that it cannot read a program that `keep_programs` has kept.
+DAMAGED = (tf.errors.OutOfRangeError, tf.errors.DataLossError)
 
 
 class Compiler:
@@ -37,17 +41,28 @@ class Compiler:
 
     def part(self, function: Function) -> Function | Callable[..., Any]:
         """Compiles a function that programs call, unless they are compiled as a whole."""
-        compiled = tf.function(function, jit_compile=True)
-        # Decided when a program is traced, which happens again after a refusal.
-        return lambda *arguments: (compiled if self._xla and not self._whole else function)(*arguments)
+
+        def call(*arguments: Any) -> Any:
+            # Decided when a program is traced, which happens again after a refusal.
+            chosen = tf.function(function, jit_compile=True) if self._xla and not self._whole else function
+            return chosen(*arguments)
+
+        return call
 
     def program(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """Makes a function a program of tensors. A refusal shows at its first call, before it changes anything."""
         compiled, graph = tf.function(function, jit_compile=self._whole), tf.function(function)
 
         def call(*arguments: Any) -> Any:
+            nonlocal compiled
             if self._xla:
                 try:
+                    return compiled(*arguments)
+                except DAMAGED:
+                    if not forget_programs():
+                        raise
+                    # TensorFlow remembers that the other could not be compiled.
+                    compiled = tf.function(function, jit_compile=self._whole)
                     return compiled(*arguments)
                 except REFUSALS as error:
                     self._xla = False

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
+import re
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
 # On an H200 compiling a training took 6.9 s more than not compiling it, and saved 2.3 ms a step (docs/gpus.md).
 COMPILED_STEPS = 3_000
+
+# Compiled programs are kept for 30 days.
+KEPT_SECONDS = 30 * 24 * 3600.0
+_KEPT = "--tf_xla_persistent_cache_directory"
 
 
 def usable_cpus(root: Path = Path("/")) -> int:
@@ -60,9 +67,46 @@ def configure_tensorflow(cpus: float, least_lanes: int = 1, *, chain: bool = Fal
     for gpu in gpus:
         # Without it the first process on a GPU takes all memory, and no other process can share the GPU.
         tf.config.experimental.set_memory_growth(gpu, True)
+    if gpus:
+        details = tf.config.experimental.get_device_details(gpus[0])
+        keep_programs(str([tf.__version__, sorted(details.items()), deterministic]))
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     return 1 if gpus else max(threads, least_lanes)
+
+
+def keep_programs(machine: str) -> None:
+    """Has XLA keep what it compiles, and the fastest kernels that it finds, for the other processes of this machine.
+
+    It keeps them beside the images, in a folder for each version of TensorFlow, kind of GPU and flags of XLA: a program
+    of others must not be run. Call it before anything is compiled. Flags that somebody has set come first.
+
+    Args:
+        machine: what a program depends on besides its operations and XLA's flags.
+    """
+    from fmnist.data import default_cache
+
+    if _KEPT in os.environ.get("TF_XLA_FLAGS", ""):
+        return
+    key = hashlib.sha256(f"{machine} {os.environ.get('XLA_FLAGS')}".encode()).hexdigest()[:16]
+    folder = default_cache() / "xla" / key
+    # A folder that cannot be written costs the time of compiling.
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            if path.is_file() and time.time() - path.stat().st_mtime > KEPT_SECONDS:
+                path.unlink()
+        for name, flag in (("TF_XLA_FLAGS", _KEPT), ("XLA_FLAGS", "--xla_gpu_per_fusion_autotune_cache_dir")):
+            os.environ[name] = f"{os.environ.get(name, '')} {flag}={folder}".strip()
+
+
+def forget_programs() -> bool:
+    """Removes what `keep_programs` has kept; returns whether there was anything."""
+    found = re.search(f"{_KEPT}=(.*)", os.environ.get("TF_XLA_FLAGS", ""))
+    programs = list(Path(found[1]).glob("*.pb")) if found else []
+    for path in programs:
+        path.unlink(missing_ok=True)
+    return bool(programs)
 
 
 def resolve_xla(xla: Literal["auto", "on", "off"], *, images: int, batch_size: int, epochs: int) -> bool:
