@@ -13,6 +13,7 @@ from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse.typing import (
+    NonNegativeFloat,
     OpenUnitInterval,
     PositiveInt,
     restricted_number_type,
@@ -97,6 +98,10 @@ class SettingError(UserError, TypeError):
     def __init__(self, field: str, value: Any, hint: Any) -> None:
         super().__init__(f"{field}: found {_shown(value)}, expected {_expected(hint)}")
         self.field = field
+
+
+# GPUs of a process, 0 to 1. A job sees numbers only: auto is settled when Ray has said what there is.
+GpuShare: Any = NonNegativeFloat | Literal["auto"]
 
 
 @dataclass(frozen=True)

@@ -235,7 +235,9 @@ def changed_setting(run: RunFolder, config: JobConfig) -> str | None:
         defaults = {one.name: one.default for one in fields(config)}
         for name, now in asdict(config).items():
             then = before.get(name, defaults[name])
-            if name not in config.fixed_settings() or then == now:
+            # Where it was settled by what there was, the run goes on with that.
+            settled = name.startswith("gpus_per_") and now == "auto"
+            if name not in config.fixed_settings() or then == now or settled:
                 continue
             # A run that diverged, or that is long enough, is finished with the epochs that it has.
             if name != "epochs" or now != _trained_epochs(run):
