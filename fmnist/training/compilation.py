@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import keras
 import tensorflow as tf
 
-from fmnist.training.devices import forget_programs
+from fmnist.training.devices import forget_programs, xla_decides_determinism
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -57,13 +57,15 @@ class Compiler:
             nonlocal compiled
             if self._xla:
                 try:
-                    return compiled(*arguments)
-                except DAMAGED:
-                    if not forget_programs():
-                        raise
-                    # TensorFlow remembers that the other could not be compiled.
-                    compiled = tf.function(function, jit_compile=self._whole)
-                    return compiled(*arguments)
+                    with xla_decides_determinism():
+                        try:
+                            return compiled(*arguments)
+                        except DAMAGED:
+                            if not forget_programs():
+                                raise
+                            # TensorFlow remembers that the other could not be compiled.
+                            compiled = tf.function(function, jit_compile=self._whole)
+                            return compiled(*arguments)
                 except REFUSALS as error:
                     self._xla = False
                     self._refuse(_refused(self._model, str(error)))

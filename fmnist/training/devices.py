@@ -7,7 +7,8 @@ import math
 import os
 import re
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ COMPILED_STEPS = 3_000
 
 # Compiled programs are kept for 30 days.
 KEPT_SECONDS = 30 * 24 * 3600.0
+_DETERMINISTIC = "--xla_gpu_exclude_nondeterministic_ops"
 _KEPT = "--tf_xla_persistent_cache_directory"
 
 
@@ -67,12 +69,32 @@ def configure_tensorflow(cpus: float, least_lanes: int = 1, *, chain: bool = Fal
     for gpu in gpus:
         # Without it the first process on a GPU takes all memory, and no other process can share the GPU.
         tf.config.experimental.set_memory_growth(gpu, True)
+    if deterministic and _DETERMINISTIC not in os.environ.get("XLA_FLAGS", ""):
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_DETERMINISTIC}=true".strip()
     if gpus:
         details = tf.config.experimental.get_device_details(gpus[0])
         keep_programs(str([tf.__version__, sorted(details.items()), deterministic]))
     if deterministic:
         tf.config.experimental.enable_op_determinism()
     return 1 if gpus else max(threads, least_lanes)
+
+
+@contextmanager
+def xla_decides_determinism() -> Iterator[None]:
+    """Leaves it to XLA's own flag which operations of the block's programs are deterministic.
+
+    Where TensorFlow is to be deterministic, it refuses to hand XLA the gradient of max pooling, although XLA's own is.
+    """
+    from tensorflow.python.framework import config
+
+    enabled = config.is_op_determinism_enabled()
+    try:
+        if enabled:
+            config.disable_op_determinism()
+        yield
+    finally:
+        if enabled:
+            config.enable_op_determinism()
 
 
 def keep_programs(machine: str) -> None:

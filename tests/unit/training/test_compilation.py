@@ -7,7 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
+import pytest
+import tensorflow as tf
+from tensorflow.python.framework.config import disable_op_determinism, is_op_determinism_enabled
+
 from fmnist.training import devices
+from fmnist.training.compilation import Compiler
 
 COMPILE = """
 from fmnist.training import devices
@@ -41,6 +47,27 @@ def test_programs_are_kept_for_the_next_process_and_made_again_when_damaged(tmp_
 
     # Its name has the number of the functions so far, and one more was made.
     assert printed == "24.0" and len(made_again) == 1 and program not in made_again
+
+
+def test_max_pooling_is_compiled_where_operations_are_deterministic() -> None:
+    images = keras.Input((4, 4, 1))
+    model = keras.Model(images, keras.layers.MaxPooling2D(2)(images))
+
+    def gradient(x: tf.Tensor) -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            total = tf.reduce_sum(model(x))
+        return tape.gradient(total, x)
+
+    tf.config.experimental.enable_op_determinism()
+    try:
+        compiler = Compiler(model, xla=True, whole_epochs=True, note=pytest.fail)
+        pooled = compiler.program(gradient)(tf.reshape(tf.range(16.0), (1, 4, 4, 1)))
+        assert is_op_determinism_enabled()
+    finally:
+        disable_op_determinism()
+
+    assert pooled[0, :, :, 0].numpy().tolist() == [[0, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0], [0, 1, 0, 1]]
 
 
 def test_programs_of_other_flags_are_in_another_folder(tmp_path: Path, monkeypatch) -> None:
