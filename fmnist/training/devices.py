@@ -17,7 +17,8 @@ COMPILED_STEPS = 3_000
 
 # Compiled programs are kept for 30 days.
 KEPT_SECONDS = 30 * 24 * 3600.0
-_DETERMINISTIC = "--xla_gpu_exclude_nondeterministic_ops"
+# Excludes what is not deterministic, and the choice of kernels by measuring them.
+_DETERMINISTIC = "--xla_gpu_deterministic_ops"
 _KEPT = "--tf_xla_persistent_cache_directory"
 
 
