@@ -254,7 +254,7 @@ def features(data: str, small: bool) -> dict[str, Any]:
     """Images/s of each pretrained network's features, as a task of the job transfer computes them."""
     from fmnist.training import devices
 
-    devices.configure_tensorflow(2, chain=True)
+    devices.configure_tensorflow(2, sequential=True)
     from fmnist.models import precision_policy
     from fmnist.workflows.transfer.network import feature_extractor, load_backbone
     from fmnist.workflows.transfer.recipes import FACTS

@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from fmnist import clock
 from fmnist.boundary import spared
 from fmnist.config import JobConfig, own_builder
-from fmnist.console import plain_console
+from fmnist.console import console
 from fmnist.distributed import cluster
 from fmnist.distributed.software import check_workers
 from fmnist.runs import CONFIG, RunFolder
@@ -68,7 +68,7 @@ class Session(Generic[Config, Data]):
         started: the job's start, seconds since the epoch.
         note: shows a line.
         differences: of the software that Ray's processes import, a line each.
-        beside: runs functions in a thread beside the work; one after the other, since Matplotlib is not thread-safe.
+        background: runs functions in a thread beside the work; one at a time, since Matplotlib is not thread-safe.
     """
 
     config: Config
@@ -78,7 +78,7 @@ class Session(Generic[Config, Data]):
     started: float
     note: Note
     differences: list[str]
-    beside: Executor
+    background: Executor
 
     @property
     def run(self) -> RunFolder:
@@ -100,7 +100,7 @@ class Session(Generic[Config, Data]):
         environment = begin_run(self.opened, self.config, self.data.summary, has_progress, more, facts)
         if self.differences:
             environment = {**environment, "differences": self.differences}
-        figures = self.beside.submit(self._drawn, draw_data)
+        figures = self.background.submit(self._drawn, draw_data)
         return StartedRun(self.run, self.data, environment, figures, self.started, self.note)
 
     def _drawn(self, draw_data: Callable[[Data], Figures]) -> Figures:
@@ -129,13 +129,13 @@ def run_on_ray(
         FmnistError: that preparation, connection or work ended with.
     """
     started, run = clock.now(), opened.folder
-    note: Note = plain_console().print
+    note: Note = console.print
     note(f"run {run.run_id} in {run.store.location}")
-    beside = ThreadPoolExecutor(1)
-    preparing = beside.submit(prepare, config, note)
+    background = ThreadPoolExecutor(1)
+    preparing = background.submit(prepare, config, note)
     joined = resources is not None
     # Left from the right to the left: the thread has ended before Ray is left, however the work ends.
-    with cluster.connected(resources) as resources, beside:
+    with cluster.connected(resources) as resources, background:
         config = with_gpus(config, opened, resources)
         module = builder.partition(":")[0] if (builder := own_builder(config)) else None
         differences = [] if joined else check_workers(module, note, started_here=resources.started_here)
@@ -145,7 +145,7 @@ def run_on_ray(
         opened = with_inputs(opened, config, data.summary, inputs)
         for line in assumptions(config, run.store.location, resources):
             note(line)
-        work(Session(config, opened, data, resources, started, note, differences, beside))
+        work(Session(config, opened, data, resources, started, note, differences, background))
 
 
 def with_gpus(config: Config, opened: OpenedRun, resources: cluster.Resources) -> Config:
@@ -155,7 +155,7 @@ def with_gpus(config: Config, opened: OpenedRun, resources: cluster.Resources) -
     """
     automatic = [one.name for one in fields(config) if one.name.startswith("gpus_per_")]
     automatic = [name for name in automatic if getattr(config, name) == "auto"]
-    before = opened.folder.get_yaml(CONFIG, Names) if opened.goes_on and opened.folder.exists(CONFIG) else {}
+    before = opened.folder.get_yaml(CONFIG, Names) if opened.is_resumed and opened.folder.exists(CONFIG) else {}
     needed = {"gpus_per_worker": getattr(config, "workers", 1)}
     chosen: dict[str, Any] = {
         name: before.get(name, float(resources.gpus >= needed.get(name, 1))) for name in automatic
