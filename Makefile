@@ -9,11 +9,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 JOBS := $(basename $(notdir $(wildcard jobs/*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install $(JOBS) test test-all fuzz e2e lint format docs pictures lock bench image clean
+.PHONY: help install $(JOBS) test test-all fuzz e2e lint format docs pictures lock bench bench-gpu image clean
 
 help:  ## list the targets
-	@for job in $(JOBS); do printf 'make %-8s run fmnist %s; any flag through ARGS=\n' $$job $$job; done
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@for job in $(JOBS); do printf 'make %-9s run fmnist %s; any flag through ARGS=\n' $$job $$job; done
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.runtime  ## create .venv with the locked dependencies and the command fmnist
 
@@ -62,6 +62,10 @@ bench: $(VENV)/.dev  ## measure training against its peers, on an otherwise idle
 	$(BIN)/python benchmarks/tune.py
 	$(BIN)/python benchmarks/crossval.py
 	$(BIN)/python benchmarks/transfer.py
+
+# Without .venv the Python of the machine, which may have another way to TensorFlow with CUDA and to the peers.
+bench-gpu:  ## measure one GPU beside JAX and PyTorch, in eight minutes at most; --only, --rehearse and others through ARGS=
+	$(firstword $(wildcard $(BIN)/python) $(PYTHON)) benchmarks/gpu.py $(ARGS)
 
 lock: $(VENV)/.dev  ## resolve the dependencies of pyproject.toml again and write them down with their hashes
 	$(BIN)/uv pip compile $(LOCK) --extra build pyproject.toml -o requirements.txt

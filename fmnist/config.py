@@ -13,6 +13,7 @@ from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse.typing import (
+    NonNegativeFloat,
     OpenUnitInterval,
     PositiveInt,
     restricted_number_type,
@@ -99,6 +100,10 @@ class SettingError(UserError, TypeError):
         self.field = field
 
 
+# GPUs of a process, 0 to 1. A job sees numbers only: auto is settled when Ray has said what there is.
+GpuShare: Any = NonNegativeFloat | Literal["auto"]
+
+
 @dataclass(frozen=True)
 class JobConfig:
     """What every job has.
@@ -118,7 +123,9 @@ class JobConfig:
         limit: Number of training images to use, after shuffling by the seed; all if not given.
         precision: Of matrix products; weights stay float32. auto takes bfloat16 if the processor has instructions for
             it.
-        xla: Compile the training step with XLA; auto does so on GPUs only, since it is slower on a CPU.
+        xla: Compile training with XLA; auto does so on a GPU if the training has some 3,000 steps or more. It is slower
+            on a CPU.
+        deterministic: Use only operations that compute the same numbers in each run on the same GPU. Folds always do.
     """
 
     # Settings of earlier versions: files may still have them, and they have no effect.
@@ -136,6 +143,7 @@ class JobConfig:
     limit: PositiveInt | None = None
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     xla: Literal["auto", "on", "off"] = "auto"
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         """Raises a `SettingError` if a setting has a value that it cannot have, wherever it came from."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import keras
 from keras import layers
 
+from fmnist.models.augmentation import RandomShift
 from fmnist.models.schedules import CosineWithWarmup
 
 if TYPE_CHECKING:
@@ -60,8 +61,7 @@ def extended(hp: HyperParameters) -> keras.Model:
     x = layers.Rescaling(1 / 255)(x)
     x = layers.RandomFlip("horizontal")(x)
     if pixels := hp.Choice("translation", [0, 1, 2], default=1):
-        # A fraction of the height and width, as Keras wants it.
-        x = layers.RandomTranslation(pixels / 28, pixels / 28, fill_mode="constant")(x)
+        x = RandomShift(pixels)(x)
     x = _block(x, hp.Int("filters_1", 16, 32, step=8), 1, normalize)
     convolutions = hp.Choice("convolutions", [1, 2])
     x = _block(x, hp.Int("filters_2", 48, 64, step=8), convolutions, normalize)

@@ -7,7 +7,7 @@ import platform
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import metadata
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
@@ -231,12 +231,17 @@ def changed_setting(run: RunFolder, config: JobConfig) -> str | None:
     """Names the first setting that a job's numbers depend on and that differs from the run's; None if none does."""
     if run.exists(CONFIG):
         before = run.get_yaml(CONFIG, Names)
+        # A run of an earlier version has no value of a newer setting: it worked as the default says.
+        defaults = {one.name: one.default for one in fields(config)}
         for name, now in asdict(config).items():
-            if name not in config.fixed_settings() or before.get(name) == now:
+            then = before.get(name, defaults[name])
+            # Where it was settled by what there was, the run goes on with that.
+            settled = name.startswith("gpus_per_") and now == "auto"
+            if name not in config.fixed_settings() or then == now or settled:
                 continue
             # A run that diverged, or that is long enough, is finished with the epochs that it has.
             if name != "epochs" or now != _trained_epochs(run):
-                return f"started with {name} {before.get(name)}, found {now}"
+                return f"started with {name} {then}, found {now}"
     return None
 
 

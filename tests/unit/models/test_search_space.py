@@ -10,6 +10,7 @@ import pytest
 from fmnist import config
 from fmnist.errors import UserError
 from fmnist.models import MODELS
+from fmnist.models.augmentation import RandomShift
 from fmnist.models.factory import build, load_builder
 from fmnist.models.hyperparameters import discover, hyperparameters
 from fmnist.models.schedules import CosineWithWarmup, set_length
@@ -76,7 +77,7 @@ def test_extended_model_augments_in_training_only():
 
 def test_extended_model_translates_by_at_most_the_pixels_it_is_given():
     model = build("extended", {"translation": 2}, learning_rate=0.0, seed=0, precision="float32").model
-    (layer,) = (layer for layer in model.layers if isinstance(layer, keras.layers.RandomTranslation))
+    (layer,) = (layer for layer in model.layers if isinstance(layer, RandomShift))
     dot = np.zeros((200, 28, 28, 1), "float32")
     dot[:, 14, 14] = 1.0
 
