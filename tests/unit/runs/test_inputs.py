@@ -79,7 +79,7 @@ def test_run_of_the_space_notebook_of_an_earlier_version_is_refused(tmp_path: Pa
     del environment["inputs"]["code of notebook"]
     run.put_json("environment.json", environment)
 
-    with pytest.raises(RunError, match=r"started with another code of notebook: that of fmnist 0\.1\.0, found [0-9a-f]"):
+    with pytest.raises(RunError, match=r"another code of notebook: that of fmnist 0\.1\.0, found "):
         begin(config, IMAGES, {})
     assert begin(settings(tmp_path, model="notebook", overwrite=True), IMAGES, {}) == "replaced"
 
