@@ -13,4 +13,5 @@ from fmnist.data.types import (
     DataSource,
     Images,
     PixelStatistics,
+    TableHead,
 )
