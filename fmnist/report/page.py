@@ -176,11 +176,6 @@ def number(value: Any) -> str:
     return str(value)
 
 
-def plural(count: int, noun: str) -> str:
-    """Formats a count, such as ``1 trial`` or ``1,000 trials``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def data_uri(png: bytes) -> str:
     """Returns a PNG as a ``data:`` address."""
     return f"data:image/png;base64,{base64.b64encode(png).decode()}"
