@@ -164,8 +164,13 @@ def batch_size_of(hyperparameters: Mapping[str, Any] | None, default: int) -> in
 
 def own_builder(config: JobConfig) -> str | None:
     """Returns the ``module:function`` of a user's own model or search space; None for a job on fmnist's."""
-    name: str = getattr(config, "model", None) or getattr(config, "space", None) or ""
+    name = model_of(config)
     return name if ":" in name else None
+
+
+def model_of(config: JobConfig) -> str:
+    """Returns the name of the model or search space that a job trains, empty for a job without one."""
+    return getattr(config, "model", None) or getattr(config, "space", None) or ""
 
 
 def hints(config_class: type[JobConfig]) -> dict[str, Any]:
