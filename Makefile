@@ -62,6 +62,7 @@ bench: $(VENV)/.dev  ## measure training against its peers, on an otherwise idle
 	$(BIN)/python benchmarks/tune.py
 	$(BIN)/python benchmarks/crossval.py
 	$(BIN)/python benchmarks/transfer.py
+	$(BIN)/python benchmarks/time_to_accuracy.py
 
 # Without .venv the Python of the machine, which may have another way to TensorFlow with CUDA and to the peers.
 bench-gpu:  ## measure one GPU beside JAX and PyTorch, in eight minutes at most; --only, --rehearse and others through ARGS=

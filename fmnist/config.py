@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -23,7 +24,7 @@ from jsonargparse.typing import (
 from fmnist.errors import UserError
 from fmnist.strict_yaml import LARGEST_INTEGER
 
-SPACES = ("notebook", "extended")
+SPACES = ("notebook", "extended", "fast")
 MODELS = ("lenet5", "lenet5-1998")
 
 # What an error message says that a value of a type must be, by the type's name.
@@ -130,6 +131,8 @@ class JobConfig:
 
     # Settings of earlier versions: files may still have them, and they have no effect.
     removed: ClassVar[tuple[str, ...]] = ()
+    # A folder of settings files, each with what it reaches in its first line: the flag --recipe reads one by its name.
+    recipes: ClassVar[Path | None] = None
 
     data: str = "auto"
     artifacts: str = may_change("artifacts")

@@ -12,6 +12,7 @@ import keras
 from keras import layers
 
 from fmnist.models.augmentation import RandomShift
+from fmnist.models.fast import fast
 from fmnist.models.schedules import CosineWithWarmup
 
 if TYPE_CHECKING:
@@ -110,4 +111,4 @@ def _classifier(images: keras.KerasTensor, x: keras.KerasTensor, name: str) -> k
     return keras.Model(images, layers.Softmax(name="probabilities", dtype="float32")(logits), name=name)
 
 
-SPACES = {"notebook": notebook, "extended": extended}
+SPACES = {"notebook": notebook, "extended": extended, "fast": fast}

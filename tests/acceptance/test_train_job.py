@@ -117,10 +117,11 @@ def test_flipped_byte_is_found_in_a_pulled_run(submitted: tuple[Path, str], tmp_
 def test_evaluate_reproduces_the_test_accuracy(submitted: tuple[Path, str]) -> None:
     metrics = json.loads((submitted[0] / "submitted" / "metrics.json").read_text())
 
-    ended = command("evaluate", "--run", "submitted", "--artifacts", str(submitted[0]), "--json")
+    ended = command("evaluate", "--run", "submitted", "--artifacts", str(submitted[0]), "--json", "--mirrored")
 
     assert ended.returncode == 0, ended.stderr
     measured = json.loads(ended.stdout)
+    assert 0.1 < measured["mirrored_accuracy"] <= 1
     assert measured["accuracy"] == pytest.approx(metrics["test"]["accuracy"], abs=1e-6)
     assert measured["confusion_matrix"] == metrics["test"]["confusion_matrix"]
 

@@ -165,7 +165,10 @@ def test_search_in_which_all_failed_says_why(small_data: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--space", "notbook"], "tune: space: found notbook, expected one of notebook, extended, or module:function"),
+        (
+            ["--space", "notbook"],
+            "tune: space: found notbook, expected one of notebook, extended, fast, or module:function",
+        ),
         (["--factor", "1"], "tune: factor: found 1, expected a whole number of 2 or more"),
         pytest.param(
             ["--space", "builders:without_hyperparameters"],

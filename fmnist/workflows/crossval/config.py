@@ -24,7 +24,7 @@ class CrossvalConfig(JobConfig):
         carry_weights: Also run the study's protocol, which leaks: one model is trained through all folds, never reset,
             and stopped by the held-out images. Its folds run one after the other, at the same time as the others.
         model: lenet5 as the study's notebook builds it, lenet5-1998 exactly as published; or a point in a search space,
-            notebook, extended or module:function.
+            notebook, extended, fast or module:function.
         hyperparameters: The point in the search space, as a search writes it into best.yaml; the space's defaults if
             not given. A learning_rate and a batch_size in it override those below.
         epochs: Maximum number of passes over a fold's training images.

@@ -7,17 +7,18 @@ from typing import Literal
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from fmnist.config import MODELS, SPACES, GpuShare, JobConfig, may_change, text_type
+from fmnist.config import MODELS, GpuShare, JobConfig, may_change, text_type
 from fmnist.workflows.crossval.config import CROSSVAL
 from fmnist.workflows.train.config import TRAIN
 from fmnist.workflows.transfer.config import BACKBONES, RECIPES, TRANSFER
 from fmnist.workflows.tune.config import TUNE
 
 PIPELINE = "pipeline"
+SEARCHED = ("notebook", "extended")
 # The stages in order: a job and what it runs on. A job's name stands for all of its stages.
 STAGES = (
     *(f"{TRAIN}-{model}" for model in MODELS),
-    *(f"{TUNE}-{space}" for space in SPACES),
+    *(f"{TUNE}-{space}" for space in SEARCHED),
     f"{CROSSVAL}-lenet5",
     *(f"{TRANSFER}-{backbone}-{recipe}" for backbone in BACKBONES for recipe in RECIPES),
 )

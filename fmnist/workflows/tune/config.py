@@ -17,8 +17,8 @@ class TuneConfig(JobConfig):
     """Searches hyper-parameters, trains a model with the best ones, and writes a run folder.
 
     Attributes:
-        space: The study's search space (notebook), a larger one (extended), or module:function, a keras-tuner builder
-            of your own.
+        space: The study's search space (notebook), a larger one (extended), one of networks that train in a minute
+            (fast), or module:function, a keras-tuner builder of your own.
         scheduler: hyperband compares the trials of a bracket when all of them have reached a rung; asha does not wait.
         max_epochs: Maximum number of epochs of a trial.
         factor: Reduction factor; 1/factor of the trials survive each rung.

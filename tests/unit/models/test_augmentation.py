@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
 
-from fmnist.models.augmentation import RandomShift
+from fmnist.models.augmentation import RandomCrop, RandomShift
 
 
 def images(height: int = 28, width: int = 28, channels: int = 1) -> np.ndarray:
@@ -59,3 +59,34 @@ def test_a_shift_changes_nothing_at_prediction_and_survives_saving() -> None:
 
     assert (shift.pixels, shift.seed, shift.name) == (3, 7, "shift")
     np.testing.assert_array_equal(shift(images(), training=False), images())
+
+
+@settings(max_examples=10, deadline=None)
+@given(pixels=st.integers(0, 3), mirror=st.booleans(), seed=st.integers(0, 2**31 - 1), channels=st.integers(1, 2))
+def test_a_crop_is_a_window_of_the_padded_image_or_of_its_mirror_image(pixels, mirror, seed, channels) -> None:
+    given_images = np.random.default_rng(seed).integers(0, 256, (5, 9, 7, channels)).astype("uint8")
+
+    cropped = np.asarray(RandomCrop(pixels, mirror=mirror, seed=seed)(given_images, training=True))
+
+    assert cropped.dtype == "uint8"
+    for image, found in zip(np.pad(given_images, [(0, 0), *[(pixels, pixels)] * 2, (0, 0)]), cropped, strict=True):
+        windows = [
+            image[down : down + 9, right : right + 7]
+            for down in range(2 * pixels + 1)
+            for right in range(2 * pixels + 1)
+        ]
+        windows += [window[:, ::-1] for window in windows] if mirror else []
+        assert any(np.array_equal(window, found) for window in windows)
+
+
+def test_a_compiled_crop_mirrors_half_of_the_images_and_shifts_them_evenly() -> None:
+    dot = np.zeros((600, 28, 28, 1), "uint8")
+    dot[:, 14, 10] = 1
+    crop = RandomCrop(1, seed=0)
+
+    compiled = tf.function(lambda x: crop(x, training=True), jit_compile=True)
+    _, rows, columns, _ = np.nonzero(np.asarray(compiled(dot)))
+
+    places, counts = np.unique(np.stack([rows, columns]), axis=1, return_counts=True)
+    assert set(places[0]) == {13, 14, 15} and set(places[1]) == {9, 10, 11, 16, 17, 18}
+    assert len(rows) == 600 and counts.min() > 600 / 18 / 2

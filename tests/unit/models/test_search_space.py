@@ -129,7 +129,7 @@ def test_constant_learning_rates_are_left_alone():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("notbook", "space 'notbook' is unknown: expected one of notebook, extended, or module:function"),
+        ("notbook", "space 'notbook' is unknown: expected one of notebook, extended, fast, or module:function"),
         ("no_such_module:build", "no_such_module:build: cannot import no_such_module, expected a module"),
         ("builders:no_such", "builders:no_such: builders has no function no_such, expected one that takes"),
     ],
