@@ -125,6 +125,22 @@ def test_evaluate_reproduces_the_test_accuracy(submitted: tuple[Path, str]) -> N
     assert measured["confusion_matrix"] == metrics["test"]["confusion_matrix"]
 
 
+def test_run_is_reproduced_to_the_last_digit(submitted: tuple[Path, str], small_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(submitted[0] / "submitted", tmp_path / "submitted")
+
+    ended = command("runs", "reproduce", "submitted", "--artifacts", str(tmp_path))
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "nothing differs here" in ended.stdout
+    assert "reproduces run submitted: 3 epochs and all scores equal to the last digit" in ended.stdout
+    # What was trained is compared again, not trained again.
+    history = tmp_path / "submitted" / "history.csv"
+    lines = history.read_text().splitlines()
+    history.write_text("\n".join([*lines[:2], re.sub(r",0\.\d+,", ",0.5,", lines[2], count=1), lines[3], ""]))
+    ended = command("runs", "reproduce", "submitted", "--artifacts", str(tmp_path))
+    assert ended.returncode == 1 and "first in epoch 2 of history.csv" in ended.stdout, ended.stdout + ended.stderr
+
+
 def test_predict_reads_pictures_of_any_kind(submitted: tuple[Path, str], small_data: Path, tmp_path: Path) -> None:
     images = load(str(small_data), cache=tmp_path).test
     trouser = images.pixels[int(np.flatnonzero(images.labels == 1)[0])]
