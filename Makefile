@@ -65,7 +65,7 @@ bench: $(VENV)/.dev  ## measure training against its peers, on an otherwise idle
 
 lock: $(VENV)/.dev  ## resolve the dependencies of pyproject.toml again and write them down with their hashes
 	$(BIN)/uv pip compile $(LOCK) --extra build pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile $(LOCK) --extra build --extra dev pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile $(LOCK) --extra build --extra dev --extra onnx --extra litert pyproject.toml -o requirements-dev.txt
 	$(BIN)/uv pip compile $(LOCK) --extra build --extra gpu pyproject.toml -o requirements-gpu.txt
 
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
