@@ -132,12 +132,13 @@ def _litert(path: Path) -> Predictor:
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(str(path))
+    interpreter.allocate_tensors()
     (given,), (answer,) = interpreter.get_input_details(), interpreter.get_output_details()
 
     def predictor(pixels: np.ndarray) -> np.ndarray:
         if tuple(interpreter.get_input_details()[0]["shape"]) != pixels.shape:
             interpreter.resize_tensor_input(given["index"], pixels.shape)
-        interpreter.allocate_tensors()
+            interpreter.allocate_tensors()
         interpreter.set_tensor(given["index"], pixels)
         interpreter.invoke()
         return np.asarray(interpreter.get_tensor(answer["index"]))

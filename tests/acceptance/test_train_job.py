@@ -81,7 +81,7 @@ def test_run_folder_is_complete(submitted: tuple[Path, str]) -> None:
     names = {path.name for path in folder.iterdir()}
     assert names == {
         *("config.yaml", "environment.json", "data.json", "metrics.json", "history.csv", "predictions.csv"),
-        *("model.keras", "plots", "report.html", "checkpoints", "manifest.json"),
+        *("model.keras", "README.md", "plots", "report.html", "checkpoints", "manifest.json"),
     }
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["epochs"] == 3 and metrics["parameters"] == 504_342 and metrics["seed"] == 0
