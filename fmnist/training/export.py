@@ -33,7 +33,7 @@ BATCH_SIZE = 1000
 def check_libraries(kind: Format) -> None:
     """Raises a `UserError` that says what to install if a library of a format is missing; imports none."""
     if missing := [name for name in LIBRARIES[kind] if importlib.util.find_spec(name) is None]:
-        raise UserError(f"to: {kind} needs {', '.join(missing)}, not found here; pip install 'fmnist[{kind}]'")
+        raise UserError(f"to: {kind} needs {', '.join(missing)}: pip install {' '.join(missing)}, or fmnist[{kind}]")
 
 
 def export_model(model: Any, kind: Format, path: Path, calibration: np.ndarray | None = None) -> Predictor:

@@ -19,7 +19,6 @@ from fmnist.report.card import card_file, model_card
 from fmnist.report.page import Report
 from fmnist.strict_yaml import read_yaml
 
-
 REPORT = train_report()
 
 
