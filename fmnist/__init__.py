@@ -5,7 +5,7 @@ import sys
 
 __version__ = "0.1.0"
 
-# Keras reads its backend once, at import; a person's own ~/.keras/keras.json must not change what these jobs run on.
+# Keras reads its backend once, at import; the user's ~/.keras/keras.json must not change what these jobs run on.
 os.environ["KERAS_BACKEND"] = "tensorflow"
 # TensorFlow's native notes (instruction sets, absent GPUs); what goes wrong is raised as an exception all the same.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -54,9 +54,9 @@ def print_table(header: Sequence[str], *sections: Sequence[Sequence[str]]) -> No
     console.print(table, soft_wrap=False)
 
 
-def plain_console() -> Console:
-    """Returns a console for lines as they are: neither wrapped nor coloured."""
-    return PlainConsole(highlight=False, soft_wrap=True)
+def plural(count: float, noun: str) -> str:
+    """Writes a count with its noun: ``1 epoch``, ``0.5 CPUs``, ``1,200 trials``."""
+    return f"{count:,.10g} {noun}{'' if count == 1 else 's'}"
 
 
 def duration(seconds: float) -> str:

@@ -13,9 +13,7 @@ from typing import Any
 from fmnist.console import aside
 from fmnist.data import CLASS_NAMES, LABELS, PixelStatistics
 from fmnist.errors import IntegrityError, RunError, first_line, printable
-from fmnist.files import sha256_of
 from fmnist.runs import CONFIG, DATA, MODEL, RunFolder
-from fmnist.runs.manifest import ManifestFile
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ def load_run_model(run: RunFolder) -> Any:
     aside.print(f"model of {run.location}, a {manifest.job} run finished {manifest.created}")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, MODEL)
-        _fetch(run, expected, path)
+        run.get_verified(expected, path)
         from fmnist.training.inference import custom_names, load_strange_model
 
         if names := custom_names(path):
@@ -79,17 +77,6 @@ def load_run_model(run: RunFolder) -> Any:
             return load_strange_model(path)
         except RunError as error:
             raise RunError(f"{run.location}/{error}") from error
-
-
-def _fetch(run: RunFolder, expected: ManifestFile, path: Path) -> None:
-    where = f"{run.location}/{MODEL}"
-    size = run.store.size(f"{run.run_id}/{MODEL}")
-    if size != expected.size:
-        found = "nothing" if size is None else f"{size:,} bytes"
-        raise IntegrityError(f"{where}: damaged, found {found}, its manifest has {expected.size:,} bytes")
-    run.get_file(MODEL, path)
-    if (digest := sha256_of(path)) != expected.sha256:
-        raise IntegrityError(f"{where}: damaged, sha256 {digest}, its manifest has {expected.sha256}")
 
 
 def _import_code(run: RunFolder, names: set[str]) -> None:

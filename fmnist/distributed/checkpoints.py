@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 Note = Callable[[str], None]
 
 
-def unheard(line: str) -> None:
-    """A note that nobody reads."""
+def no_note(line: str) -> None:
+    """Shows a line to nobody."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class TrainingState:
     parameters: dict[str, Any] | None = None
     keep_best: bool = field(default=False, kw_only=True)
 
-    def history(self, note: Note = unheard) -> History:
+    def history(self, note: Note = no_note) -> History:
         """Returns the epochs so far; none if the training is new, its parameters were others, or its state is damaged.
 
         ``note`` shows a line if it is damaged.
@@ -84,7 +84,7 @@ class TrainingState:
         return History(state.rows) if state.parameters == self.parameters else History()
 
     def resume(
-        self, history: History, model: keras.Model, optimizer: keras.optimizers.Optimizer, note: Note = unheard
+        self, history: History, model: keras.Model, optimizer: keras.optimizers.Optimizer, note: Note = no_note
     ) -> int:
         """Loads the last state that is not damaged; returns its epoch, 0 if there is none.
 

@@ -15,7 +15,7 @@ from typing import Literal
 import ray
 
 from fmnist.boundary import say
-from fmnist.console import plain_console
+from fmnist.console import console
 from fmnist.distributed import local
 from fmnist.distributed.access import check_address, own_token
 from fmnist.distributed.local import around_proxies, own_address, own_folder
@@ -141,7 +141,7 @@ def _start(folder: Path) -> None:
                 raise TrainingError(
                     f"Ray did not start on this machine in {START_ATTEMPTS} attempts: {first_line(error)}"
                 ) from error
-            plain_console().print("Ray did not start in time on this machine; trying again")
+            console.print("Ray did not start in time on this machine; trying again")
 
 
 def _leave() -> None:

@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from fmnist import clock
 from fmnist.boundary import spared
 from fmnist.config import JobConfig, own_builder
-from fmnist.console import plain_console
+from fmnist.console import console
 from fmnist.distributed import cluster
 from fmnist.distributed.software import check_workers
 from fmnist.runs import RunFolder
@@ -67,7 +67,7 @@ class Session(Generic[Config, Data]):
         started: the job's start, seconds since the epoch.
         note: shows a line.
         differences: of the software that Ray's processes import, a line each.
-        beside: runs functions in a thread beside the work; one after the other, since Matplotlib is not thread-safe.
+        background: runs functions in a thread beside the work; one at a time, since Matplotlib is not thread-safe.
     """
 
     config: Config
@@ -77,7 +77,7 @@ class Session(Generic[Config, Data]):
     started: float
     note: Note
     differences: list[str]
-    beside: Executor
+    background: Executor
 
     @property
     def run(self) -> RunFolder:
@@ -99,7 +99,7 @@ class Session(Generic[Config, Data]):
         environment = begin_run(self.opened, self.config, self.data.summary, has_progress, more, facts)
         if self.differences:
             environment = {**environment, "differences": self.differences}
-        figures = self.beside.submit(self._drawn, draw_data)
+        figures = self.background.submit(self._drawn, draw_data)
         return StartedRun(self.run, self.data, environment, figures, self.started, self.note)
 
     def _drawn(self, draw_data: Callable[[Data], Figures]) -> Figures:
@@ -128,13 +128,13 @@ def run_on_ray(
         FmnistError: that preparation, connection or work ended with.
     """
     started, run = clock.now(), opened.folder
-    note: Note = plain_console().print
+    note: Note = console.print
     note(f"run {run.run_id} in {run.store.location}")
-    beside = ThreadPoolExecutor(1)
-    preparing = beside.submit(prepare, config, note)
+    background = ThreadPoolExecutor(1)
+    preparing = background.submit(prepare, config, note)
     joined = resources is not None
     # Left from the right to the left: the thread has ended before Ray is left, however the work ends.
-    with cluster.connected(resources) as resources, beside:
+    with cluster.connected(resources) as resources, background:
         module = builder.partition(":")[0] if (builder := own_builder(config)) else None
         differences = [] if joined else check_workers(module, note, started_here=resources.started_here)
         for difference in differences:
@@ -143,7 +143,7 @@ def run_on_ray(
         opened = with_inputs(opened, config, data.summary, inputs)
         for line in assumptions(config, run.store.location, resources):
             note(line)
-        work(Session(config, opened, data, resources, started, note, differences, beside))
+        work(Session(config, opened, data, resources, started, note, differences, background))
 
 
 def assumptions(config: JobConfig, location: str, resources: cluster.Resources) -> Iterator[str]:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import ray
 
-from fmnist.distributed.waiting import START_SECONDS, Wait, free, get, reason_in_logs
+from fmnist.distributed.waiting import START_SECONDS, free, get, reason_in_logs
 from fmnist.errors import UserError, first_line
+from fmnist.waiting import Wait
 
 PACKAGES = ("fmnist", "keras", "tensorflow", "ray", "numpy")
 

@@ -11,9 +11,10 @@ from typing import Any
 import ray
 
 from fmnist.config import MODELS
-from fmnist.console import plain_console
-from fmnist.distributed.waiting import SLOW_SECONDS, Wait, free, until_ready
+from fmnist.console import console
+from fmnist.distributed.waiting import SLOW_SECONDS, free, until_ready
 from fmnist.errors import TrainingError, UserError, one_line
+from fmnist.waiting import Wait
 
 Point = dict[str, Any]
 # A point; the file of its model, empty if this process has loaded it; and why it cannot be trained and kept, or None.
@@ -70,7 +71,7 @@ def _checked(
     try:
         building = _build_points.remote(name, hyperparameters, seed, trials)
         what = f"a process that builds {name} to start"
-        until_ready(building, Wait(plain_console().print, lambda: f"{what}; {free()}", first=SLOW_SECONDS))
+        until_ready(building, Wait(console.print, lambda: f"{what}; {free()}", first=SLOW_SECONDS))
         for reference in building:
             point, file, problem = ray.get(reference)
             points.append(point)

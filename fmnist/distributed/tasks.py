@@ -10,8 +10,9 @@ from typing import Any, TypeVar
 import ray
 
 from fmnist.boundary import explained
-from fmnist.distributed.waiting import SLOW_SECONDS, Wait, free, room_limit
+from fmnist.distributed.waiting import SLOW_SECONDS, free, room_limit, to_start
 from fmnist.errors import LeaseError, TrainingError, first_line
+from fmnist.waiting import Wait
 
 Key = TypeVar("Key")
 Value = TypeVar("Value")
@@ -102,7 +103,7 @@ class TaskPool:
     def _waits_for(self) -> str:
         if self.has_begun is None:
             return f"no {self.kind} has ended meanwhile; {free()}"
-        return f"a {self.kind} of {self.cpus:g} CPUs and {self.gpus:g} GPUs to start; {free()}"
+        return to_start(1, self.kind, self.cpus, self.gpus)
 
     def _limit(self) -> float:
         return room_limit(self.cpus, self.gpus)

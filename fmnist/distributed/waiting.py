@@ -1,22 +1,16 @@
-"""Waits that say what they wait for, and end."""
+"""Waits for Ray: for values, for room, and the reasons why something does not start."""
 
 from __future__ import annotations
 
 import math
 import re
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import ray
 
-from fmnist.console import duration
-from fmnist.errors import TrainingError
-
-# After these seconds without progress, a line says what is waited for; the same line follows at the second interval.
-FIRST_SECONDS = 10.0
-NEXT_SECONDS = 60.0
+from fmnist.console import plural
+from fmnist.waiting import Wait
 
 # Of work that takes a while by itself, such as a shard of features.
 SLOW_SECONDS = 60.0
@@ -31,51 +25,6 @@ ROOM_SECONDS = 1800.0
 READY_SECONDS = 900.0
 
 
-class Wait:
-    """A wait for one thing.
-
-    Args:
-        note: shows a line.
-        what: returns what is waited for, and what there is.
-        first: seconds until the first line.
-        limit: seconds until the wait ends with an error.
-        reason: returns why, as far as known; empty if nothing is.
-    """
-
-    def __init__(
-        self,
-        note: Callable[[str], None],
-        what: Callable[[], str],
-        *,
-        first: float | None = None,
-        limit: Callable[[], float] = lambda: math.inf,
-        reason: Callable[[], str] = str,
-    ) -> None:
-        self._note, self._what, self._limit, self._reason = note, what, limit, reason
-        self._first = FIRST_SECONDS if first is None else first
-        self.progressed()
-
-    def progressed(self) -> None:
-        """Begins to wait anew."""
-        self._began = time.monotonic()
-        self._next = self._first
-
-    def look(self) -> None:
-        """Shows a line if it is time.
-
-        Raises:
-            TrainingError: if the limit is over.
-        """
-        waited = time.monotonic() - self._began
-        if waited < self._next:
-            return
-        self._next = waited + NEXT_SECONDS
-        if waited >= self._limit():
-            reason = self._reason()
-            raise TrainingError(f"gave up after {duration(waited)}: {self._what()}" + (f"; {reason}" if reason else ""))
-        self._note(f"still waiting after {duration(waited)}: {self._what()}")
-
-
 def get(reference: ray.ObjectRef, wait: Wait) -> Any:
     """Returns the value of a reference, as `ray.get` does."""
     until_ready(reference, wait)
@@ -86,6 +35,12 @@ def until_ready(reference: ray.ObjectRef | ray.ObjectRefGenerator, wait: Wait) -
     """Returns when there is a value, or a generator's next one."""
     while not ray.wait([reference], timeout=1)[0]:
         wait.look()
+
+
+def to_start(count: int, kind: str, cpus: float, gpus: float) -> str:
+    """Says what waits for room, and what the cluster has free now."""
+    each = plural(cpus, "CPU") + (f" and {plural(gpus, 'GPU')}" if gpus else "")
+    return f"{plural(count, kind)} of {each} to start; {free()}"
 
 
 def free() -> str:

@@ -17,17 +17,19 @@ import ray.train
 from ray.util.queue import Queue
 
 from fmnist.boundary import lasting
+from fmnist.console import plural
 from fmnist.distributed.events import listen, post
 from fmnist.distributed.snapshots import drop_damaged
 from fmnist.distributed.trainer import WORKERS_STARTED, StrategyTrainer
-from fmnist.distributed.waiting import READY_SECONDS, SLOW_SECONDS, Wait, free, reason_in_logs, room_limit
+from fmnist.distributed.waiting import READY_SECONDS, SLOW_SECONDS, reason_in_logs, room_limit, to_start
 from fmnist.errors import LeaseError, TrainingError, UserError, first_line
 from fmnist.runs import RunFolder
 from fmnist.runs.lifecycle import OpenedRun
-from fmnist.storage.arrow import store_filesystem
+from fmnist.storage.arrow import store_filesystem, upload_folder
 from fmnist.training import devices
 from fmnist.training.history import History, Row
 from fmnist.training.progress import Progress
+from fmnist.waiting import Wait
 
 if TYPE_CHECKING:
     import keras
@@ -228,6 +230,7 @@ def train_epochs(
                     result.row(),
                     checkpoint=ray.train.Checkpoint(folder) if shard.rank == 0 else None,
                     checkpoint_dir_name=f"epoch-{result.epoch:04d}{schedule.checkpoint_suffix}",
+                    checkpoint_upload_fn=_upload,
                 )
             if shard.rank == 0:
                 post(events, result.row())
@@ -237,6 +240,14 @@ def train_epochs(
         # Not raised: Ray Train would restart the workers, and they would fail again at the same step.
         return history, str(error)
     return history, None
+
+
+def _upload(checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:
+    """Stores a checkpoint as Ray Train would, but an upload that fails is an error."""
+    storage = ray.train.get_context().get_storage()
+    path = f"{storage.experiment_fs_path}/{name}"
+    upload_folder(Path(checkpoint.path), storage.storage_filesystem, path)
+    return ray.train.Checkpoint(path, storage.storage_filesystem)
 
 
 def restore_best(model: keras.Model) -> None:
@@ -261,16 +272,15 @@ class _Shown:
         self.starts = 0
         self._progress = progress
         workers, gpus = scale.workers, scale.gpus_per_worker
-        each = f"{cpus:g} CPUs" + (f" and {gpus:g} GPUs" if gpus else "")
         self._room = Wait(
             progress.note,
-            lambda: f"{workers} workers of {each} to start; {free()}",
+            lambda: to_start(workers, "worker", cpus, gpus),
             limit=lambda: room_limit(workers * cpus, workers * gpus),
             reason=reason_in_logs,
         )
         self._ready = Wait(
             progress.note,
-            lambda: f"{workers} workers have started, and now import TensorFlow and connect with each other",
+            lambda: f"{plural(workers, 'worker')} that started, to import TensorFlow and to connect with each other",
             first=SLOW_SECONDS,
             limit=lambda: READY_SECONDS,
         )

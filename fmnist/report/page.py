@@ -178,11 +178,6 @@ def number(value: Any) -> str:
     return str(value)
 
 
-def plural(count: int, noun: str) -> str:
-    """Formats a count, such as ``1 trial`` or ``1,000 trials``."""
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
-
-
 def escaped(text: str) -> str:
     """Returns text that GitHub's Markdown shows as it is, in one line: no markup, no HTML, no end of a cell."""
     one_line = html.escape(re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", text), quote=False)

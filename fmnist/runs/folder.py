@@ -74,6 +74,7 @@ class RunFolder:
         self.store = store
         self.run_id = check_run_id(run_id)
         self._written: dict[str, ManifestFile] = {}
+        self._read: set[str] = set()
 
     def __repr__(self) -> str:
         return f"<run {self.run_id} in {self.store.location}>"
@@ -133,6 +134,7 @@ class RunFolder:
     def get_file(self, path: str, local: Path) -> None:
         """Copies a file of the run to ``local``; errors as in `get_bytes`."""
         self.store.get_file(self._key(path), local)
+        self._read.add(path)
 
     def get_bytes(self, path: str) -> bytes:
         """Returns the content of a file; a `MissingKeyError` if there is no such file."""
@@ -154,6 +156,21 @@ class RunFolder:
     def get_yaml(self, path: str, record: type[Record]) -> Record:
         """Returns a YAML file as a record; errors as in `get_record`."""
         return documents.parse_yaml(self._document(path, documents.LARGEST_YAML), record, f"{self.location}/{path}")
+
+    def get_verified(self, file: ManifestFile, path: Path) -> None:
+        """Copies a file of the manifest to a local path, and compares both.
+
+        Raises:
+            IntegrityError: if the file is missing, or not the one of the manifest.
+        """
+        where = f"{self.location}/{file.path}: damaged, found"
+        # Its size first: it may be more than the disk has room for.
+        if (size := self.store.size(self._key(file.path))) != file.size:
+            found = "nothing" if size is None else f"{size:,} bytes"
+            raise IntegrityError(f"{where} {found}, its manifest has {file.size:,} bytes")
+        self.get_file(file.path, path)
+        if (digest := sha256_of(path)) != file.sha256:
+            raise IntegrityError(f"{where} sha256 {digest}, its manifest has {file.sha256}")
 
     def exists(self, path: str) -> bool:
         """Whether the run has a file."""
@@ -179,7 +196,8 @@ class RunFolder:
             without: files and folders that do not belong to the finished run, and are about to be deleted.
 
         The sums are those of the content that this object wrote. A file that another process wrote, such as a
-        checkpoint, is read back.
+        checkpoint, is read back. Files that this object wrote or read are part of the run even where a listing, which
+        may lag behind, lacks them.
 
         Raises:
             IntegrityError: if a file that was written here is gone or has another size.
@@ -191,12 +209,14 @@ class RunFolder:
 
         stored = {path: size for path, size in self.files().items() if belongs(path)}
         for path, file in self._written.items():
-            # A listing may lag behind what was written.
             if belongs(path) and stored.get(path) != file.size and self.store.size(self._key(path)) != file.size:
                 found = f"{stored[path]} bytes" if path in stored else "nothing"
                 raise IntegrityError(f"{self.location}/{path}: wrote {file.size} bytes, but the store has {found}")
             if belongs(path):
                 stored[path] = file.size
+        for path in self._read - stored.keys():
+            if belongs(path) and (size := self.store.size(self._key(path))) is not None:
+                stored[path] = size
         sums = [
             self._written.get(path) or ManifestFile(path, size, self._sha256(path)) for path, size in stored.items()
         ]
@@ -294,14 +314,7 @@ class RunFolder:
         _refuse_links(destination, target)
         if target.is_file() and target.stat().st_size == file.size and sha256_of(target) == file.sha256:
             return False
-        # Its size first: it may be more than the disk has room for.
-        if (size := self.store.size(self._key(file.path))) is None:
-            raise IntegrityError(f"{self.location}/{file.path}: missing, but in the manifest")
-        if size != file.size:
-            raise IntegrityError(f"{self.location}/{file.path}: {size:,} bytes, expected {file.size:,}")
-        self.get_file(file.path, fetched)
-        if (digest := sha256_of(fetched)) != file.sha256:
-            raise IntegrityError(f"{self.location}/{file.path}: sha256 {digest}, expected {file.sha256}")
+        self.get_verified(file, fetched)
         target.parent.mkdir(parents=True, exist_ok=True)
         fetched.replace(target)
         return True

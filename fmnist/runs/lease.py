@@ -20,19 +20,18 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fmnist.console import duration
 from fmnist.errors import FmnistError, IntegrityError, LeaseError, RunError, printable
 from fmnist.runs import documents
 from fmnist.runs.files import LEASE, MANIFEST
 from fmnist.runs.manifest import utc
 from fmnist.storage.store import ConflictError, Entry, NoConditionsError, Store, Versioned
+from fmnist.waiting import Wait
 
 # Seconds that a lease lasts without being renewed; tests of this repository take less.
 _GIVEN = os.environ.get("FMNIST_LEASE_SECONDS", "")
 SECONDS = float(_GIVEN) if _GIVEN.isdecimal() and int(_GIVEN) else 30.0
 # Share of that time at whose end its holder no longer relies on it.
 _RELIABLE = 0.8
-_FIRST_NOTE, _NEXT_NOTES = 10.0, 60.0
 
 Note = Callable[[str], None]
 
@@ -285,7 +284,8 @@ def leased(store: Store, run_id: str, note: Note, *, wait: bool = False) -> Iter
 
 def acquire(store: Store, run_id: str, note: Note, *, wait: bool = False) -> Lease:
     """Takes the lease of a run; arguments and errors as in `leased`."""
-    file, location, began, next_note = f"{run_id}/{LEASE}", f"{store.location}/{run_id}", _clock(), _FIRST_NOTE
+    file, held, age = f"{run_id}/{LEASE}", "", 0.0
+    waiting = Wait(note, lambda: f"{store.location}/{run_id}, held by {held}, which showed itself {age:.0f} s ago")
     while True:
         found = read_lease(store, run_id)
         if found is None or found[0].is_over(found[1].age):
@@ -304,13 +304,11 @@ def acquire(store: Store, run_id: str, note: Note, *, wait: bool = False) -> Lea
                 pass
             note(f"{store.location}: has no conditional writes, so nothing keeps a second process from the same run")
             return Lease(store, run_id, None)
-        held, age = found[0], found[1].age
         if not wait:
-            raise _refusal(store, run_id, held)
-        if _clock() - began >= next_note:
-            note(f"{location}: waiting for {held}, which showed itself {age:.0f} s ago; {duration(_clock() - began)}")
-            next_note += _NEXT_NOTES
-        time.sleep(min(1.0, held.seconds / 10))
+            raise _refusal(store, run_id, found[0])
+        held, age = str(found[0]), found[1].age
+        waiting.look()
+        time.sleep(min(1.0, found[0].seconds / 10))
 
 
 def check_free(store: Store, run_id: str) -> None:

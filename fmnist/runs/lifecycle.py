@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 
 from fmnist import data
 from fmnist.config import JobConfig
-from fmnist.console import plain_console
+from fmnist.console import console
 from fmnist.errors import RunError
 from fmnist.options import settings_yaml
 from fmnist.runs.documents import Names
@@ -51,13 +51,13 @@ class OpenedRun:
         return self.entry == "done"
 
     @property
-    def goes_on(self) -> bool:
+    def is_resumed(self) -> bool:
         """Whether the run has files to go on from."""
         return self.entry in {"resumed", "extended"}
 
     def fact(self, name: str) -> Any:
         """Returns what the environment of a run to go on from says of ``name``; None if nothing."""
-        if not (self.goes_on and self.folder.exists(ENVIRONMENT)):
+        if not (self.is_resumed and self.folder.exists(ENVIRONMENT)):
             return None
         return self.folder.get_record(ENVIRONMENT, dict[str, Any]).get(name)
 
@@ -84,7 +84,7 @@ def open_run(job: str, config: Config, extends: Extends[Config] = never) -> Iter
         LeaseError: from the block, if another process takes the run over.
     """
     opened = check_run(job, config, extends)
-    note = plain_console().print
+    note = console.print
     with ExitStack() as stack:
         # What is done needs no lease, nor a store that can be written.
         if not opened.done:
@@ -152,7 +152,7 @@ def with_inputs(
         RunError: if a run to be resumed has read others, and ``overwrite`` is off.
     """
     opened = replace(opened, inputs=inputs_of(config, data_summary, more))
-    if opened.goes_on and (changed := changed_input(opened.folder, opened.inputs)):
+    if opened.is_resumed and (changed := changed_input(opened.folder, opened.inputs)):
         if not config.overwrite:
             raise _conflict(opened.folder, changed)
         return replace(opened, entry="replaced")
@@ -163,7 +163,7 @@ def is_done(job: str, config: JobConfig) -> bool:
     """Whether a job has nothing to do, after `check_run`; then a line says so."""
     found = check_run(job, config)
     if found.done:
-        plain_console().print(_done_line(found.folder))
+        console.print(_done_line(found.folder))
     return found.done
 
 
@@ -189,7 +189,7 @@ def begin_run(
         facts: that the environment has besides.
     """
     run = opened.folder
-    earlier = versions_before(run, plain_console().print) if opened.goes_on else []
+    earlier = versions_before(run, console.print) if opened.is_resumed else []
     environment = {
         **environment_here(),
         INPUTS: dict(opened.inputs),

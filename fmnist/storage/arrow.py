@@ -29,6 +29,17 @@ def store_filesystem(store: Store) -> tuple[FileSystem, str]:
     return PyFileSystem(handler), handler.root
 
 
+def upload_folder(local: Path, filesystem: FileSystem, path: str) -> None:
+    """Stores every file of a local folder, at any depth, under a path of a store's file system.
+
+    ``pyarrow.fs.copy_files`` is no way to do this: it says nothing if a file cannot be stored when it is closed.
+    """
+    handler: StoreHandler = filesystem.handler
+    for file in sorted(local.rglob("*")):
+        if file.is_file():
+            handler.store.put_file(file, f"{handler.key(path)}/{file.relative_to(local).as_posix()}")
+
+
 @dataclass(frozen=True)
 class StoreHandler(FileSystemHandler):
     """A store whose paths begin with its location, a bucket's as in pyarrow's own S3 file system.
@@ -54,7 +65,7 @@ class StoreHandler(FileSystemHandler):
         return [self._info(path) for path in paths]
 
     def get_file_info_selector(self, selector: FileSelector) -> list[FileInfo]:
-        base = self._key(selector.base_dir)
+        base = self.key(selector.base_dir)
         depth = base.count("/") + 1 if base else 0
         found: dict[str, FileInfo] = {}
         for entry in self.store.entries(base):
@@ -69,13 +80,13 @@ class StoreHandler(FileSystemHandler):
             raise kind(selector.base_dir)
         if selector.recursive:
             return list(found.values())
-        return [info for path, info in found.items() if self._key(path).count("/") == depth]
+        return [info for path, info in found.items() if self.key(path).count("/") == depth]
 
     def create_dir(self, path: str, recursive: bool) -> None:
         pass
 
     def delete_dir(self, path: str) -> None:
-        key = self._key(path)
+        key = self.key(path)
         if not key:
             raise ValueError(f"{path}: a whole store is not deleted through a file system")
         self.store.delete_folder(key)
@@ -89,24 +100,24 @@ class StoreHandler(FileSystemHandler):
         self.delete_dir("")
 
     def delete_file(self, path: str) -> None:
-        if not self.store.exists(self._key(path)):
+        if not self.store.exists(self.key(path)):
             raise FileNotFoundError(path)
-        self.store.delete(self._key(path))
+        self.store.delete(self.key(path))
 
     def move(self, source: str, destination: str) -> None:
         self.copy_file(source, destination)
-        self.store.delete(self._key(source))
+        self.store.delete(self.key(source))
 
     def copy_file(self, source: str, destination: str) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            self.store.get_file(self._key(source), Path(folder, "file"))
-            self.store.put_file(Path(folder, "file"), self._key(destination))
+            self.store.get_file(self.key(source), Path(folder, "file"))
+            self.store.put_file(Path(folder, "file"), self.key(destination))
 
     def open_input_stream(self, path: str) -> pa.NativeFile:
         # The opened file outlives its folder: the disk space is freed when it is closed.
         with tempfile.TemporaryDirectory() as folder:
             try:
-                self.store.get_file(self._key(path), Path(folder, "file"))
+                self.store.get_file(self.key(path), Path(folder, "file"))
             except MissingKeyError as error:
                 raise FileNotFoundError(str(error)) from None
             return pa.PythonFile(Path(folder, "file").open("rb"), mode="r")
@@ -115,13 +126,13 @@ class StoreHandler(FileSystemHandler):
         return self.open_input_stream(path)
 
     def open_output_stream(self, path: str, metadata: dict[str, str] | None = None) -> pa.NativeFile:
-        return pa.PythonFile(_Upload(self.store, self._key(path)), mode="w")
+        return pa.PythonFile(_Upload(self.store, self.key(path)), mode="w")
 
     def open_append_stream(self, path: str, metadata: dict[str, str] | None = None) -> pa.NativeFile:
         raise NotImplementedError("a stored file is replaced, it cannot be appended to")
 
     def _info(self, path: str) -> FileInfo:
-        key = self._key(path)
+        key = self.key(path)
         size = self.store.size(key) if key else None
         if size is not None:
             return FileInfo(path, FileType.File, size=size)
@@ -129,7 +140,8 @@ class StoreHandler(FileSystemHandler):
             return FileInfo(path, FileType.Directory)
         return FileInfo(path, FileType.NotFound)
 
-    def _key(self, path: str) -> str:
+    def key(self, path: str) -> str:
+        """Returns the store's key of a path; a ValueError if it is of no store, or of another."""
         if not f"{path.strip('/')}/".startswith(f"{self.root}/"):
             raise ValueError(f"{path}: expected a path in {self.root}")
         return path.strip("/")[len(self.root) + 1 :]

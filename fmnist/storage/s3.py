@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import os
 import random
-import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from fmnist.boundary import say
-from fmnist.console import duration
 from fmnist.errors import StoreError, one_line
+from fmnist.waiting import Wait
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 PATIENT_ATTEMPTS = 80
 QUICK_ATTEMPTS = 2
 _SHORTEST_WAIT, _LONGEST_WAIT = 0.2, 5.0
-# After these seconds of attempts, and again after each further minute, a line says that the store is waited for.
-_SILENT_SECONDS, _NEXT_SECONDS = 10.0, 60.0
 _TRANSIENT_STATUS = {429, 500, 502, 503, 504}
 _TRANSIENT_CODES = {"RequestTimeout", "RequestTimeoutException", "PriorRequestNotComplete", "SlowDown"}
 
@@ -85,7 +82,7 @@ def client(attempts: int = PATIENT_ATTEMPTS) -> S3Client:
     # a quota of 35, which four parts of one upload use up in seconds.
     def wait_before_retry(**event: Any) -> Any:
         if event["attempts"] < attempts and _is_transient(event["response"], event["caught_exception"]):
-            _say_if_it_takes_long(event["request_dict"]["context"])
+            _wait_of(event["request_dict"]["context"]).look()
             longest = min(_SHORTEST_WAIT * 2 ** (event["attempts"] - 1), _LONGEST_WAIT)
             return random.uniform(longest / 2, longest)
         return None
@@ -94,13 +91,10 @@ def client(attempts: int = PATIENT_ATTEMPTS) -> S3Client:
     return created
 
 
-def _say_if_it_takes_long(request: dict[str, Any]) -> None:
-    """Prints a line if a request, whose attempts share this dictionary, has waited for long."""
-    now = time.monotonic()
-    began = request.setdefault("fmnist_began", now)
-    if now - began >= request.setdefault("fmnist_next", _SILENT_SECONDS):
-        request["fmnist_next"] = now - began + _NEXT_SECONDS
-        say(f"still waiting after {duration(now - began)}: the S3 server at {server_name()} to answer")
+def _wait_of(request: dict[str, Any]) -> Wait:
+    """Returns the wait for the server's answer to a request, whose attempts share this dictionary."""
+    wait: Wait = request.setdefault("fmnist_wait", Wait(say, lambda: f"the S3 server at {server_name()} to answer"))
+    return wait
 
 
 def _is_transient(response: tuple[Any, dict[str, Any]] | None, exception: Exception | None) -> bool:

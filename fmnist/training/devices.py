@@ -32,7 +32,7 @@ def usable_cpus(root: Path = Path("/")) -> int:
     return max(1, math.floor(cpus))
 
 
-def configure_tensorflow(cpus: float, least_lanes: int = 1, *, chain: bool = False) -> int:
+def configure_tensorflow(cpus: float, least_lanes: int = 1, *, sequential: bool = False) -> int:
     """Sets TensorFlow's numbers of threads to the worker's processors. Call it before TensorFlow's first operation.
 
     Without a GPU each operation has one thread, and as many operations run in parallel as there are processors, for the
@@ -41,7 +41,7 @@ def configure_tensorflow(cpus: float, least_lanes: int = 1, *, chain: bool = Fal
     Args:
         cpus: processors of this worker.
         least_lanes: minimum number of lanes on a CPU.
-        chain: for a network that runs without lanes, one operation after the other: each operation has all threads.
+        sequential: for a network that runs without lanes, one operation at a time: each has all threads.
 
     Returns:
         The number of lanes for the engine: that of the threads, or one on a GPU.
@@ -51,7 +51,7 @@ def configure_tensorflow(cpus: float, least_lanes: int = 1, *, chain: bool = Fal
     threads = max(1, math.floor(cpus))
     gpus = tf.config.list_physical_devices("GPU")
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    tf.config.threading.set_intra_op_parallelism_threads(threads if gpus or chain else 1)
+    tf.config.threading.set_intra_op_parallelism_threads(threads if gpus or sequential else 1)
     for gpu in gpus:
         # Without it the first process on a GPU takes all memory, and no other process can share the GPU.
         tf.config.experimental.set_memory_growth(gpu, True)

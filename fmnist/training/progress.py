@@ -8,7 +8,7 @@ from typing import Self
 from rich import progress as bars
 from rich.console import Console
 
-from fmnist.console import plain_console, rounded
+from fmnist.console import console, rounded
 from fmnist.training.history import Row
 
 
@@ -35,10 +35,10 @@ class Progress:
         *,
         images: int = 0,
         line_seconds: float = 15.0,
-        console: Console | None = None,
+        console: Console = console,
     ) -> None:
         self.title, self.total, self.unit, self.images, self.line_seconds = title, total, unit, images, line_seconds
-        self.console = console or plain_console()
+        self.console = console
         self._bars = bars.Progress(
             bars.TextColumn("{task.description}"),
             bars.BarColumn(),

@@ -38,16 +38,27 @@ def files_with(folder: Path, text: bytes) -> list[str]:
     return found
 
 
+# Each job's settings, and the line after which it trains for as long as it may.
+LONG = {
+    "train": ("--epochs 500 --patience 0", r"epoch +2/500"),
+    "tune": ("--max-epochs 1 --iterations 1 --retrain-epochs 500 --retrain-patience 0", r"epoch +2/500"),
+    "crossval": ("--folds 2 --epochs 500 --patience 0", r"fold 1 epoch"),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [name if name == "tune" else pytest.param(name, marks=pytest.mark.slow) for name in LONG]
+)
 @pytest.mark.usefixtures("ray_cluster")
 def test_local_ray_is_reached_from_this_machine_only_logs_no_secret_and_leaves_nothing(
-    tiny_data: Path, tmp_path: Path
+    name: str, tiny_data: Path, tmp_path: Path
 ) -> None:
+    settings, training = LONG[name]
     with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp") as temporary:
         environment = {**OWN_RAY, **SECRETS, **THEIRS, "HOME": str(tmp_path), "RAY_TMPDIR": temporary}
-        arguments = ["tune", "--data", str(tiny_data), "--artifacts", str(tmp_path / "runs"), "--run-id", "search"]
-        arguments += ["--max-epochs", "1", "--iterations", "1", "--retrain-epochs", "500", "--retrain-patience", "0"]
+        arguments = [name, "--data", str(tiny_data), "--artifacts", str(tmp_path / "runs"), *settings.split()]
         with fmnist(*arguments, environment=environment) as job:
-            job.wait_for(r"epoch +2/500")
+            job.wait_for(training)
             family = [psutil.Process(job.process.pid), *psutil.Process(job.process.pid).children(recursive=True)]
             listeners = {
                 connection.laddr.ip

@@ -9,6 +9,7 @@ from threading import Lock
 
 from rich.console import Console
 
+from fmnist.console import console
 from fmnist.training.history import Row
 from fmnist.training.progress import Progress
 from fmnist.workflows.crossval.records import Weights
@@ -46,10 +47,10 @@ class FoldProgress(Progress):
         folds: number of folds.
         epochs: of a fold at most.
         carried: whether the study's protocol runs too, with as many folds.
-        console: standard output if None.
+        console: to show it on.
     """
 
-    def __init__(self, folds: int, epochs: int, *, carried: bool = False, console: Console | None = None) -> None:
+    def __init__(self, folds: int, epochs: int, *, carried: bool = False, console: Console = console) -> None:
         total = folds * (2 if carried else 1)
         super().__init__("all folds", total, "folds", line_seconds=LINE_INTERVAL, console=console)
         self.folds, self.epochs = folds, epochs

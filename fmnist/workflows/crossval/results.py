@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from fmnist import clock
+from fmnist.console import plural
 from fmnist.distributed.session import StartedRun
-from fmnist.report.page import Report, model_title, plural
+from fmnist.report.page import Report, model_title
 from fmnist.runs import FOLDS, FOLDS_TABLE, HISTORY, PREDICTIONS, utc
 from fmnist.runs.results import Metrics, Results, finish_run, write_results
 from fmnist.training.evaluation import ClassScore, Evaluation, evaluate, predictions_table

@@ -6,17 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
-from fmnist.report.page import (
-    MODEL_TITLES,
-    Report,
-    command_again,
-    escaped,
-    interval,
-    percent,
-    plural,
-    render_page,
-    spared_page,
-)
+from fmnist.console import plural
+from fmnist.report.page import MODEL_TITLES, Report, command_again, escaped, interval, percent, render_page, spared_page
 from fmnist.study import BACKBONE_ROWS, HYPERBAND, LAST_FOLD, LENET5, ROWS, StudyRow
 from fmnist.workflows.pipeline.findings import findings
 from fmnist.workflows.pipeline.records import PipelineMetrics, Stages

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fmnist.console import duration
-from fmnist.report.page import EN_DASH, interval, percent, plural, with_interval
+from fmnist.console import duration, plural
+from fmnist.report.page import EN_DASH, interval, percent, with_interval
 from fmnist.study import FIRST_FOLD, ROWS, StudyRow
 from fmnist.workflows.pipeline.records import Candidate, PipelineMetrics, Scores, StageMetrics, Stages, Weights
 

@@ -16,7 +16,7 @@ import numpy as np
 import ray
 from ray.util.queue import Queue
 
-from fmnist.console import plain_console
+from fmnist.console import console
 from fmnist.data import Images
 from fmnist.data.preparation import PreparedData, prepare
 from fmnist.distributed import cluster
@@ -59,7 +59,7 @@ class Inputs:
 def check_weights(config: TransferConfig) -> None:
     """Obtains the weights, so that a missing file is reported before anything is trained."""
     for backbone in BACKBONES if config.backbone == "all" else (config.backbone,):
-        obtain_weights(config.weights, backbone, plain_console().print)
+        obtain_weights(config.weights, backbone, console.print)
 
 
 def transfer(config: TransferConfig, resources: cluster.Resources | None = None) -> RunFolder:
@@ -81,7 +81,7 @@ def transfer(config: TransferConfig, resources: cluster.Resources | None = None)
     with open_run(TRANSFER, config) as opened:
         if not opened.done:
             comparison = find_comparison(opened.folder.store, config.compare_with)
-            note = plain_console().print
+            note = console.print
             sources = {name: (recipes[name], obtain_weights(config.weights, name, note)) for name in names}
             work = partial(_transfer, sources, comparison)
             sums = {f"weights of {name}": file.record.sha256 for name, (_, file) in sources.items() if file}
@@ -123,7 +123,7 @@ def _transfer(
     cpus = cluster.cpus_per_worker(resources, config.workers, config.cpus_per_worker, config.gpus_per_worker)
     session.note(f"Ray: {resources}; workers: {config.workers} of {cpus:g} CPUs, {config.gpus_per_worker:g} GPUs")
     outcomes: Outcomes = {}
-    if session.opened.goes_on:
+    if session.opened.is_resumed:
         every = {(name, phase): read_phase(run, name, phase, session.note) for name in sources for phase in phases}
         outcomes = {key: outcome for key, outcome in every.items() if outcome}
     unfinished = [name for name in sources if any((name, phase) not in outcomes for phase in phases)]

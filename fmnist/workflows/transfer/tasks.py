@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import ray
 
-from fmnist.console import plain_console
+from fmnist.console import console
 from fmnist.data import Images
 from fmnist.data.preparation import PreparedData
 from fmnist.distributed.tasks import TaskPool
@@ -128,7 +128,7 @@ def predict_shard(
     Returns:
         Probabilities float32 [n, 10], and the devices that TensorFlow used.
     """
-    devices.configure_tensorflow(cpus, chain=True)
+    devices.configure_tensorflow(cpus, sequential=True)
     if name not in _built:
         _built.clear()
         _built[name] = load_model_bytes(model)
@@ -163,7 +163,7 @@ def load_task_backbone(task: BackboneTask, weights: np.ndarray | None, recipe: R
 
 
 def _start(task: BackboneTask) -> str:
-    devices.configure_tensorflow(task.config.cpus_per_shard, chain=True)
+    devices.configure_tensorflow(task.config.cpus_per_shard, sequential=True)
     return devices.resolve_precision(task.config.precision)
 
 
@@ -213,7 +213,7 @@ def inspect(config: TransferConfig, name: str, recipe: Recipe, file: WeightsFile
         task = BackboneTask(config, name, recipe, file.record, file.path.name)
         weights = ray.put(np.frombuffer(file.path.read_bytes(), np.uint8))
     sample = train.select(np.arange(min(SAMPLE_IMAGES, len(train))))
-    pool = _pool(config, "inspection", plain_console().print)
+    pool = _pool(config, "inspection", console.print)
     try:
         [(_, report)] = pool.run(inspect_backbone, [(name, (task, weights, sample))], str)
     except TrainingError as error:

@@ -29,7 +29,7 @@ from fmnist.data.preparation import PreparedData, prepare
 from fmnist.distributed import cluster
 from fmnist.distributed.session import Figures, Session, run_on_ray
 from fmnist.distributed.spaces import draw_points
-from fmnist.distributed.waiting import Wait, free, room_limit
+from fmnist.distributed.waiting import room_limit, to_start
 from fmnist.distributed.workers import LANES, keep_lanes
 from fmnist.errors import StoreError, TrainingError, UserError, first_line
 from fmnist.options import settings_yaml
@@ -38,6 +38,7 @@ from fmnist.runs.documents import Names
 from fmnist.runs.lifecycle import open_run
 from fmnist.storage.arrow import store_filesystem
 from fmnist.training.history import History, Row
+from fmnist.waiting import Wait
 from fmnist.workflows.train.config import TrainConfig
 from fmnist.workflows.train.job import fit
 from fmnist.workflows.tune.config import TUNE, TuneConfig
@@ -100,7 +101,7 @@ def _tune(session: Session[TuneConfig, PreparedData]) -> None:
             f"best of {len(records)} trials: trial {winner.trial} with val_accuracy {val_accuracy:.4f}; "
             f"training it for {config.retrain_epochs} epochs"
         )
-        figures = session.beside.submit(_draw_trials, records, winner.trial)
+        figures = session.background.submit(_draw_trials, records, winner.trial)
         best = best_config(config, winner)
         outcome = fit(best, run, session.data, cpus, lanes)
         if not outcome.failure:
@@ -250,8 +251,7 @@ class _Watcher(ray_tune.Callback):
         self._wait.look()
 
     def _waits_for(self) -> str:
-        cpus, gpus = self.config.cpus_per_trial, self.config.gpus_per_trial
-        return f"a trial of {cpus:g} CPUs and {gpus:g} GPUs to start; {free()}"
+        return to_start(1, "trial", self.config.cpus_per_trial, self.config.gpus_per_trial)
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
         self._show(trials)

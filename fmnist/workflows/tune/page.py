@@ -6,13 +6,12 @@ import shlex
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from fmnist.console import duration
+from fmnist.console import duration, plural
 from fmnist.report.page import (
     Report,
     command_again,
     compared_with_study,
     percent,
-    plural,
     render_page,
     spared_page,
     test_accuracy,

@@ -13,8 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from fmnist.console import duration, plain_console, rounded
-from fmnist.report.page import plural
+from fmnist.console import console, duration, plural, rounded
 from fmnist.workflows.tune.records import TrialRecord, best_trial, parameter_names, ranked
 
 BEST_SHOWN = 8
@@ -29,14 +28,11 @@ class SearchProgress(ExitStack):
 
     A terminal has a table of the best trials and of all that run, redrawn a few times per second. A log has a line when
     a trial has ended, and when a trial that does not run becomes the best one.
-
-    Args:
-        console: standard output if None.
     """
 
-    def __init__(self, console: Console | None = None) -> None:
+    def __init__(self, console: Console = console) -> None:
         super().__init__()
-        self.console = console or plain_console()
+        self.console = console
         self._records: Sequence[TrialRecord] = ()
         self._trials = self._budget = 0
         self._known: Mapping[int, int] = {}

@@ -161,7 +161,7 @@ def test_tasks_without_room_are_told_again_and_again_with_the_time(
     assert ray.get(all_cpus) == 1
 
     assert notes[0].startswith("still waiting after ")
-    assert notes[0].endswith(": a fold of 1 CPUs and 0 GPUs to start; 0 of 2 CPUs free")
+    assert notes[0].endswith(": 1 fold of 1 CPU to start; 0 of 2 CPUs free")
     assert notes[0] != notes[1]
 
 

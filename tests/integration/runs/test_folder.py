@@ -157,7 +157,7 @@ def test_second_pull_fetches_only_what_is_missing_or_different(run: RunFolder, t
 def test_pull_of_a_damaged_file_is_refused_and_leaves_nothing_half_written(run: RunFolder, tmp_path: Path) -> None:
     run.finish("train")
     run.store.put_bytes("train-1/report.html", b"<HTML>")
-    with pytest.raises(IntegrityError, match=r"report.html: sha256 [0-9a-f]+, expected"):
+    with pytest.raises(IntegrityError, match=r"report.html: damaged, found sha256 [0-9a-f]+, its manifest has"):
         run.pull(tmp_path / "copy")
     names = {path.name for path in (tmp_path / "copy").rglob("*") if path.is_file()}
     assert names == {"weights", CONFIG, METRICS, "loss.png"}
@@ -178,7 +178,7 @@ def test_pull_writes_through_no_link(run: RunFolder, tmp_path: Path, link: str) 
 def test_pull_fetches_no_file_of_another_size_than_the_manifest_says(run: RunFolder, tmp_path: Path) -> None:
     run.finish("train")
     run.store.put_bytes("train-1/report.html", b"<html>" + bytes(10_000))
-    with pytest.raises(IntegrityError, match=r"report.html: 10,006 bytes, expected 6"):
+    with pytest.raises(IntegrityError, match=r"report.html: damaged, found 10,006 bytes, its manifest has 6 bytes"):
         run.pull(tmp_path / "copy")
 
 
@@ -285,6 +285,17 @@ def test_listing_that_lags_behind_is_no_proof_of_absence(store: Store) -> None:
     run.finish("train")
 
     assert run.verify() == []
+    assert RunFolder(store, "run").verify() == []
+
+
+def test_checkpoint_that_a_worker_wrote_and_a_listing_lacks_is_part_of_the_run(store: Store, tmp_path: Path) -> None:
+    run = RunFolder(LaggingStore(store), "run")  # type: ignore[arg-type]
+    for name in ("removed", "weights"):
+        RunFolder(store, "run").put_bytes(f"{CHECKPOINTS}/{name}", b"x")
+        run.get_file(f"{CHECKPOINTS}/{name}", tmp_path / name)
+    store.delete(f"run/{CHECKPOINTS}/removed")
+
+    assert [file.path for file in run.finish("train").files] == [f"{CHECKPOINTS}/weights"]
     assert RunFolder(store, "run").verify() == []
 
 

@@ -10,7 +10,8 @@ import pytest
 from s3_server import S3Server
 
 from fmnist.errors import StoreError
-from fmnist.storage.arrow import store_filesystem
+from fmnist.storage.arrow import store_filesystem, upload_folder
+from fmnist.storage.folder_store import FolderStore
 from fmnist.storage.s3_store import S3Store
 from fmnist.storage.store import Store
 
@@ -160,6 +161,17 @@ def test_upload_that_fails_when_closed_is_an_error(s3_bucket: str) -> None:
     stream.write(b"text")
     with pytest.raises(StoreError, match="no such bucket"):
         stream.close()
+
+
+def test_folder_is_stored_whole_or_with_an_error(store: Store, checkpoint: Path) -> None:
+    storage, path = store_filesystem(store)
+    upload_folder(checkpoint, storage, f"{path}/run/epoch-0001")
+    written = contents(checkpoint)
+    assert {name: store.get_bytes(f"run/epoch-0001/{name}") for name in written} == written
+
+    storage, path = store_filesystem(FolderStore(checkpoint / "state.json"))
+    with pytest.raises(StoreError, match="cannot be written"):
+        upload_folder(checkpoint, storage, f"{path}/run/epoch-0002")
 
 
 def test_upload_that_is_dropped_stores_nothing(s3_server: S3Server, s3_bucket: str) -> None:

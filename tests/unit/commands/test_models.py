@@ -117,7 +117,7 @@ def test_model_that_is_not_the_manifests_is_not_loaded(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[500] ^= 1
     path.write_bytes(content)
-    with pytest.raises(IntegrityError, match=r"model\.keras: damaged, sha256"):
+    with pytest.raises(IntegrityError, match=r"model\.keras: damaged, found sha256"):
         load_run_model(run)
     path.write_bytes(content[:-1])
     with pytest.raises(IntegrityError, match=r"model\.keras: damaged, found [\d,]+ bytes"):

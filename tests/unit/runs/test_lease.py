@@ -183,7 +183,7 @@ def test_released_lease_is_taken_over_at_once_and_counts_attempts(store: Store) 
 
 
 def test_waiting_says_for_whom_and_gets_the_lease(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "_FIRST_NOTE", 0.2)
+    monkeypatch.setattr("fmnist.waiting.FIRST_SECONDS", 0.2)
     held, lines = acquired(store), []
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(acquire, store, "run", lines.append, wait=True)
@@ -192,7 +192,8 @@ def test_waiting_says_for_whom_and_gets_the_lease(store: Store, monkeypatch: pyt
         held.release()
         waiting.result(60).release()
 
-    assert f"waiting for process {os.getpid()} on" in lines[0]
+    assert lines[0].startswith("still waiting after ")
+    assert f": {store.location}/run, held by process {os.getpid()} on" in lines[0]
 
 
 def test_lease_of_a_process_that_is_gone_is_taken_over_at_once(store: Store) -> None:

@@ -81,7 +81,7 @@ def test_unfinished_training_may_end_with_the_epochs_that_it_has_and_with_no_oth
         run.put_bytes(f"checkpoints/epoch-{epoch:04d}/history.json", b"[]")
 
     with open_run("train", config(tmp_path, epochs=3)) as opened:
-        assert opened.goes_on
+        assert opened.is_resumed
     with (
         pytest.raises(RunError, match=f"started with epochs 30, found {epochs}"),
         open_run("train", config(tmp_path, epochs=epochs)),
@@ -93,7 +93,7 @@ def test_unfinished_run_is_gone_on_from_where_finished_ones_are_skipped(tmp_path
     begin(config(tmp_path))
 
     with open_run("train", config(tmp_path, skip_finished=True)) as opened:
-        assert opened.goes_on and not opened.done
+        assert opened.is_resumed and not opened.done
 
 
 def test_overwriting_and_skipping_exclude_each_other(tmp_path: Path) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from clock import Clock
 
+from fmnist import waiting
 from fmnist.errors import StoreError
 from fmnist.storage import s3
 
@@ -84,11 +86,11 @@ def test_server_that_does_not_answer_is_told_after_ten_seconds_and_then_each_min
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     clock = Clock()
-    monkeypatch.setattr(s3.time, "monotonic", clock)
+    monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=clock))
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:marker@store:8333")
     request: dict[str, object] = {}
     for _ in range(100):
-        s3._say_if_it_takes_long(request)
+        s3._wait_of(request).look()
         clock.now += 1
 
     assert capsys.readouterr().err.splitlines() == [
