@@ -87,8 +87,7 @@ def _epochs(run: RunFolder, name: str) -> dict[str, Numbers]:
     where = f"{run.location}/{name}"
     check_size(file.size, LARGEST_JSON, where)
     try:
-        # pandas' quicker way to read a number may be wrong in its last digit.
-        table = pd.read_csv(io.BytesIO(run.get_bytes(name)), float_precision="round_trip")
+        table = pd.read_csv(io.BytesIO(run.get_bytes(name)))
         keys = [key for key in KEYS if key in table]
         columns = [column for column in table if column not in (*KEYS, *TIMES)]
         rows = table.to_dict("records")

@@ -64,13 +64,17 @@ def test_first_epoch_that_differs_in_the_last_digit_is_found(tmp_path: Path) -> 
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
-@given(st.floats(allow_nan=False, allow_infinity=False))
-def test_every_number_is_compared_as_it_was_written(tmp_path: Path, number: float) -> None:
-    table = changed(EPOCHS, 0, "loss", lambda _: number)
-    for run_id in "ab":
+@given(st.floats(min_value=-1e9, max_value=1e9))
+def test_neighbours_of_any_number_are_told_apart(tmp_path: Path, number: float) -> None:
+    next_one = float(np.nextafter(number, np.inf))
+    runs = []
+    for run_id, value in (("a", number), ("b", next_one)):
         RunFolder(FolderStore(tmp_path), run_id).remove()
-    found = compare_epochs(finished(tmp_path, "a", {HISTORY: table}), finished(tmp_path, "b", {HISTORY: table}))
-    assert found.first is None
+        table = EPOCHS.assign(loss=[value, 0.0, 0.0])
+        runs.append(finished(tmp_path, run_id, {HISTORY: table}))
+
+    assert compare_epochs(runs[0], runs[0]).first is None
+    assert compare_epochs(*runs).first == Difference("epoch 1 of history.csv", "loss", number, next_one)
 
 
 def test_epoch_that_only_one_run_has_is_a_difference(tmp_path: Path) -> None:
