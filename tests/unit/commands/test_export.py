@@ -108,6 +108,7 @@ def test_exported_file_predicts_raw_images_as_the_run_does(
     assert sorted(path.name for path in tmp_path.iterdir()) == [FILES[kind], f"{FILES[kind]}.json"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [pytest.param(kind, marks=needs(kind)) for kind in ("onnx", "litert")])
 def test_int8_is_a_quarter_of_the_size_and_nearly_as_accurate(
     kind: Format, trained: RunFolder, dataset: data.Dataset, tmp_path: Path
