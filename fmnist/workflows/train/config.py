@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
-from fmnist.config import JobConfig, ModelName, may_change
+from fmnist.config import GpuShare, JobConfig, ModelName, may_change
 
 TRAIN = "train"
 
@@ -28,7 +28,7 @@ class TrainConfig(JobConfig):
         patience: Stop after this many epochs without a lower validation loss; 0 disables it.
         workers: Data-parallel processes.
         cpus_per_worker: CPUs of a worker, and so TensorFlow's threads; auto divides the cluster's CPUs among them.
-        gpus_per_worker: GPUs of a worker, 0 to 1; a fraction shares one GPU.
+        gpus_per_worker: GPUs of a worker, 0 to 1, or auto: 1 where there is one; a fraction shares one GPU.
         max_failures: How often failed workers are restarted from the last epoch before the run fails.
     """
 
@@ -42,5 +42,5 @@ class TrainConfig(JobConfig):
     patience: NonNegativeInt = 10
     workers: PositiveInt = may_change(1)
     cpus_per_worker: PositiveFloat | Literal["auto"] = may_change("auto")
-    gpus_per_worker: NonNegativeFloat = 0
+    gpus_per_worker: GpuShare = "auto"
     max_failures: NonNegativeInt = may_change(3)
