@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from fmnist.models.factory import build
-from fmnist.models.fast import fast
 from fmnist.models.hyperparameters import discover, hyperparameters
 from fmnist.models.optimizers import KernelMuon
+from fmnist.models.search_space import fast
 from fmnist.models.serving import without_augmentation
 from fmnist.options import parse_config, recipes_of
 from fmnist.workflows.train.config import TrainConfig
