@@ -18,6 +18,8 @@ from fmnist.runs.folder import RunFolder
 # Packages whose versions may change the last digits of a run's numbers.
 NUMERIC = ("tensorflow", "keras")
 INPUTS = "inputs"
+# Of the environment: the same for every attempt at a run, another for a run that replaces it.
+IDENTITY = "identity"
 
 
 def inputs_of(config: JobConfig, data_summary: Mapping[str, Any], more: Mapping[str, str]) -> dict[str, str]:
