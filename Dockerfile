@@ -88,6 +88,8 @@ CMD ["fmnist", "--help"]
 
 ARG VERSION
 ARG REVISION
+# Runs record it.
+ENV FMNIST_REVISION=${REVISION}
 LABEL org.opencontainers.image.title="fmnist" \
       org.opencontainers.image.description="Batch training for Fashion-MNIST on Ray and TensorFlow" \
       org.opencontainers.image.licenses="MIT" \

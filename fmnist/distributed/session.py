@@ -21,7 +21,7 @@ from fmnist.console import console
 from fmnist.distributed import cluster
 from fmnist.distributed.software import check_workers
 from fmnist.runs import RunFolder
-from fmnist.runs.inputs import IDENTITY
+from fmnist.runs.inputs import IDENTITY, origin
 from fmnist.runs.lifecycle import OpenedRun, begin_run, with_inputs
 from fmnist.tracking.tracker import tracked
 
@@ -101,7 +101,7 @@ class Session(Generic[Config, Data]):
         From here on, settings and resources are known to be right. The other arguments are as
         in `begin_run`.
         """
-        facts = {**facts, IDENTITY: self.identity}
+        facts = {**facts, **origin(), IDENTITY: self.identity}
         environment = begin_run(self.opened, self.config, self.data.summary, has_progress, more, facts)
         if self.differences:
             environment = {**environment, "differences": self.differences}

@@ -63,9 +63,17 @@ def open_tracker(kind: str, target: str) -> Tracker:
 
 
 def check_installed(kinds: str | None) -> None:
-    """Raises a `UserError` unless the libraries of trackers, with commas between, are installed. Imports none."""
-    if kinds and MLFLOW in kinds and importlib.util.find_spec("mlflow") is None:
-        raise UserError("track: found mlflow, which is not installed, expected `pip install 'fmnist[mlflow]'` before")
+    """Checks what trackers, with commas between, need. Imports none of their libraries.
+
+    Raises:
+        UserError: if a tracker's library is not installed, or MLflow's address is not set.
+    """
+    if kinds and MLFLOW in kinds:
+        if importlib.util.find_spec("mlflow") is None:
+            raise UserError("track: found mlflow, which is not installed; `pip install 'fmnist[mlflow]'` installs it")
+        from fmnist.tracking.mlflow import check_address
+
+        check_address()
 
 
 def beside(location: str) -> str:
