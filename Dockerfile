@@ -86,12 +86,18 @@ ENV PATH=/opt/venv/bin:$PATH \
 USER 1000:1000
 CMD ["fmnist", "--help"]
 
+ARG BASE_IMAGE
 ARG VERSION
 ARG REVISION
+ARG CREATED
+ARG SBOM_SHA256
 # Runs record it.
 ENV FMNIST_REVISION=${REVISION}
 LABEL org.opencontainers.image.title="fmnist" \
       org.opencontainers.image.description="Batch training for Fashion-MNIST on Ray and TensorFlow" \
       org.opencontainers.image.licenses="MIT" \
       org.opencontainers.image.version="${VERSION}" \
-      org.opencontainers.image.revision="${REVISION}"
+      org.opencontainers.image.revision="${REVISION}" \
+      org.opencontainers.image.created="${CREATED}" \
+      org.opencontainers.image.base.name="${BASE_IMAGE}" \
+      org.fmnist.sbom.sha256="${SBOM_SHA256}"

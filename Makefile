@@ -9,11 +9,11 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 JOBS := $(basename $(notdir $(wildcard jobs/*.py)))
 
 .DEFAULT_GOAL := help
-.PHONY: help install $(JOBS) test test-all fuzz e2e lint format docs pictures lock bench image clean
+.PHONY: help install $(JOBS) test test-all fuzz e2e lint format docs pictures lock bench bench-gpu dist release image clean
 
 help:  ## list the targets
-	@for job in $(JOBS); do printf 'make %-8s run fmnist %s; any flag through ARGS=\n' $$job $$job; done
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@for job in $(JOBS); do printf 'make %-9s run fmnist %s; any flag through ARGS=\n' $$job $$job; done
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(VENV)/.runtime  ## create .venv with the locked dependencies and the command fmnist
 
@@ -62,16 +62,34 @@ bench: $(VENV)/.dev  ## measure training against its peers, on an otherwise idle
 	$(BIN)/python benchmarks/tune.py
 	$(BIN)/python benchmarks/crossval.py
 	$(BIN)/python benchmarks/transfer.py
+	$(BIN)/python benchmarks/time_to_accuracy.py
+
+# Without .venv the Python of the machine, which may have another way to TensorFlow with CUDA and to the peers.
+bench-gpu:  ## measure one GPU beside JAX and PyTorch, in eight minutes at most; --only, --rehearse and others through ARGS=
+	$(firstword $(wildcard $(BIN)/python) $(PYTHON)) benchmarks/gpu.py $(ARGS)
 
 lock: $(VENV)/.dev  ## resolve the dependencies of pyproject.toml again and write them down with their hashes
 	$(BIN)/uv pip compile $(LOCK) --extra build pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile $(LOCK) --extra build --extra dev pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile $(LOCK) --extra build --extra dev --extra onnx --extra litert pyproject.toml -o requirements-dev.txt
 	$(BIN)/uv pip compile $(LOCK) --extra build --extra gpu pyproject.toml -o requirements-gpu.txt
 
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
-image:  ## build fmnist:VERSION-rayVERSION with docker or buildah; VARIANT=gpu for one with CUDA, its tag ends in -gpu; any flag through ARGS=
-	$(BUILDER) --build-arg VARIANT=$(VARIANT) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) --tag $(IMAGE) $(ARGS) .
+dist: $(VENV)/.runtime  ## build wheel and sdist into dist/, the same bytes from the same commit
+	rm -rf dist
+	SOURCE_DATE_EPOCH=$(COMMITTED) $(BIN)/python -m hatchling build --directory dist
+
+release:  ## tag the version that CHANGELOG.md has a date for, and build wheel, sdist and image of it
+	@test -z "$$(git status --porcelain)" || { echo "git: found changes, expected none" >&2; exit 2; }
+	@grep -q "^## $(VERSION) (20" CHANGELOG.md || { echo "CHANGELOG.md: expected ## $(VERSION) (YYYY-MM-DD)" >&2; exit 2; }
+	git tag --annotate --message "fmnist $(VERSION)" v$(VERSION)
+	$(MAKE) dist image
+
+image: $(VENV)/.dev  ## build fmnist:VERSION-rayVERSION with docker or buildah; VARIANT=gpu for one with CUDA, its tag ends in -gpu; its SBOM goes to build/; any flag through ARGS=
+	mkdir -p build
+	SOURCE_DATE_EPOCH=$(COMMITTED) $(BIN)/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml -o $(SBOM) $(LOCKED)
+	$(BUILDER) --build-arg VARIANT=$(VARIANT) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
+		--build-arg CREATED=$(CREATED) --build-arg SBOM_SHA256=$$(sha256sum $(SBOM) | cut -d ' ' -f 1) --tag $(IMAGE) $(ARGS) .
 
 # Ray's version is in the tag, since all of a cluster and who submits to it must have the same.
 IMAGE ?= fmnist:$(VERSION)-ray$(RAY)$(if $(filter gpu,$(VARIANT)),-gpu)
@@ -79,6 +97,12 @@ VARIANT ?= cpu
 VERSION = $(shell sed -n 's/^__version__ = "\(.*\)"/\1/p' fmnist/__init__.py)
 RAY = $(shell sed -n 's/^ray==\([0-9.]*\).*/\1/p' requirements.txt)
 REVISION = $(shell git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null)
+# Of the commit, so that builds of it are equal.
+COMMITTED = $(or $(shell git log -1 --format=%ct 2>/dev/null),1580601600)
+CREATED = $(shell date --utc --date=@$(COMMITTED) +%Y-%m-%dT%H:%M:%SZ)
+# What the image has of others, in CycloneDX; the label org.fmnist.sbom.sha256 of the image names this file.
+LOCKED = requirements$(if $(filter gpu,$(VARIANT)),-gpu).txt
+SBOM = build/fmnist-$(VERSION)$(if $(filter gpu,$(VARIANT)),-gpu).cdx.json
 # Without --layers, buildah installs all dependencies again when a line of ours has changed.
 BUILDER ?= $(shell docker info >/dev/null 2>&1 && echo docker build || echo buildah build --layers)
 

@@ -29,7 +29,7 @@ def in_child(script: str, *arguments: str, environment: dict[str, str] | None = 
     raise SystemExit(f"{script} {' '.join(arguments)} failed:\n{child.stdout}\n{child.stderr}")
 
 
-def report(**figures: float | list[float]) -> None:
+def report(**figures: Any) -> None:
     """Reports a child's figures to its parent."""
     print(RESULT + json.dumps(figures), flush=True)
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, ClassVar, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse.typing import (
+    NonNegativeFloat,
     OpenUnitInterval,
     PositiveInt,
     restricted_number_type,
@@ -22,7 +24,7 @@ from jsonargparse.typing import (
 from fmnist.errors import UserError
 from fmnist.strict_yaml import LARGEST_INTEGER
 
-SPACES = ("notebook", "extended")
+SPACES = ("notebook", "extended", "fast")
 MODELS = ("lenet5", "lenet5-1998")
 
 # What an error message says that a value of a type must be, by the type's name.
@@ -104,6 +106,10 @@ class SettingError(UserError, TypeError):
         self.field = field
 
 
+# GPUs of a process, 0 to 1. A job sees numbers only: auto is settled when Ray has said what there is.
+GpuShare: Any = NonNegativeFloat | Literal["auto"]
+
+
 @dataclass(frozen=True)
 class JobConfig:
     """What every job has.
@@ -124,11 +130,15 @@ class JobConfig:
         limit: Number of training images to use, after shuffling by the seed; all if not given.
         precision: Of matrix products; weights stay float32. auto takes bfloat16 if the processor has instructions for
             it.
-        xla: Compile the training step with XLA; auto does so on GPUs only, since it is slower on a CPU.
+        xla: Compile training with XLA; auto does so on a GPU if the training has some 3,000 steps or more. It is slower
+            on a CPU.
+        deterministic: Use only operations that compute the same numbers in each run on the same GPU. Folds always do.
     """
 
     # Settings of earlier versions: files may still have them, and they have no effect.
     removed: ClassVar[tuple[str, ...]] = ()
+    # A folder of settings files, each with what it reaches in its first line: the flag --recipe reads one by its name.
+    recipes: ClassVar[Path | None] = None
 
     data: str = "auto"
     artifacts: str = may_change("artifacts")
@@ -143,6 +153,7 @@ class JobConfig:
     limit: PositiveInt | None = None
     precision: Literal["float32", "bfloat16", "auto"] = "float32"
     xla: Literal["auto", "on", "off"] = "auto"
+    deterministic: bool = False
 
     def __post_init__(self) -> None:
         """Raises a `SettingError` if a setting has a value that it cannot have, wherever it came from."""
@@ -163,8 +174,13 @@ def batch_size_of(hyperparameters: Mapping[str, Any] | None, default: int) -> in
 
 def own_builder(config: JobConfig) -> str | None:
     """Returns the ``module:function`` of a user's own model or search space; None for a job on fmnist's."""
-    name: str = getattr(config, "model", None) or getattr(config, "space", None) or ""
+    name = model_of(config)
     return name if ":" in name else None
+
+
+def model_of(config: JobConfig) -> str:
+    """Returns the name of the model or search space that a job trains, empty for a job without one."""
+    return getattr(config, "model", None) or getattr(config, "space", None) or ""
 
 
 def hints(config_class: type[JobConfig]) -> dict[str, Any]:

@@ -95,11 +95,20 @@ def parse_config(config_class: type[Config], program: str, arguments: list[str])
     description = (config_class.__doc__ or "").split("\n\n")[0]
     parser = JobParser(prog=program, description=description, print_config=None, allow_abbrev=False)
     parser.add_argument("--config", action="config", metavar="FILE.yaml", help="Settings as YAML; flags win over them.")
+    if recipes := recipes_of(config_class):
+        parser.add_argument("--recipe", choices=list(recipes), help=_recipes_help(recipes))
     parser.add_argument("--print-config", action="store_true", help="Print the settings as YAML and exit.")
     parser.add_class_arguments(config_class, as_group=False)
     for name in config_class.removed:
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)
-    arguments = [_expanded(argument) for argument in _joined(arguments)]
+    arguments = [_expanded(argument) for argument in _joined(arguments, "--config", *["--recipe"] * bool(recipes))]
+    for argument in [one for one in arguments if recipes and one.startswith("--recipe=")]:
+        arguments.remove(argument)
+        name = argument.partition("=")[2]
+        if name not in recipes:
+            parser.error(f"recipe: found {name}, expected one of {', '.join(recipes)}")
+        # First: settings files and flags win over it, wherever they stand.
+        arguments.insert(0, f"--config={recipes[name]}")
     for argument in arguments:
         if argument.startswith("--config="):
             _check_file(config_class, argument.partition("=")[2], parser.error)
@@ -143,11 +152,21 @@ def _plain(value: Any) -> Any:
     return next((plain(value) for plain in (int, float, str) if isinstance(value, plain)), value)
 
 
-def _joined(arguments: list[str]) -> list[str]:
-    """Writes ``--config FILE`` as ``--config=FILE``."""
+def recipes_of(config_class: type[JobConfig]) -> dict[str, Path]:
+    """Returns the settings files of a job's recipes by name."""
+    return {file.stem: file for file in sorted(config_class.recipes.glob("*.yaml"))} if config_class.recipes else {}
+
+
+def _recipes_help(recipes: dict[str, Path]) -> str:
+    reached = [f"{name}: {file.read_text().splitlines()[0].removeprefix('# ')}" for name, file in recipes.items()]
+    return f"Settings by name; files and flags win over them. {'. '.join(reached)}."
+
+
+def _joined(arguments: list[str], *names: str) -> list[str]:
+    """Writes ``--config FILE`` as ``--config=FILE``, and so for each of these names."""
     joined: list[str] = []
     for argument in arguments:
-        if joined and joined[-1] == "--config":
+        if joined and joined[-1] in names:
             joined[-1] += f"={argument}"
         else:
             joined.append(argument)

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from fmnist import data
 from fmnist.console import aside, console
-from fmnist.data import Dataset, PixelStatistics
+from fmnist.data import Dataset, PixelStatistics, TableHead
 from fmnist.errors import UserError, printable
 from fmnist.files import local_path
 from fmnist.options import CommandParser
@@ -43,10 +43,11 @@ def run(arguments: list[str]) -> int:
 def _print_info(dataset: Dataset, as_json: bool) -> None:
     counts = {"train": data.clean(dataset.train)[1], "test": data.clean(dataset.test)[1]}
     overlap, pixels = data.count_overlap(dataset.train, dataset.test), PixelStatistics.of(dataset.train.pixels)
+    head = TableHead.of(dataset.train)
     class_counts = {"train": dataset.train.class_counts(), "test": dataset.test.class_counts()}
     if as_json:
         cleaning = {name: asdict(count) for name, count in counts.items()}
-        more = {"overlap": overlap, "pixels": asdict(pixels), "class_counts": class_counts}
+        more = {"overlap": overlap, "pixels": asdict(pixels), "head": asdict(head), "class_counts": class_counts}
         print(json.dumps({**asdict(dataset.source), **cleaning, **more}, indent=2))
         return
     origin = "the published Fashion-MNIST" if dataset.source.official else "not the published Fashion-MNIST files"
@@ -57,6 +58,10 @@ def _print_info(dataset: Dataset, as_json: bool) -> None:
     print(f"overlap: {overlap:,} of the {len(dataset.test):,} test images {equal} a training image")
     lies = "light" if pixels.light_background else "dark"
     print(f"pixels: {pixels.low} to {pixels.high}, mean {pixels.mean:.1f}; on a {lies} background")
+    print("first rows of the training table:")
+    for row in (head.columns, *head.rows):
+        cells = [f"{cell:>9}" for cell in row]
+        print(*cells[:5], " ...", *cells[5:], sep="")
     table = Table("label", "class", *class_counts)
     for label, name in enumerate(dataset.source.class_names):
         table.add_row(str(label), Text(name), *(f"{count[label]:,}" for count in class_counts.values()))

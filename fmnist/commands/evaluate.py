@@ -41,6 +41,8 @@ def run(arguments: list[str]) -> int:
     )
     parser.add_run()
     parser.add_argument("--data", help="test images, as for train; the run's own source if not given")
+    mirrored_help = "measure the mean of each image's and its mirror image's probabilities too, beside the plain ones"
+    parser.add_argument("--mirrored", action="store_true", help=mirrored_help)
     parser.add_argument("--json", action="store_true", help="print the metrics as JSON")
     options = parser.parse_args(arguments)
 
@@ -54,13 +56,20 @@ def run(arguments: list[str]) -> int:
     source = options.data or run.get_yaml(CONFIG, _Settings).data
     test = data.load(source, cache=data.default_cache(), progress=aside.print).test
     measured = evaluate(test.labels, probabilities(model, test.pixels), test.class_names)
+    mirrored = evaluate(test.labels, probabilities(model, test.pixels, mirrored=True)) if options.mirrored else None
     difference = measured.accuracy - recorded
     if options.json:
-        print(json.dumps({**asdict(measured), "recorded_accuracy": recorded}))
+        also = {"mirrored_accuracy": mirrored.accuracy} if mirrored else {}
+        print(json.dumps({**asdict(measured), "recorded_accuracy": recorded, **also}))
     else:
         print(
             f"run {run.run_id} on {measured.images:,} test images: accuracy {measured.accuracy:.6f} (95 % interval "
             f"{measured.accuracy_low:.4f}-{measured.accuracy_high:.4f}), loss {measured.loss:.4f}; "
             f"the run recorded {recorded:.6f}, difference {difference:+.1e}"
         )
+        if mirrored:
+            print(
+                f"with mirrored averaging: accuracy {mirrored.accuracy:.6f} (95 % interval {mirrored.accuracy_low:.4f}-"
+                f"{mirrored.accuracy_high:.4f}), loss {mirrored.loss:.4f}"
+            )
     return 0 if options.data or abs(difference) <= REPRODUCTION_TOLERANCE else 1

@@ -23,6 +23,8 @@ def run(arguments: list[str]) -> int:
     parser.add_argument("images", nargs="+", metavar="IMAGE", help="a picture, or a .npy array of one or several")
     backgrounds = ("auto", "light", "dark")
     parser.add_argument("--background", choices=backgrounds, default="auto", help="of the pictures (default: auto)")
+    mirrored_help = "mean of each picture's and its mirror image's probabilities"
+    parser.add_argument("--mirrored", action="store_true", help=mirrored_help)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     options = parser.parse_args(arguments)
 
@@ -39,7 +41,7 @@ def run(arguments: list[str]) -> int:
     model = load_run_model(run)
     from fmnist.training.inference import probabilities
 
-    predicted = probabilities(model, np.stack([picture.pixels for picture in pictures]))
+    predicted = probabilities(model, np.stack([picture.pixels for picture in pictures]), options.mirrored)
     answers = []
     for picture, row in zip(pictures, predicted, strict=True):
         label = int(row.argmax())

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+from argparse import ArgumentTypeError
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from rich.progress import Progress
 
 from fmnist import runs
+from fmnist.commands.reproduction import reproduce_run
 from fmnist.console import aside, console, plural, print_table, rounded
 from fmnist.errors import StoreError, UserError, printable
 from fmnist.files import local_path
@@ -27,25 +32,31 @@ from fmnist.runs import (
 )
 from fmnist.runs.comparison import leaves
 from fmnist.runs.documents import Names
+from fmnist.runs.listing import ALL, SORTS, STATUSES, Selection
 from fmnist.storage import FolderStore, S3Store, open_store
 from fmnist.tracking.records import read_run
 from fmnist.tracking.tracker import Tracker, beside, check_installed, open_tracker, send
+from fmnist.workflows import JOBS
 
 NOTHING = "-"
 
 Row = tuple[str, str, str, str, str]
 
 
-def list_runs(location: str) -> int:
-    """Prints the runs of a store: a table in a terminal, plain numbers with tabs between where the output is piped."""
+def list_runs(location: str, selection: Selection = ALL, as_json: bool = False) -> int:
+    """Prints runs of a store: a table in a terminal, plain numbers with tabs between where the output is piped."""
     store = open_store(location)
     if isinstance(store, FolderStore) and not store.root.is_dir():
         raise StoreError(f"{location}: no such folder, expected an artifact store")
     if isinstance(store, S3Store):
         # Two quick attempts: a wrong address is an error at once.
         store.versions()
+    selected = selection.of(runs.list_runs(store))
+    if as_json:
+        print(json.dumps([asdict(run) for run in selected], indent=2))
+        return 0
     rows = []
-    for run in runs.list_runs(store):
+    for run in selected:
         accuracy, held_out = (NOTHING if v is None else f"{v:.4f}" for v in (run.test_accuracy, run.held_out_accuracy))
         status = run.status
         if console.is_terminal:
@@ -59,6 +70,20 @@ def list_runs(location: str) -> int:
     columns = ("took",) if console.is_terminal else ("seconds", "held-out accuracy", "problem")
     print_table(("run", "job", "status", "test accuracy", "finished", *columns), rows)
     return 0
+
+
+def _since(text: str) -> str:
+    """Returns the UTC time that a text means, as `RunSummary` has it."""
+    try:
+        if ago := re.fullmatch(r"(\d+)([dh])", text):
+            time = datetime.now(UTC) - timedelta(**{{"d": "days", "h": "hours"}[ago[2]]: int(ago[1])})
+        else:
+            time = datetime.fromisoformat(text)
+            time = time.astimezone(UTC) if time.tzinfo else time
+    except (ValueError, OverflowError):
+        expected = "a UTC time such as 2026-11-23 or 2026-11-23T18:45, or an age such as 7d or 12h"
+        raise ArgumentTypeError(f"found {text}, expected {expected}") from None
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def show_run(run: RunFolder) -> int:
@@ -232,23 +257,39 @@ def track_runs(location: str, run_ids: list[str], tracker: Tracker) -> int:
 
 def run(arguments: list[str]) -> int:
     """Runs ``fmnist runs`` with the arguments behind its name; returns the exit code."""
-    description = "Lists, shows, compares, fetches, verifies and tracks runs of a store."
+    description = "Lists, shows, compares, reproduces, fetches, verifies and tracks runs of a store."
     parser = CommandParser(prog="fmnist runs", description=description, allow_abbrev=False)
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|compare|pull|verify|track")
+    names = "list|show|compare|reproduce|pull|verify|track"
+    actions = parser.add_subparsers(dest="action", required=True, metavar=names)
     listing = actions.add_parser("list", help="every run: job, status, accuracy, when, how long")
+    listing.add_argument("--job", choices=list(JOBS), help="only runs of this job")
+    listing.add_argument("--status", choices=STATUSES, help="only runs of this status")
+    since = "only runs that finished since this time, such as 2026-11-23, 2026-11-23T18:45 (UTC), 7d or 12h"
+    listing.add_argument("--since", type=_since, metavar="TIME", help=since)
+    order = "what the runs are sorted by; accuracies, times and seconds with the greatest first (default: run_id)"
+    listing.add_argument("--sort", choices=SORTS, default="run_id", help=order)
+    listing.add_argument("--json", action="store_true", help="print one JSON document")
     show = actions.add_parser("show", help="one run's metrics, settings and files")
     compare = actions.add_parser("compare", help="two finished runs side by side: settings that differ, then metrics")
+    again = actions.add_parser(
+        "reproduce", help="train a finished run again and compare epoch by epoch; exit code 1 if one differs"
+    )
     pull = actions.add_parser("pull", help="fetch a run's files and check every sha256; an interrupted pull continues")
     verify = actions.add_parser("verify", help="compare a run's files with its manifest; exit code 1 if one differs")
     track = actions.add_parser("track", help="send runs to TensorBoard or MLflow, which then have all that is stored")
-    for action in (listing, show, compare, pull, verify, track):
+    for action in (listing, show, compare, again, pull, verify, track):
         action.add_artifacts()
-    for action in (show, pull, verify):
+    for action in (show, again, pull, verify):
         action.add_argument("run", metavar="RUN", help="run id")
     compare.add_argument("a", metavar="A", help="run id")
     compare.add_argument("b", metavar="B", help="run id; differences are B - A")
     compare.add_argument("--all", action="store_true", help="also equal settings, and values that only one of them has")
     compare.add_argument("--json", action="store_true", help="print one JSON document with all values")
+    again.add_argument("--run-id", metavar="NEW", help="id of the new run (default: RUN-reproduced)")
+    again.add_argument("--data", help="the run's images, as for train; its own source if not given")
+    again.add_argument(
+        "--workers", type=int, metavar="N", help="share this machine among N; the run's own if not given"
+    )
     pull.add_argument("--to", default=".", metavar="DIR", help="parent of the fetched run folder (default: .)")
     track.add_argument("runs", nargs="+", metavar="RUN", help="run id; of a pipeline also its stages are sent")
     track.add_argument(
@@ -269,10 +310,13 @@ def run(arguments: list[str]) -> int:
         where = target[0] if target else beside(options.artifacts)
         return track_runs(options.artifacts, options.runs, open_tracker(kind, where))
     if options.action == "list":
-        return list_runs(options.artifacts)
+        selection = Selection(options.job, options.status, options.since, options.sort)
+        return list_runs(options.artifacts, selection, options.json)
     if options.action == "compare":
         return compare_runs(options.artifacts, options.a, options.b, options.all, options.json)
     folder = RunFolder(open_store(options.artifacts), options.run)
+    if options.action == "reproduce":
+        return reproduce_run(folder, options.run_id or f"{options.run}-reproduced", options.data, options.workers)
     if options.action == "pull":
         return pull_run(folder, local_path(options.to) / options.run)
     return show_run(folder) if options.action == "show" else verify_run(folder)

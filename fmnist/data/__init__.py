@@ -1,6 +1,6 @@
 """Data: sources, checks, cleaning and splits."""
 
-from fmnist.data.cleaning import CleaningCounts, clean, count_overlap
+from fmnist.data.cleaning import CleaningCounts, clean, count_overlap, equal_to_any
 from fmnist.data.sources import check_source, default_cache, load
 from fmnist.data.splits import Fold, folds, split, take
 from fmnist.data.types import (
@@ -13,4 +13,5 @@ from fmnist.data.types import (
     DataSource,
     Images,
     PixelStatistics,
+    TableHead,
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from fmnist.data.types import SIDE, Images
 
@@ -22,8 +23,13 @@ class CleaningCounts:
 
 def count_overlap(train: Images, test: Images) -> int:
     """Returns how many test images equal a training image in every pixel, whatever their labels."""
-    known = {image.tobytes() for image in train.pixels}
-    return sum(image.tobytes() in known for image in test.pixels)
+    return int(equal_to_any(test, train).sum())
+
+
+def equal_to_any(images: Images, others: Images) -> NDArray[np.bool_]:
+    """Returns for each image whether it equals one of the others in every pixel, whatever their labels: [n]."""
+    known = {image.tobytes() for image in others.pixels}
+    return np.array([image.tobytes() in known for image in images.pixels], bool)
 
 
 def clean(images: Images) -> tuple[Images, CleaningCounts]:

@@ -29,7 +29,7 @@ class Choice:
     """The files to read, all from one folder.
 
     Attributes:
-        format: how to read them.
+        format: of the files; csv if only one half is.
         files: for each file its canonical name (what its sum is recorded under) and its name in the folder. IDX: train
             images, train labels, test images, test labels. CSV: train, test. The class names, if there are, are last.
     """
@@ -38,11 +38,12 @@ class Choice:
     files: tuple[tuple[str, str], ...]
 
 
-def choose_files(names: Collection[str], location: str) -> Choice:
+def choose_files(names: Collection[str], location: str, *, mixed: bool = False) -> Choice:
     """Chooses the four IDX files, else a CSV pair, among a folder's file names.
 
     Raises:
-        DataError: if neither is complete, or the folder has the train half of one and the test half of the other.
+        DataError: if neither is complete, or the folder has the train half of one and the test half of the other;
+            ``mixed`` takes the two halves as they are.
     """
     idx = {canonical: found for canonical in OFFICIAL_SHA256 if (found := _find_idx(canonical, names))}
     if len(idx) == len(OFFICIAL_SHA256):
@@ -56,6 +57,10 @@ def choose_files(names: Collection[str], location: str) -> Choice:
     if csv_pairs:
         return choose_csv_pair(min(csv_pairs), names, location)
     csv_tests = [name for name in names if name.endswith(_CSV_ENDINGS) and "test" in name and name not in csv_trains]
+    if mixed and csv_trains and all(name in idx for name in _IDX_TEST):
+        return Choice("csv", (_plain_name(min(csv_trains)), *((name, idx[name]) for name in _IDX_TEST)))
+    if mixed and csv_tests and all(name in idx for name in _IDX_TRAIN):
+        return Choice("csv", (*((name, idx[name]) for name in _IDX_TRAIN), _plain_name(min(csv_tests))))
     if csv_trains and any(name in idx for name in _IDX_TEST):
         raise DataError(f"{location}: CSV train file {min(csv_trains)} with IDX test files: {_LEAK}")
     if csv_tests and any(name in idx for name in _IDX_TRAIN):
@@ -110,6 +115,10 @@ def _find_csv(name: str, names: Collection[str]) -> str | None:
 def _csv_sibling(train: str) -> str:
     before, _, after = train.rpartition("train")
     return f"{before}test{after}"
+
+
+def _plain_name(name: str) -> tuple[str, str]:
+    return _without_gz(name), name
 
 
 def _without_gz(name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fmnist import data
 from fmnist.config import JobConfig
-from fmnist.data import CleaningCounts, DataSource, Images, PixelStatistics
+from fmnist.data import CleaningCounts, DataSource, Images, PixelStatistics, TableHead
 from fmnist.errors import DataError
 
 # Share of the test images. Pictures of one product are in both parts of some honest data sets.
@@ -46,7 +46,7 @@ class Loaded:
 
     Attributes:
         overlap: number of the source's test images that equal one of its training images.
-        pixels: of the source's training images.
+        pixels, head: of the source's training images.
     """
 
     train: Images
@@ -56,6 +56,7 @@ class Loaded:
     test_counts: CleaningCounts
     overlap: int
     pixels: PixelStatistics
+    head: TableHead
 
     @property
     def dropped(self) -> str:
@@ -88,6 +89,7 @@ class Loaded:
             "test": asdict(self.test_counts),
             "overlap": self.overlap,
             "pixels": asdict(self.pixels),
+            "head": asdict(self.head),
             "limit": config.limit,
             "split": sizes | split,
             "class_counts": {name: images.class_counts() for name, images in sets.items()},
@@ -107,4 +109,5 @@ def load_cleaned(config: JobConfig, note: Callable[[str], None]) -> Loaded:
     train = data.take(cleaned, config.limit, config.seed)
     overlap = data.count_overlap(source.train, source.test)
     pixels = PixelStatistics.of(source.train.pixels)
-    return Loaded(train, source.test, source.source, train_counts, test_counts, overlap, pixels)
+    head = TableHead.of(source.train)
+    return Loaded(train, source.test, source.source, train_counts, test_counts, overlap, pixels, head)

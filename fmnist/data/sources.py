@@ -31,7 +31,9 @@ def default_cache() -> Path:
     return local_path(configured or "~/.cache/fmnist")
 
 
-def load(location: str, *, cache: Path, progress: Callable[[str], None] = lambda line: None) -> Dataset:
+def load(
+    location: str, *, cache: Path, progress: Callable[[str], None] = lambda line: None, mixed: bool = False
+) -> Dataset:
     """Reads a data set of 28x28 grey images in ten classes.
 
     Args:
@@ -43,6 +45,8 @@ def load(location: str, *, cache: Path, progress: Callable[[str], None] = lambda
             Beside the files, ``classes.txt`` may name the labels 0 to 9, one a line.
         cache: folder for what is fetched; it need not exist.
         progress: called with a line of text for each step that takes time.
+        mixed: whether to read also a folder with training images as CSV and test images as IDX files, or the reverse,
+            which is refused otherwise: it is to be audited, not to be trained on.
 
     Returns:
         Training and test images as the source has them: neither cleaned nor split.
@@ -64,7 +68,7 @@ def load(location: str, *, cache: Path, progress: Callable[[str], None] = lambda
 
         with downloaded(location, cache, progress) as (choice, files):
             return _read(location, choice, files)
-    return _read(location, *_find(location))
+    return _read(location, *_find(location, mixed))
 
 
 def check_source(location: str) -> None:
@@ -81,7 +85,7 @@ def check_source(location: str) -> None:
         _find(location)
 
 
-def _find(location: str) -> tuple[Choice, list[DataFile]]:
+def _find(location: str, mixed: bool = False) -> tuple[Choice, list[DataFile]]:
     path = local_path(location)
     try:
         if not path.exists():
@@ -90,7 +94,10 @@ def _find(location: str) -> tuple[Choice, list[DataFile]]:
         names = [entry.name for entry in folder.iterdir()]
     except OSError as error:
         raise DataError(f"{location}: cannot be read: {error.strerror}") from error
-    choice = choose_files(names, location) if path.is_dir() else choose_csv_pair(path.name, names, location)
+    if path.is_dir():
+        choice = choose_files(names, location, mixed=mixed)
+    else:
+        choice = choose_csv_pair(path.name, names, location)
     choice = with_class_names(choice, names)
     return choice, [DataFile(folder / name, str(folder / name)) for _, name in choice.files]
 
@@ -100,7 +107,7 @@ def _read(location: str, choice: Choice, files: list[DataFile]) -> Dataset:
     names = by_name.pop(CLASS_NAMES_FILE, None)
     class_names = read_class_names(names.path, names.shown) if names else None
     contents = {
-        canonical: file.read(csv_table.check_head if choice.format == "csv" else idx.promised_size(canonical))
+        canonical: file.read(idx.promised_size(canonical) if canonical in OFFICIAL_SHA256 else csv_table.check_head)
         for canonical, file in by_name.items()
     }
     shown = {canonical: file.shown for canonical, file in by_name.items()}
@@ -119,14 +126,16 @@ def _parse(
     # Other data under the published names, such as handwritten digits, are not clothes.
     class_names = class_names or (CLASS_NAMES if official else LABELS)
     source = DataSource(location, data_format, sums, official, class_names)
-    if data_format == "csv":
-        halves = [csv_table.parse_csv(content, shown[name]) for name, content in contents.items()]
-    else:
-        halves = []
-        names = list(contents)
-        for images, labels in (names[:2], names[2:]):
-            pixels = idx.parse_images(contents[images], shown[images])
-            of_images = idx.parse_labels(contents[labels], shown[labels])
-            halves.append(idx.pair(pixels, of_images, shown[images], shown[labels]))
+    halves = []
+    names = list(contents)
+    while names:
+        first, *names = names
+        if first in OFFICIAL_SHA256:
+            second, *names = names
+            pixels = idx.parse_images(contents[first], shown[first])
+            labels = idx.parse_labels(contents[second], shown[second])
+            halves.append(idx.pair(pixels, labels, shown[first], shown[second]))
+        else:
+            halves.append(csv_table.parse_csv(contents[first], shown[first]))
     train, test = (replace(half, class_names=class_names) for half in halves)
     return Dataset(train, test, source)

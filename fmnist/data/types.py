@@ -100,6 +100,22 @@ class DataSource:
 
 
 @dataclass(frozen=True)
+class TableHead:
+    """The first five images as the rows of a table: label, first and last four of 784 pixels, as pandas shows them."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[int, ...], ...]
+
+    @classmethod
+    def of(cls, images: Images) -> TableHead:
+        """Returns the head of a table of images, n at least 1."""
+        shown = (*range(4), *range(SIDE * SIDE - 4, SIDE * SIDE))
+        pixels = images.pixels[:5].reshape(-1, SIDE * SIDE)[:, shown].tolist()
+        rows = tuple((label, *row) for label, row in zip(images.labels[:5].tolist(), pixels, strict=True))
+        return cls(("label", *(f"pixel{place + 1}" for place in shown)), rows)
+
+
+@dataclass(frozen=True)
 class PixelStatistics:
     """How the pixels of images are: 0 to 255.
 

@@ -235,6 +235,9 @@ def check_room(
     """
     if gpus > 1:
         raise UserError(f"gpus_per_{kind}: found {gpus:g}, expected 0 to 1; several GPUs take several --workers")
+    if kind == "worker" and count > 1 and 0 < gpus < 1:
+        expected = "expected 1, or 1 worker: workers exchange gradients, and NCCL refuses two on one GPU"
+        raise UserError(f"gpus_per_worker: found {gpus:g} and {count} workers, {expected}")
     if cpus > 1 and not float(cpus).is_integer():
         raise UserError(f"cpus_per_{kind}: found {cpus:g}, expected a whole number, or a share of one processor")
     if not resources.started_here:

@@ -93,8 +93,8 @@ def start(folder: Path) -> None:
             num_cpus=usable_cpus(),
             _node_ip_address="127.0.0.1",
             _temp_dir=str(folder),
-            # Ray Train asks the dashboard for actors' states; where there is none it waits 12 s for it at its end.
-            include_dashboard=True,
+            # Nobody looks at it, and it costs 13 processes.
+            include_dashboard=False,
             runtime_env=environment,
         )
 

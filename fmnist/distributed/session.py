@@ -10,7 +10,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -20,7 +20,8 @@ from fmnist.config import JobConfig, own_builder
 from fmnist.console import console
 from fmnist.distributed import cluster
 from fmnist.distributed.software import check_workers
-from fmnist.runs import RunFolder
+from fmnist.runs import CONFIG, RunFolder
+from fmnist.runs.documents import Names
 from fmnist.runs.inputs import IDENTITY, origin
 from fmnist.runs.lifecycle import OpenedRun, begin_run, with_inputs
 from fmnist.tracking.tracker import tracked
@@ -141,6 +142,7 @@ def run_on_ray(
     joined = resources is not None
     # Left from the right to the left: the thread has ended before Ray is left, however the work ends.
     with cluster.connected(resources) as resources, background:
+        config = with_gpus(config, opened, resources)
         module = builder.partition(":")[0] if (builder := own_builder(config)) else None
         differences = [] if joined else check_workers(module, note, started_here=resources.started_here)
         for difference in differences:
@@ -152,6 +154,21 @@ def run_on_ray(
         identity = opened.fact(IDENTITY) or secrets.token_hex(8)
         with tracked(run, config.track.split(",") if config.track else [], identity):
             work(Session(config, opened, data, resources, started, note, differences, background, identity))
+
+
+def with_gpus(config: Config, opened: OpenedRun, resources: cluster.Resources) -> Config:
+    """Returns the settings with a number in place of each ``auto`` of ``gpus_per_…``: the one of a run that goes on.
+
+    Else one GPU, if the cluster has one now, and for workers one for each.
+    """
+    automatic = [one.name for one in fields(config) if one.name.startswith("gpus_per_")]
+    automatic = [name for name in automatic if getattr(config, name) == "auto"]
+    before = opened.folder.get_yaml(CONFIG, Names) if opened.is_resumed and opened.folder.exists(CONFIG) else {}
+    needed = {"gpus_per_worker": getattr(config, "workers", 1)}
+    chosen: dict[str, Any] = {
+        name: before.get(name, float(resources.gpus >= needed.get(name, 1))) for name in automatic
+    }
+    return replace(config, **chosen)
 
 
 def assumptions(config: JobConfig, location: str, resources: cluster.Resources) -> Iterator[str]:

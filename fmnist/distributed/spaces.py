@@ -29,7 +29,7 @@ def draw_points(name: str, seed: int, trials: int) -> tuple[list[Point], dict[in
     are alike, that is the model of the defaults.
 
     Args:
-        name: ``notebook``, ``extended`` or ``module:function``.
+        name: one of `fmnist.config.SPACES`, or ``module:function``.
         seed: of the points, 0 or more.
         trials: how many points, 1 or more; the first ones do not depend on it.
 

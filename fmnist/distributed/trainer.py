@@ -14,10 +14,12 @@ from typing import Any
 
 import ray
 import ray.train
+from ray import PlacementGroupID
 from ray._common.constants import RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_ENV_VAR
 from ray.train._internal.utils import get_address_and_port
 from ray.train.backend import Backend, BackendConfig
 from ray.train.v2._internal.callbacks.datasets import DatasetsCallback
+from ray.train.v2._internal.callbacks.placement_group_callback import PlacementGroupCleanerCallback
 from ray.train.v2._internal.constants import (
     DEFAULT_RAY_WARN_BLOCKING_GET_INSIDE_ASYNC_VALUE,
     get_env_vars_to_propagate,
@@ -25,10 +27,12 @@ from ray.train.v2._internal.constants import (
 from ray.train.v2._internal.execution.callback import RayTrainCallback
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
+from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
 from ray.train.v2.tensorflow.tensorflow_trainer import TensorflowTrainer
+from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.queue import Queue
 
-from fmnist.boundary import lasting
+from fmnist.boundary import lasting, spared
 from fmnist.distributed.events import post
 
 # Events of the workers as a whole: their processes are there, or gone, to be started again or because all is done.
@@ -58,9 +62,13 @@ class StrategyTrainer(TensorflowTrainer):
         self._look = look
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
-        """Leaves out Ray Data, which costs a process; images are references into the object store."""
-        callbacks = super()._create_default_callbacks()
-        return [callback for callback in callbacks if not isinstance(callback, DatasetsCallback)]
+        """Leaves out what costs a process each and has nothing to do.
+
+        Images are references into the object store, not Ray Data's. The room of a controller that died is freed by the
+        driver, which lives as long; Ray's process for it asks the dashboard, and waits 12 s for one that is not there.
+        """
+        needless = (DatasetsCallback, PlacementGroupCleanerCallback)
+        return [callback for callback in super()._create_default_callbacks() if not isinstance(callback, needless)]
 
     def _initialize_and_run_controller(self, **settings: Any) -> ray.train.Result:
         """As Ray's own, but it looks meanwhile, an error that will come again ends it, and so does Control-C.
@@ -68,6 +76,10 @@ class StrategyTrainer(TensorflowTrainer):
         Ray's handler of Control-C outlasts training, and exits an interrupted job with 0.
         """
         settings["failure_policy"] = RestartPolicy(self.run_config.failure_config)
+        node = ray._private.worker._global_node
+        # A cluster that this process has started cannot grow.
+        if node is not None and node.head:
+            settings["scaling_policy"] = SameNodePolicy(self.scaling_config)
         here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
         environment = get_env_vars_to_propagate()
         environment.setdefault(
@@ -82,8 +94,10 @@ class StrategyTrainer(TensorflowTrainer):
             ray.get(ended)
             return ray.get(controller.get_result.remote())
         except BaseException:
-            # Its workers end with it. The driver of a pipeline goes on.
-            ray.kill(controller)
+            # Its workers end with it. The driver of a pipeline goes on, and needs their room.
+            with spared("workers that were interrupted may keep their room until the job ends"):
+                ray.kill(controller)
+                _free_room()
             raise
 
 
@@ -94,6 +108,25 @@ class RestartPolicy(DefaultFailurePolicy):
         if lasting(training_failed_error):
             return FailureDecision.RAISE
         return super().make_decision(training_failed_error)
+
+
+class SameNodePolicy(FixedScalingPolicy):
+    """A number of workers on a cluster that cannot grow: asks no autoscaler, which costs a process."""
+
+    def after_controller_start(self, train_run_context: Any) -> None:
+        pass
+
+    def _maybe_send_resource_request(self) -> None:
+        pass
+
+
+def _free_room() -> None:
+    """Removes this job's placement groups, which outlast the actor that made them."""
+    job = ray.get_runtime_context().get_job_id()
+    for identifier, group in ray.util.placement_group_table().items():
+        # The id of a placement group ends with that of its job.
+        if identifier.endswith(job) and group["state"] != "REMOVED":
+            remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(identifier))))
 
 
 @dataclass

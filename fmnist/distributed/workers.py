@@ -20,7 +20,7 @@ from fmnist.boundary import lasting
 from fmnist.console import plural
 from fmnist.distributed.events import listen, post
 from fmnist.distributed.snapshots import drop_damaged
-from fmnist.distributed.trainer import WORKERS_STARTED, StrategyTrainer
+from fmnist.distributed.trainer import WORKERS_ENDED, WORKERS_STARTED, StrategyTrainer
 from fmnist.distributed.waiting import READY_SECONDS, SLOW_SECONDS, reason_in_logs, room_limit, to_start
 from fmnist.errors import LeaseError, TrainingError, UserError, first_line
 from fmnist.runs import RunFolder
@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     import keras
 
     from fmnist.models.compiled import Trainable
-    from fmnist.training.engine import Examples, Shard
+    from fmnist.training.engine import Shard
+    from fmnist.training.examples import Examples
 
 Outcome = TypeVar("Outcome")
 
@@ -63,7 +64,7 @@ class Schedule:
         batch_size: images a step, over all workers together.
         seed: of the order of the images.
         patience: training stops after this many epochs without a lower validation loss; 0 never stops early.
-        xla: whether to compile the step with XLA.
+        xla: whether to compile with XLA, as `devices.resolve_xla` takes it.
         checkpoint_suffix: of the names of checkpoints.
     """
 
@@ -166,14 +167,15 @@ def keep_lanes(opened: OpenedRun, scale: Scale, cpus: float) -> int:
     return lanes
 
 
-def join(cpus: float, lanes: int) -> Shard:
+def join(cpus: float, lanes: int, *, deterministic: bool) -> Shard:
     """Connects a worker of ``cpus`` processors with the others, before anything else uses TensorFlow.
 
-    Returns its shard of each step, with its share of the ``lanes`` of all workers.
+    Returns its shard of each step, with its share of the ``lanes`` of all workers. ``deterministic`` is as in
+    `devices.configure_tensorflow`.
     """
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
-    devices.configure_tensorflow(cpus)
+    devices.configure_tensorflow(cpus, deterministic=deterministic)
     import tensorflow as tf
 
     from fmnist.training.engine import Shard
@@ -218,7 +220,10 @@ def train_epochs(
         seed=schedule.seed,
         first_epoch=history.epochs + 1,
         shard=shard,
-        xla=devices.resolve_xla(schedule.xla),
+        xla=devices.resolve_xla(
+            schedule.xla, images=len(train), batch_size=schedule.batch_size, epochs=schedule.epochs
+        ),
+        note=lambda line: post(events, line) if shard.rank == 0 else None,
     )
     try:
         for result in epochs:
@@ -292,6 +297,9 @@ class _Shown:
             wait.look()
 
     def show(self, event: History | Row | str) -> None:
+        if isinstance(event, str) and event not in (WORKERS_STARTED, WORKERS_ENDED):
+            self._progress.note(event)
+            return
         if isinstance(event, str):
             wait = self._ready if event == WORKERS_STARTED else self._room
             wait.progressed()

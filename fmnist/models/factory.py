@@ -22,7 +22,7 @@ def load_builder(name: str) -> Builder:
     """Returns the function that builds a search space's models.
 
     Args:
-        name: ``notebook``, ``extended``, or ``module:function`` of a module that can be imported here.
+        name: a key of `SPACES`, or ``module:function`` of a module that can be imported here.
 
     Raises:
         UserError: if there is no such module or function, or the module changes how TensorFlow runs.

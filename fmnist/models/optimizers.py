@@ -35,6 +35,25 @@ class FusedAdam(keras.optimizers.Adam):
         )
 
 
+@keras.saving.register_keras_serializable("fmnist")
+class KernelMuon(keras.optimizers.Muon):
+    """Keras' Muon, which also updates the kernels of convolutions as matrices [height * width * inputs, outputs].
+
+    Keras' own leaves them to AdamW, as everything but matrices. Source: Jordan, "Muon: An optimizer for hidden layers
+    in neural networks", 2024.
+    """
+
+    def _should_use_adamw(self, variable: keras.Variable) -> bool:
+        excluded = any(word in variable.path for word in self.exclude_layers)
+        return len(variable.shape) not in (2, 4) or excluded
+
+    def zeropower_via_newtonschulz5(self, x: tf.Tensor, steps: int) -> tf.Tensor:
+        matrix = keras.ops.reshape(x, (-1, x.shape[-1]))
+        # `lr_adjust` would see the kernel's height and width.
+        size = max(matrix.shape) ** 0.5 / max(x.shape[:2]) ** 0.5
+        return keras.ops.reshape(size * super().zeropower_via_newtonschulz5(matrix, steps), x.shape)
+
+
 def fused(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
     """Returns a `FusedAdam` with the settings of a Keras Adam or AdamW; any other optimizer unchanged.
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import keras
 from keras import layers
 
+from fmnist.models.augmentation import RandomShift
+from fmnist.models.fast import fast
 from fmnist.models.schedules import CosineWithWarmup
 
 if TYPE_CHECKING:
@@ -20,8 +22,9 @@ if TYPE_CHECKING:
 def notebook(hp: HyperParameters) -> keras.Model:
     """The study's space: six hyper-parameters around a fixed convolution of 48 maps.
 
-    Names and ranges are the study's. The layers' order and padding are those of its LeNet-5, with the searched second
-    convolution behind the fixed one.
+    Names, ranges, defaults and the layers' order are the study's: the searched second convolution is directly behind
+    the fixed one, and both are before the second pooling. tests/unit/models/test_study.py compares it with the study's
+    own code.
     """
     images = keras.Input((28, 28), dtype="uint8", name="images")
     x = layers.Reshape((28, 28, 1))(images)
@@ -32,11 +35,11 @@ def notebook(hp: HyperParameters) -> keras.Model:
     )(x)
     x = layers.MaxPooling2D(2)(x)
     x = layers.Conv2D(48, 5, activation="relu")(x)
-    x = layers.MaxPooling2D(2)(x)
     x = layers.Conv2D(hp.Int("CONV_2_FILTER", 32, 128), hp.Choice("KERNEL_2_FILTER", [3, 5]), activation="relu")(x)
+    x = layers.MaxPooling2D(2)(x)
     x = layers.Flatten()(x)
     x = layers.Dense(256, activation="relu")(x)
-    x = layers.Dropout(hp.Float("DROPOUT_1", 0, 0.5, step=0.05))(x)
+    x = layers.Dropout(hp.Float("DROPOUT_1", 0, 0.5, step=0.05, default=0.25))(x)
     x = layers.Dense(84, activation="relu")(x)
     model = _classifier(images, x, "notebook")
     model.compile(
@@ -60,8 +63,7 @@ def extended(hp: HyperParameters) -> keras.Model:
     x = layers.Rescaling(1 / 255)(x)
     x = layers.RandomFlip("horizontal")(x)
     if pixels := hp.Choice("translation", [0, 1, 2], default=1):
-        # A fraction of the height and width, as Keras wants it.
-        x = layers.RandomTranslation(pixels / 28, pixels / 28, fill_mode="constant")(x)
+        x = RandomShift(pixels)(x)
     x = _block(x, hp.Int("filters_1", 16, 32, step=8), 1, normalize)
     convolutions = hp.Choice("convolutions", [1, 2])
     x = _block(x, hp.Int("filters_2", 48, 64, step=8), convolutions, normalize)
@@ -109,4 +111,4 @@ def _classifier(images: keras.KerasTensor, x: keras.KerasTensor, name: str) -> k
     return keras.Model(images, layers.Softmax(name="probabilities", dtype="float32")(logits), name=name)
 
 
-SPACES = {"notebook": notebook, "extended": extended}
+SPACES = {"notebook": notebook, "extended": extended, "fast": fast}

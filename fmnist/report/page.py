@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import html
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -91,7 +92,8 @@ def render_page(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"percent": percent, "number": number, "duration": duration, "data_uri": data_uri}
+    filters = {"percent": percent, "number": number, "duration": duration, "data_uri": data_uri, "escaped": escaped}
+    environment.filters |= filters
     return environment.get_template(template).render(**values)
 
 
@@ -174,6 +176,12 @@ def number(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(str(item) for item in value)
     return str(value)
+
+
+def escaped(text: str) -> str:
+    """Returns text that GitHub's Markdown shows as it is, in one line: no markup, no HTML, no end of a cell."""
+    one_line = html.escape(re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", text), quote=False)
+    return re.sub(r"([\\`*_~|$\[\]]|^[#>+-])", r"\\\1", one_line)
 
 
 def data_uri(png: bytes) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import fmnist
-from fmnist.config import JobConfig, own_builder
+from fmnist.config import SPACES, JobConfig, model_of
 from fmnist.runs.files import DATA, ENVIRONMENT
 from fmnist.runs.folder import RunFolder
 
@@ -26,12 +26,19 @@ INPUTS = "inputs"
 IDENTITY = "identity"
 # Of the environment: the git revision of this package's code, and the image that it runs in; where they are known.
 REVISION, IMAGE = "revision", "image"
+# Version 0.1.0 recorded no code of its spaces, and its notebook pooled before the searched convolution.
+UNRECORDED = {"code of notebook": "that of fmnist 0.1.0"}
 
 
 def inputs_of(config: JobConfig, data_summary: Mapping[str, Any], more: Mapping[str, str]) -> dict[str, str]:
-    """Returns the sha256 of everything that a run reads, by its name: images, ``more``, and the user's code."""
-    builder = own_builder(config)
-    code = {f"code of {builder}": found} if builder and (found := code_sum(builder.partition(":")[0])) else {}
+    """Returns the sha256 of everything that a run reads, by its name: images, ``more``, and the code of its space."""
+    builder = model_of(config)
+    found = None
+    if builder in SPACES:
+        found = function_sum(Path(fmnist.__file__).parent / "models/search_space.py", builder)
+    elif ":" in builder:
+        found = code_sum(builder.partition(":")[0])
+    code = {f"code of {builder}": found} if found else {}
     return {**data_summary.get("sha256", {}), **more, **code}
 
 
@@ -41,10 +48,12 @@ def changed_input(run: RunFolder, inputs: Mapping[str, str]) -> str | None:
     if run.exists(DATA):
         before |= run.get_record(DATA, dict[str, Any]).get("sha256", {})
     if run.exists(ENVIRONMENT):
-        before |= run.get_record(ENVIRONMENT, dict[str, Any]).get(INPUTS, {})
+        before |= UNRECORDED | run.get_record(ENVIRONMENT, dict[str, Any]).get(INPUTS, {})
     for name, found in inputs.items():
         if before.get(name, found) != found:
-            return f"started with another {name}: sha256 {str(before[name])[:12]}…, found {found[:12]}…"
+            was = str(before[name])
+            shown = was if was == UNRECORDED.get(name) else f"sha256 {was[:12]}…"
+            return f"started with another {name}: {shown}, found {found[:12]}…"
     return None
 
 
@@ -96,4 +105,17 @@ def code_sum(module: str) -> str | None:
         tree = ast.parse(Path(str(spec.origin)).read_bytes()) if spec else None
     except (OSError, ValueError, SyntaxError):
         return None
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest() if tree else None
+    return _sum(tree) if tree else None
+
+
+def function_sum(path: Path, name: str) -> str:
+    """Returns the sha256 of one function's code in a file of Python, without comments and docstring."""
+    tree = ast.parse(path.read_bytes())
+    (function,) = (one for one in tree.body if isinstance(one, ast.FunctionDef) and one.name == name)
+    if ast.get_docstring(function) is not None:
+        function.body = function.body[1:]
+    return _sum(function)
+
+
+def _sum(tree: ast.AST) -> str:
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
+from dataclasses import asdict, dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal, TypeVar
 
@@ -18,6 +15,7 @@ from fmnist.console import console
 from fmnist.errors import RunError
 from fmnist.options import settings_yaml
 from fmnist.runs.documents import Names
+from fmnist.runs.environment import environment as environment_here
 from fmnist.runs.files import CHECKPOINTS, CONFIG, DATA, ENVIRONMENT
 from fmnist.runs.folder import RunFolder, json_bytes
 from fmnist.runs.inputs import INPUTS, changed_input, inputs_of, versions_before
@@ -25,10 +23,6 @@ from fmnist.runs.lease import check_free, leased
 from fmnist.runs.replacement import remove_replaced, replace_finished
 from fmnist.runs.run_id import new_run_id
 from fmnist.storage import open_store
-from fmnist.training.devices import cpu_field
-
-PACKAGES = ("fmnist", "tensorflow", "keras", "ray", "numpy", "pandas", "scikit-learn", "boto3", "matplotlib")
-
 
 Config = TypeVar("Config", bound=JobConfig)
 Extends = Callable[[RunFolder, Config], bool]
@@ -196,14 +190,8 @@ def begin_run(
     """
     run = opened.folder
     earlier = versions_before(run, console.print) if opened.is_resumed else []
-    # No names of users or hosts.
     environment = {
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": cpu_field("model name") or platform.processor() or "unknown",
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        **{package: metadata.version(package) for package in PACKAGES},
+        **environment_here(),
         INPUTS: dict(opened.inputs),
         **facts,
         **({"earlier": earlier} if earlier else {}),
@@ -231,12 +219,17 @@ def changed_setting(run: RunFolder, config: JobConfig) -> str | None:
     """Names the first setting that a job's numbers depend on and that differs from the run's; None if none does."""
     if run.exists(CONFIG):
         before = run.get_yaml(CONFIG, Names)
+        # A run of an earlier version has no value of a newer setting: it worked as the default says.
+        defaults = {one.name: one.default for one in fields(config)}
         for name, now in asdict(config).items():
-            if name not in config.fixed_settings() or before.get(name) == now:
+            then = before.get(name, defaults[name])
+            # Where it was settled by what there was, the run goes on with that.
+            settled = name.startswith("gpus_per_") and now == "auto"
+            if name not in config.fixed_settings() or then == now or settled:
                 continue
             # A run that diverged, or that is long enough, is finished with the epochs that it has.
             if name != "epochs" or now != _trained_epochs(run):
-                return f"started with {name} {before.get(name)}, found {now}"
+                return f"started with {name} {then}, found {now}"
     return None
 
 

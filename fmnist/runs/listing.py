@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,6 +16,10 @@ from fmnist.runs.folder import RunFolder
 from fmnist.runs.run_id import check_run_id
 from fmnist.storage.store import MissingKeyError, Store
 
+NAMES = ("run_id", "job", "status")
+SORTS = (*NAMES, "finished", "seconds", "test_accuracy", "held_out_accuracy")
+STATUSES = ("finished", "unfinished", "damaged", "unreadable")
+
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -22,7 +27,7 @@ class RunSummary:
 
     Attributes:
         job: ``train``, ``tune``, …; None while it is not known.
-        status: ``finished``, ``unfinished``, ``damaged`` where the manifest or the metrics are none, or ``unreadable``
+        status: one of `STATUSES`: ``damaged`` where the manifest or the metrics are none, or ``unreadable``
             where they may not be read.
         test_accuracy: from 0 to 1; None where the run has none.
         finished: UTC time such as ``2026-11-23T18:45:00Z``, or None.
@@ -57,6 +62,37 @@ class _Metrics:
     seconds: _Seconds
     test: _Accuracy | None = None
     held_out: _Accuracy | None = None
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which runs of a list are shown, and in what order.
+
+    Attributes:
+        job, status: of the runs; None for any.
+        since: runs that finished at this UTC time or later, such as ``2026-11-23T18:45:00Z``; None for any.
+        sort: one of `SORTS`: names in the order of the alphabet, all others with the greatest first. Runs that lack it
+            are last, and of equals the ids decide.
+    """
+
+    job: str | None = None
+    status: str | None = None
+    since: str | None = None
+    sort: str = "run_id"
+
+    def of(self, summaries: Iterable[RunSummary]) -> list[RunSummary]:
+        """Returns the selected runs in their order."""
+        found = sorted(filter(self._has, summaries), key=lambda run: run.run_id)
+        known = [run for run in found if getattr(run, self.sort) is not None]
+        known.sort(key=lambda run: getattr(run, self.sort), reverse=self.sort not in NAMES)
+        return known + [run for run in found if getattr(run, self.sort) is None]
+
+    def _has(self, run: RunSummary) -> bool:
+        of_kind = self.job in (None, run.job) and self.status in (None, run.status)
+        return of_kind and (self.since is None or (run.finished or "") >= self.since)
+
+
+ALL = Selection()
 
 
 def list_runs(store: Store) -> list[RunSummary]:

@@ -2,7 +2,7 @@
 
 It knows nothing of Ray, files or stores. `train` is a generator of epochs; the caller decides when to stop and what to
 keep. An epoch is one call into TensorFlow: the images stay on the device as uint8, the call takes their order and
-returns sums.
+returns sums. Where XLA compiles it, it is one program, so that no step waits for Python or for the launch of a kernel.
 
 Keras' own ``fit`` does not run under ``MultiWorkerMirroredStrategy`` with Keras 3, and is slower on a CPU;
 docs/decisions/ has the measurements.
@@ -14,8 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import Any, Protocol
-from weakref import WeakKeyDictionary
+from typing import Any
 
 import keras
 import numpy as np
@@ -25,6 +24,8 @@ from fmnist.errors import TrainingError
 from fmnist.models import LOGITS, Loss, changing_variables
 from fmnist.models.optimizers import swap_averages
 from fmnist.models.schedules import set_length
+from fmnist.training.compilation import Compiler
+from fmnist.training.examples import Examples, on_device
 from fmnist.training.sharding import Shard
 
 # Images of a validation step, over all workers: large enough that dispatch costs nothing, small enough for any GPU.
@@ -62,31 +63,6 @@ class EpochResult:
         return {name: value for name, value in asdict(self).items() if name != "step_losses"}
 
 
-class Examples(Protocol):
-    """Training data of a model: `fmnist.data.Images`, or features that a frozen network computed from images."""
-
-    @property
-    def inputs(self) -> np.ndarray:
-        """The model's inputs, [n, ...]."""
-
-    @property
-    def labels(self) -> np.ndarray:
-        """uint8 [n], 0 to 9."""
-
-    def __len__(self) -> int: ...
-
-
-# TensorFlow keeps every compiled function, with the tensors it uses, until the process ends. The images are converted
-# once, so that a process which trains one model after the other keeps them once.
-_tensors: WeakKeyDictionary[Examples, tuple[tf.Tensor, tf.Tensor]] = WeakKeyDictionary()
-
-
-def _on_device(examples: Examples) -> tuple[tf.Tensor, tf.Tensor]:
-    if examples not in _tensors:
-        _tensors[examples] = tf.constant(examples.inputs), tf.constant(examples.labels)
-    return _tensors[examples]
-
-
 def train(
     model: keras.Model,
     loss: Loss,
@@ -102,6 +78,7 @@ def train(
     val_positions: np.ndarray | None = None,
     shard: Shard | None = None,
     xla: bool = False,
+    note: Callable[[str], None] = lambda line: None,
 ) -> Iterator[EpochResult]:
     """Trains ``model`` in place and yields after each epoch.
 
@@ -124,7 +101,8 @@ def train(
         train_positions, val_positions: integers [n], which of the images to use; all if None. A process that trains on
             several subsets of the images keeps the images once.
         shard: this worker's share; all of it if None.
-        xla: compile the step with XLA, unless a layer of the model does not support it.
+        xla: compile with XLA: the whole epoch, or with several workers the parts of a step, as `Compiler` says.
+        note: shows a line, such as that XLA cannot compile the model.
 
     Yields:
         One result per epoch. Model and optimizer have that epoch's state until the next result is requested.
@@ -137,7 +115,8 @@ def train(
     val_positions = np.arange(len(val_images)) if val_positions is None else val_positions
     set_length(optimizer, math.ceil(len(train_positions) / batch_size) * epochs)
     optimizer.build(model.trainable_variables)
-    train_epoch, validate = _compile(model, loss, optimizer, train_images, val_images, shard, xla)
+    compiler = Compiler(model, xla=xla, whole_epochs=shard.strategy is None, note=note)
+    train_epoch, validate = _programs(model, loss, optimizer, train_images, val_images, shard, compiler)
     if shard.strategy is not None:
         shard.copy_from_rank_zero([*model.variables, *optimizer.variables])
 
@@ -174,21 +153,24 @@ def train(
         )
 
 
-def _compile(
+def _programs(
     model: keras.Model,
     loss: Loss,
     optimizer: keras.optimizers.Optimizer,
     train_images: Examples,
     val_images: Examples,
     shard: Shard,
-    xla: bool,
+    compiler: Compiler,
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Returns the two functions that run an epoch's training and its validation inside TensorFlow."""
+    """Returns the two programs of an epoch: its training and its validation, of indices and mask [steps, lanes, share].
+
+    Each has one shape, also for incomplete batches, which a mask fills up: it is compiled once.
+    """
     network = keras.Model(model.inputs, model.get_layer(LOGITS).output)
     variables = model.trainable_variables
     averaged = [v for v in changing_variables(model) if not v.trainable and "float" in v.dtype]
-    train_inputs, train_labels = _on_device(train_images)
-    val_inputs, val_labels = _on_device(val_images)
+    train_inputs, train_labels = on_device(train_images)
+    val_inputs, val_labels = on_device(val_images)
 
     def forward(inputs: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor, training: bool) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns the summed loss, and the number of correct predictions, over the images that the mask keeps."""
@@ -212,37 +194,47 @@ def _compile(
         )
         return mean, hits, gradients
 
-    if xla and all(layer.supports_jit for layer in model._flatten_layers()):
-        gradients_of = tf.function(gradients_of, jit_compile=True)
+    @compiler.part
+    def compute(indices: tf.Tensor, mask: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
+        """Returns loss, correct predictions and gradients of this worker's share [lanes, share] of a step."""
+        inputs, labels = tf.gather(train_inputs, indices), tf.gather(train_labels, indices)
+        # A Python loop, so that the graph has independent lanes, which TensorFlow runs in parallel.
+        lanes = [gradients_of(inputs[lane], labels[lane], mask[lane], count) for lane in range(shard.lanes)]
+        losses, hits, gradients = zip(*lanes, strict=True)
+        summed = [tf.add_n(list(of_variable)) for of_variable in zip(*gradients, strict=True)]
+        return tf.add_n(list(losses)), tf.add_n(list(hits)), summed
 
-    @tf.function
+    @compiler.part
+    def update(gradients: list[tf.Tensor]) -> None:
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+    @compiler.program
     def train_epoch(indices: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        steps = tf.shape(indices)[0]
+        # Known before it runs: XLA's loop then asks nothing between two steps.
+        steps = indices.shape[0]
         counts = shard.sum(tf.reduce_sum(mask, axis=[1, 2]))
         losses, hits = tf.TensorArray(tf.float32, steps), 0.0
         for step in tf.range(steps):
-            inputs, labels = tf.gather(train_inputs, indices[step]), tf.gather(train_labels, indices[step])
-            # A Python loop, so that the graph has independent lanes, which TensorFlow runs in parallel.
-            lanes = [
-                gradients_of(inputs[lane], labels[lane], mask[step, lane], counts[step]) for lane in range(shard.lanes)
-            ]
-            lane_losses, lane_hits, lane_gradients = zip(*lanes, strict=True)
-            gradients = [tf.add_n(list(of_variable)) for of_variable in zip(*lane_gradients, strict=True)]
-            optimizer.apply_gradients(zip(shard.sum_gradients(gradients), variables, strict=True))
-            losses, hits = losses.write(step, tf.add_n(list(lane_losses))), hits + tf.add_n(list(lane_hits))
+            step_loss, step_hits, gradients = compute(indices[step], mask[step], counts[step])
+            update(shard.sum_gradients(gradients))
+            losses, hits = losses.write(step, step_loss), hits + step_hits
         for variable in averaged if shard.workers > 1 else []:
             variable.assign(shard.sum(variable.value) / shard.workers)
         return shard.sum(losses.stack()), shard.sum(hits)
 
-    @tf.function
-    def validate(indices: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    @compiler.part
+    def measure(indices: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        """Returns summed loss and correct predictions of this worker's share [lanes, share] of a validation step."""
+        inputs, labels = tf.gather(val_inputs, indices), tf.gather(val_labels, indices)
+        lanes = [tf.stack(forward(inputs[i], labels[i], mask[i], training=False)) for i in range(shard.lanes)]
         # float64 sums of float32 losses do not depend on how the images are sharded.
+        return tf.add_n([tf.cast(lane, tf.float64) for lane in lanes])
+
+    @compiler.program
+    def validate(indices: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         sums = tf.zeros((2,), tf.float64)
-        for step in tf.range(tf.shape(indices)[0]):
-            inputs, labels = tf.gather(val_inputs, indices[step]), tf.gather(val_labels, indices[step])
-            for lane in range(shard.lanes):
-                loss_and_hits = forward(inputs[lane], labels[lane], mask[step, lane], training=False)
-                sums += tf.cast(tf.stack(loss_and_hits), tf.float64)
+        for step in tf.range(indices.shape[0]):
+            sums += measure(indices[step], mask[step])
         sums = shard.sum(sums)
         return sums[0], sums[1]
 

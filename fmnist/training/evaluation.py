@@ -75,14 +75,13 @@ def evaluate(labels: Labels, probabilities: Probabilities, class_names: Sequence
         >>> evaluate(np.array([3]), np.eye(10)[[3]]).accuracy
         1.0
     """
-    from scipy.stats import binomtest
     from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
     _check(labels, probabilities)
     images = len(labels)
     predicted = probabilities.argmax(axis=1)
     correct = int((predicted == labels).sum())
-    interval = binomtest(correct, images).proportion_ci(CONFIDENCE, method="wilson")
+    low, high = accuracy_interval(correct, images)
     of_true_class = probabilities[np.arange(images), labels].astype(np.float64)
     classes = np.arange(CLASSES)
     scores = precision_recall_fscore_support(labels, predicted, labels=classes, zero_division=0)
@@ -90,8 +89,8 @@ def evaluate(labels: Labels, probabilities: Probabilities, class_names: Sequence
         images=images,
         loss=float(-np.log(of_true_class.clip(SMALLEST_PROBABILITY, 1.0)).mean()),
         accuracy=correct / images,
-        accuracy_low=float(interval.low),
-        accuracy_high=float(interval.high),
+        accuracy_low=low,
+        accuracy_high=high,
         per_class=tuple(
             ClassScore(label, class_names[label], float(precision), float(recall), float(f1), int(support))
             for label, (precision, recall, f1, support) in enumerate(zip(*scores, strict=True))
@@ -106,6 +105,14 @@ def worst_mistakes(labels: Labels, probabilities: Probabilities, n: int) -> npt.
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     most_certain_first = np.argsort(-probabilities[wrong].max(axis=1), kind="stable")
     return wrong[most_certain_first[:n]]
+
+
+def accuracy_interval(correct: int, images: int) -> tuple[float, float]:
+    """Returns the ends of the 95 % Wilson interval of an accuracy of ``correct`` of ``images``, 1 or more."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(correct, images).proportion_ci(CONFIDENCE, method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def predictions_table(labels: Labels, probabilities: Probabilities) -> pd.DataFrame:

@@ -81,7 +81,7 @@ def test_run_folder_is_complete(submitted: tuple[Path, str]) -> None:
     names = {path.name for path in folder.iterdir()}
     assert names == {
         *("config.yaml", "environment.json", "data.json", "metrics.json", "history.csv", "predictions.csv"),
-        *("model.keras", "plots", "report.html", "checkpoints", "manifest.json"),
+        *("model.keras", "README.md", "plots", "report.html", "checkpoints", "manifest.json"),
     }
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["epochs"] == 3 and metrics["parameters"] == 504_342 and metrics["seed"] == 0
@@ -117,12 +117,29 @@ def test_flipped_byte_is_found_in_a_pulled_run(submitted: tuple[Path, str], tmp_
 def test_evaluate_reproduces_the_test_accuracy(submitted: tuple[Path, str]) -> None:
     metrics = json.loads((submitted[0] / "submitted" / "metrics.json").read_text())
 
-    ended = command("evaluate", "--run", "submitted", "--artifacts", str(submitted[0]), "--json")
+    ended = command("evaluate", "--run", "submitted", "--artifacts", str(submitted[0]), "--json", "--mirrored")
 
     assert ended.returncode == 0, ended.stderr
     measured = json.loads(ended.stdout)
+    assert 0.1 < measured["mirrored_accuracy"] <= 1
     assert measured["accuracy"] == pytest.approx(metrics["test"]["accuracy"], abs=1e-6)
     assert measured["confusion_matrix"] == metrics["test"]["confusion_matrix"]
+
+
+def test_run_is_reproduced_to_the_last_digit(submitted: tuple[Path, str], small_data: Path, tmp_path: Path) -> None:
+    shutil.copytree(submitted[0] / "submitted", tmp_path / "submitted")
+
+    ended = command("runs", "reproduce", "submitted", "--artifacts", str(tmp_path))
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "nothing differs here" in ended.stdout
+    assert "reproduces run submitted: 3 epochs and all scores equal to the last digit" in ended.stdout
+    # What was trained is compared again, not trained again.
+    history = tmp_path / "submitted" / "history.csv"
+    lines = history.read_text().splitlines()
+    history.write_text("\n".join([*lines[:2], re.sub(r",0\.\d+,", ",0.5,", lines[2], count=1), lines[3], ""]))
+    ended = command("runs", "reproduce", "submitted", "--artifacts", str(tmp_path))
+    assert ended.returncode == 1 and "first in epoch 2 of history.csv" in ended.stdout, ended.stdout + ended.stderr
 
 
 def test_predict_reads_pictures_of_any_kind(submitted: tuple[Path, str], small_data: Path, tmp_path: Path) -> None:

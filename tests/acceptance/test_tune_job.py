@@ -53,7 +53,7 @@ def test_run_folder_is_complete(searched: tuple[RunFolder, list[str]]) -> None:
     assert run.verify() == []
     assert {path.split("/")[0] for path in run.files()} == {
         *("config.yaml", "environment.json", "data.json", "metrics.json", "history.csv", "predictions.csv"),
-        *("model.keras", "plots", "report.html", "checkpoints", "manifest.json"),
+        *("model.keras", "README.md", "plots", "report.html", "checkpoints", "manifest.json"),
         *("trials.csv", "trials_history.csv", "best.yaml"),
     }
     assert {f"plots/{name}.png" for name in ("trial_curves", "parameters")} < set(run.files())
@@ -165,7 +165,10 @@ def test_search_in_which_all_failed_says_why(small_data: Path, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--space", "notbook"], "tune: space: found notbook, expected one of notebook, extended, or module:function"),
+        (
+            ["--space", "notbook"],
+            "tune: space: found notbook, expected one of notebook, extended, fast, or module:function",
+        ),
         (["--factor", "1"], "tune: factor: found 1, expected a whole number of 2 or more"),
         pytest.param(
             ["--space", "builders:without_hyperparameters"],

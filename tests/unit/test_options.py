@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+import re
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from fmnist.config import JobConfig
 from fmnist.errors import UserError
-from fmnist.options import parse_config, settings_yaml
+from fmnist.options import parse_config, recipes_of, settings_yaml
 from fmnist.workflows.train.config import TrainConfig
 from fmnist.workflows.transfer.config import TransferConfig
 
@@ -137,3 +138,32 @@ def test_settings_are_read_by_the_rules_of_yaml_1_2(written: str, name: str, val
 def test_settings_from_python_are_checked_as_those_of_a_file(settings: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=f"^{message}"):
         TrainConfig(**settings)
+
+
+def test_recipe_is_settings_that_files_and_flags_win_over(tmp_path: Path) -> None:
+    file = tmp_path / "more.yaml"
+    file.write_text("seed: 3\npatience: 4\n")
+    plain = parse_config(TrainConfig, "fmnist train", ["--recipe", "fast-92"])
+
+    changed = parse_config(
+        TrainConfig, "fmnist train", ["--epochs", "1", "--config", str(file), "--seed=5", "--recipe=fast-92"]
+    )
+
+    assert plain is not None and plain.model == "fast" and plain.patience == 0
+    assert changed == replace(plain, epochs=1, patience=4, seed=5)
+
+
+@pytest.mark.parametrize("name", [path.stem for path in recipes_of(TrainConfig).values()])
+def test_help_names_each_recipe_with_what_it_reaches(name: str, capsys) -> None:
+    with pytest.raises(SystemExit):
+        parse_config(TrainConfig, "fmnist train", ["--help"])
+
+    text = " ".join(capsys.readouterr().out.split())
+    assert re.search(rf"{name}: mean test accuracy \.\d{{4}}", text)
+
+
+def test_recipe_that_is_not_there_is_named() -> None:
+    with pytest.raises(UserError, match="train: recipe: found fast-99, expected one of fast-90, fast-92"):
+        parse_config(TrainConfig, "fmnist train", ["--recipe", "fast-99"])
+    with pytest.raises(UserError, match="recipe: found fast-92, expected one of sound, notebook"):
+        parse_config(TransferConfig, "fmnist transfer", ["--recipe", "fast-92"])

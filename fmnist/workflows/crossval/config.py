@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, OpenUnitInterval, PositiveFloat, PositiveInt
+from jsonargparse.typing import NonNegativeInt, OpenUnitInterval, PositiveFloat, PositiveInt
 
-from fmnist.config import JobConfig, ModelName, TwoOrMore, may_change
+from fmnist.config import GpuShare, JobConfig, ModelName, TwoOrMore, may_change
 
 CROSSVAL = "crossval"
 
@@ -24,7 +24,7 @@ class CrossvalConfig(JobConfig):
         carry_weights: Also run the study's protocol, which leaks: one model is trained through all folds, never reset,
             and stopped by the held-out images. Its folds run one after the other, at the same time as the others.
         model: lenet5 as the study's notebook builds it, lenet5-1998 exactly as published; or a point in a search space,
-            notebook, extended or module:function.
+            notebook, extended, fast or module:function.
         hyperparameters: The point in the search space, as a search writes it into best.yaml; the space's defaults if
             not given. A learning_rate and a batch_size in it override those below.
         epochs: Maximum number of passes over a fold's training images.
@@ -32,7 +32,7 @@ class CrossvalConfig(JobConfig):
         learning_rate: Step size of the Adam optimizer.
         patience: Stop a fold after this many epochs without a lower validation loss; 0 never stops early.
         cpus_per_fold: Processors of a fold, which is also the number of TensorFlow's threads.
-        gpus_per_fold: GPUs of a fold, 0 to 1; with a fraction, folds share a GPU.
+        gpus_per_fold: GPUs of a fold, 0 to 1, or auto: 1 where there is one; with a fraction, folds share a GPU.
         concurrency: Maximum number of folds at once; auto is as many as the cluster has room for.
         max_failures: How often a killed fold is restarted from its last epoch before the run fails.
     """
@@ -47,6 +47,6 @@ class CrossvalConfig(JobConfig):
     learning_rate: PositiveFloat = 1e-3
     patience: NonNegativeInt = 10
     cpus_per_fold: PositiveFloat = 1
-    gpus_per_fold: NonNegativeFloat = 0
+    gpus_per_fold: GpuShare = "auto"
     concurrency: PositiveInt | Literal["auto"] = may_change("auto")
     max_failures: NonNegativeInt = may_change(3)

@@ -106,14 +106,12 @@ def _train_fold(
     config, history = task.config, state.history(note)
     # Before TensorFlow is imported, which takes seconds.
     post(task.events, FoldEvent(weights, fold.number, history.epochs), wait=False)
-    lanes = devices.configure_tensorflow(config.cpus_per_fold)
+    # A fold's numbers depend on its seed alone, on a GPU too.
+    lanes = devices.configure_tensorflow(config.cpus_per_fold, deterministic=True)
     import keras
-    import tensorflow as tf
 
     from fmnist.training import engine
 
-    # Without it, some GPU kernels add numbers in the order in which threads happen to end.
-    tf.config.experimental.enable_op_determinism()
     # Model and optimizer of the previous fold are in reference cycles, which only the garbage collector frees.
     keras.backend.clear_session(free_memory=False)
     gc.collect()
@@ -132,20 +130,22 @@ def _train_fold(
     last = history.epochs if history.should_stop(config.patience) else config.epochs
     diverged = None
     if done < last:
+        batch_size = batch_size_of(config.hyperparameters, default=config.batch_size)
         epochs = engine.train(
             built.model,
             built.loss,
             built.optimizer,
             images,
             images,
-            batch_size=batch_size_of(config.hyperparameters, default=config.batch_size),
+            batch_size=batch_size,
             epochs=config.epochs,
             seed=seed,
             first_epoch=done + 1,
             train_positions=train,
             val_positions=val,
             shard=engine.Shard(lanes=lanes),
-            xla=devices.resolve_xla(config.xla),
+            xla=devices.resolve_xla(config.xla, images=len(train), batch_size=batch_size, epochs=config.epochs),
+            note=note,
         )
         try:
             for trained in state.train(history, islice(epochs, last - done), built.model, built.optimizer):

@@ -5,19 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from fmnist.config import MODELS, SPACES, JobConfig, may_change, text_type
+from fmnist.config import MODELS, GpuShare, JobConfig, may_change, text_type
 from fmnist.workflows.crossval.config import CROSSVAL
 from fmnist.workflows.train.config import TRAIN
 from fmnist.workflows.transfer.config import BACKBONES, RECIPES, TRANSFER
 from fmnist.workflows.tune.config import TUNE
 
 PIPELINE = "pipeline"
+SEARCHED = ("notebook", "extended")
 # The stages in order: a job and what it runs on. A job's name stands for all of its stages.
 STAGES = (
     *(f"{TRAIN}-{model}" for model in MODELS),
-    *(f"{TUNE}-{space}" for space in SPACES),
+    *(f"{TUNE}-{space}" for space in SEARCHED),
     f"{CROSSVAL}-lenet5",
     *(f"{TRANSFER}-{backbone}-{recipe}" for backbone in BACKBONES for recipe in RECIPES),
 )
@@ -46,8 +47,8 @@ class PipelineConfig(JobConfig):
         backbone: Of the transfer stages, or all three; in the profile smoke all means vgg16.
         weights: Of the backbones, as in fmnist transfer; auto is imagenet, and none in the profile smoke.
         workers: Data-parallel processes of each training.
-        gpus_per_worker: GPUs per worker, 0 to 1; a fraction shares one.
-        gpus_per_task: GPUs per trial, fold and task that computes features, 0 to 1.
+        gpus_per_worker: GPUs per worker, 0 to 1, or auto: 1 where there is one; a fraction shares one.
+        gpus_per_task: GPUs per trial, fold and task that computes features, 0 to 1, or auto: 1 where there is one.
         max_failures: How often a killed task, a crashed trial, a crashed fold and failed workers are restarted before
             their stage fails.
     """
@@ -59,6 +60,6 @@ class PipelineConfig(JobConfig):
     backbone: Literal["resnet152v2", "efficientnetb1", "vgg16", "all"] = "all"
     weights: str = "auto"
     workers: PositiveInt = may_change(1)
-    gpus_per_worker: NonNegativeFloat = 0
-    gpus_per_task: NonNegativeFloat = 0
+    gpus_per_worker: GpuShare = "auto"
+    gpus_per_task: GpuShare = "auto"
     max_failures: NonNegativeInt = may_change(3)

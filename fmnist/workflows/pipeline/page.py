@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
 from fmnist.console import plural
-from fmnist.report.page import MODEL_TITLES, Report, command_again, interval, percent, render_page, spared_page
+from fmnist.report.page import MODEL_TITLES, Report, command_again, escaped, interval, percent, render_page, spared_page
 from fmnist.study import BACKBONE_ROWS, HYPERBAND, LAST_FOLD, LENET5, ROWS, StudyRow
 from fmnist.workflows.pipeline.findings import findings
 from fmnist.workflows.pipeline.records import PipelineMetrics, Stages
@@ -148,12 +146,6 @@ def figure_title(name: str) -> str:
     """Describes a stage's figure, such as ``train-lenet5: loss and accuracy by epoch``."""
     stage, _, plot = name.partition("/")
     return f"{stage}: {FIGURE_TITLES.get(plot, plot.replace('_', ' '))}"
-
-
-def escaped(text: str) -> str:
-    """Returns text that GitHub's Markdown shows as it is, in one line: no markup, no HTML, no end of a cell."""
-    one_line = html.escape(re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", " ", text), quote=False)
-    return re.sub(r"([\\`*_~|$\[\]]|^[#>+-])", r"\\\1", one_line)
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> str:

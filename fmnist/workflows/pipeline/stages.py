@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fmnist.config import MODELS, SPACES, JobConfig
+from fmnist.config import MODELS, JobConfig
 from fmnist.runs import MANIFEST, RunFolder
 from fmnist.runs.results import read_metrics
 from fmnist.storage import open_store
 from fmnist.workflows import JOBS
 from fmnist.workflows.crossval.config import CROSSVAL
-from fmnist.workflows.pipeline.config import PipelineConfig
+from fmnist.workflows.pipeline.config import SEARCHED, PipelineConfig
 from fmnist.workflows.pipeline.records import PipelineMetrics
 from fmnist.workflows.train.config import TRAIN
 from fmnist.workflows.transfer.config import BACKBONES, RECIPES, TRANSFER, TransferConfig
@@ -78,7 +78,7 @@ def plan(config: PipelineConfig, run_id: str) -> list[Stage]:
     """Returns all stages of the study in order, including those left out; ``run_id`` is the pipeline's."""
     stages = [
         *(_stage(config, run_id, TRAIN, model, model=model) for model in MODELS),
-        *(_stage(config, run_id, TUNE, space, space=space) for space in SPACES),
+        *(_stage(config, run_id, TUNE, space, space=space) for space in SEARCHED),
         _stage(config, run_id, CROSSVAL, "lenet5", carry_weights=True),
     ]
     sound = {FULL: _FINE_TUNING, SMOKE: {"image_size": 32}}.get(config.profile, {})
@@ -91,7 +91,8 @@ def plan(config: PipelineConfig, run_id: str) -> list[Stage]:
 
 
 def _stage(config: PipelineConfig, run_id: str, job: str, name: str, **settings: Any) -> Stage:
-    shared = ("data", "artifacts", "wait", "track", "allow_overlap", "seed", "precision", "xla", "max_failures")
+    shared = ("data", "artifacts", "wait", "track", "allow_overlap", "seed", "precision", "xla")
+    shared += ("deterministic", "max_failures")
     settings |= {name: getattr(config, name) for name in shared}
     # A finished stage is not run again.
     settings |= {"run_id": f"{run_id}-{job}-{name}", "limit": limit_of(config), "skip_finished": True}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import ClassVar, Literal
 
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
-from fmnist.config import JobConfig, ModelName, may_change
+from fmnist.config import GpuShare, JobConfig, ModelName, may_change
 
 TRAIN = "train"
 
@@ -17,8 +18,8 @@ class TrainConfig(JobConfig):
     """Trains one model, data-parallel, and writes a run folder.
 
     Attributes:
-        model: lenet5 is the study's notebook's, lenet5-1998 the published one; or a search space (notebook, extended or
-            module:function), of which hyperparameters is a point.
+        model: lenet5 is the study's notebook's, lenet5-1998 the published one; or a search space (notebook, extended,
+            fast or module:function), of which hyperparameters is a point.
         hyperparameters: A point of the search space, as a search writes it to best.yaml; the space's defaults if not
             given. Its learning_rate and batch_size take precedence over the settings below.
         epochs: Maximum number of epochs.
@@ -27,9 +28,11 @@ class TrainConfig(JobConfig):
         patience: Stop after this many epochs without a lower validation loss; 0 disables it.
         workers: Data-parallel processes.
         cpus_per_worker: CPUs of a worker, and so TensorFlow's threads; auto divides the cluster's CPUs among them.
-        gpus_per_worker: GPUs of a worker, 0 to 1; a fraction shares one GPU.
+        gpus_per_worker: GPUs of a worker, 0 to 1, or auto: 1 where there is one; a fraction shares one GPU.
         max_failures: How often failed workers are restarted from the last epoch before the run fails.
     """
+
+    recipes: ClassVar[Path | None] = Path(__file__).parent / "recipes"
 
     model: ModelName = "lenet5"
     hyperparameters: dict[str, str | int | float | bool] | None = None
@@ -39,5 +42,5 @@ class TrainConfig(JobConfig):
     patience: NonNegativeInt = 10
     workers: PositiveInt = may_change(1)
     cpus_per_worker: PositiveFloat | Literal["auto"] = may_change("auto")
-    gpus_per_worker: NonNegativeFloat = 0
+    gpus_per_worker: GpuShare = "auto"
     max_failures: NonNegativeInt = may_change(3)

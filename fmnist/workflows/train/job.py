@@ -134,7 +134,7 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
     # TensorFlow and Keras are imported here and not above: the driver does not need them.
     task: WorkerTask = settings["task"]
     config = task.config
-    shard = join(task.cpus, task.lanes)
+    shard = join(task.cpus, task.lanes, deterministic=config.deterministic)
     precision = devices.resolve_precision(config.precision)
     built = _build(config, precision)
     batch_size = batch_size_of(config.hyperparameters, default=config.batch_size)

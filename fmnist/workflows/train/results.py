@@ -13,6 +13,7 @@ from fmnist import clock
 from fmnist.config import JobConfig
 from fmnist.data.preparation import PreparedData
 from fmnist.distributed.session import StartedRun
+from fmnist.report.card import card_file
 from fmnist.report.page import Report
 from fmnist.report.plots import train_plots
 from fmnist.runs import CHECKPOINTS, HISTORY, MODEL, PREDICTIONS, utc
@@ -87,7 +88,8 @@ def finish(
         environment=results.environment,
         plots=results.plots,
     )
-    results = replace(results, metrics=metrics, page=render(report, results.tables[HISTORY]))
+    page, card = render(report, results.tables[HISTORY]), card_file(report)
+    results = replace(results, metrics=metrics, page=page, files={**results.files, **card})
     write_results(started.run, results)
     test = metrics.test
     line = (

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jsonargparse.typing import (
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
 )
 
-from fmnist.config import JobConfig, may_change, number_type
+from fmnist.config import GpuShare, JobConfig, may_change, number_type
 
 TRANSFER = "transfer"
 BACKBONES = ("resnet152v2", "efficientnetb1", "vgg16")
@@ -50,10 +49,10 @@ class TransferConfig(JobConfig):
             lenet5.
         images_per_shard: Images whose features one task computes; a killed task loses as many.
         cpus_per_shard: Processors of such a task; as many tasks run at once as the cluster has room for.
-        gpus_per_shard: GPUs of such a task, 0 to 1; a fraction shares one.
+        gpus_per_shard: GPUs of such a task, 0 to 1, or auto: 1 where there is one; a fraction shares one.
         workers: Data-parallel processes of the training.
         cpus_per_worker: Processors of a worker; auto divides those of the cluster.
-        gpus_per_worker: GPUs of a worker, 0 to 1; a fraction shares one.
+        gpus_per_worker: GPUs of a worker, 0 to 1, or auto: 1 where there is one; a fraction shares one.
         max_failures: Retries of a killed task, and restarts of failed workers, before the run fails.
     """
 
@@ -75,8 +74,8 @@ class TransferConfig(JobConfig):
     compare_with: str | None = may_change(None)
     images_per_shard: PositiveInt = 2000
     cpus_per_shard: PositiveFloat = 1
-    gpus_per_shard: NonNegativeFloat = 0
+    gpus_per_shard: GpuShare = "auto"
     workers: PositiveInt = may_change(1)
     cpus_per_worker: PositiveFloat | Literal["auto"] = may_change("auto")
-    gpus_per_worker: NonNegativeFloat = 0
+    gpus_per_worker: GpuShare = "auto"
     max_failures: NonNegativeInt = may_change(3)

@@ -65,7 +65,7 @@ def train_phase(settings: dict[str, Any]) -> TrainedModel | None:
     """Trains one phase of a backbone; runs on each worker, and rank 0 returns the model."""
     task: TrainTask = settings["task"]
     config = task.backbone.config
-    shard = join(task.cpus, task.lanes)
+    shard = join(task.cpus, task.lanes, deterministic=config.deterministic)
     from fmnist.models import sparse_cross_entropy
     from fmnist.models.compiled import Trainable
     from fmnist.models.optimizers import FusedAdam

@@ -70,9 +70,9 @@ _NO_OFFSET = (0.0, 0.0, 0.0)
 _IMAGENET_MEAN = (103.939, 116.779, 123.68)
 
 
-def _notebook(feature_layer: str, pooling: Pooling, units: tuple[int, ...], dropouts: tuple[float, ...]) -> Recipe:
-    """Returns the study's recipe: images padded to 32x32, 0 to 1 for every backbone."""
-    return Recipe(32, False, 1 / 255, _NO_OFFSET, feature_layer, pooling, False, units, 0.0, dropouts)
+def _notebook(feature_layer: str, units: tuple[int, ...], dropouts: tuple[float, ...]) -> Recipe:
+    """Returns the study's recipe: images padded to 32x32, 0 to 1 for every backbone, and global max pooling."""
+    return Recipe(32, False, 1 / 255, _NO_OFFSET, feature_layer, "max", False, units, 0.0, dropouts)
 
 
 def _sound(
@@ -89,7 +89,7 @@ FACTS: dict[str, BackboneFacts] = {
         keras_url=f"{_KERAS}tensorflow/keras-applications/resnet/",
         keras_md5="ed17cf2e0169df9d443503ef94b23b33",
         sound=_sound(64, 1 / 127.5, (-1.0, -1.0, -1.0), "post_relu", "avg"),
-        notebook=_notebook("post_relu", "max", (512,), (0.4,)),
+        notebook=_notebook("post_relu", (512,), (0.4,)),
     ),
     "efficientnetb1": BackboneFacts(
         title="EfficientNetB1",
@@ -102,7 +102,7 @@ FACTS: dict[str, BackboneFacts] = {
         keras_md5="74c4e6b3e1f6a1eea24c589628592432",
         # The network scales its input itself.
         sound=_sound(64, 1.0, _NO_OFFSET, "top_activation", "avg"),
-        notebook=_notebook("top_activation", "flatten", (512, 128), (0.4, 0.0)),
+        notebook=_notebook("top_activation", (512, 128), (0.4, 0.0)),
     ),
     "vgg16": BackboneFacts(
         title="VGG16",
@@ -112,7 +112,7 @@ FACTS: dict[str, BackboneFacts] = {
         keras_md5="6d6bbae143d832006294945121d1f1fc",
         # Size and layer by measurement: docs/results/transfer-vgg16.
         sound=_sound(48, 1.0, tuple(-mean for mean in _IMAGENET_MEAN), "block4_pool", "flatten"),  # type: ignore[arg-type]
-        notebook=_notebook("block5_pool", "flatten", (1024, 512, 128), (0.4, 0.4, 0.0)),
+        notebook=_notebook("block5_pool", (1024, 512, 128), (0.4, 0.4, 0.0)),
     ),
 }
 

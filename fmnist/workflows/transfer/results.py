@@ -11,6 +11,7 @@ import pandas as pd
 from fmnist import clock
 from fmnist.data.preparation import PreparedData
 from fmnist.distributed.session import StartedRun
+from fmnist.report.card import card_file
 from fmnist.report.page import Report
 from fmnist.runs import CANDIDATES, CANDIDATES_TABLE, CHECKPOINTS, HISTORY, MODEL, PHASES, PREDICTIONS, utc
 from fmnist.runs.results import ModelMetrics, Results, SetScores, finish_run, write_results
@@ -120,6 +121,7 @@ def write_transfer_results(
         page=render_transfer(report, history, comparison),
         plots=plots,
         tables=tables,
+        files=card_file(report),
         # The models are made of the checkpoints; a run resumes from the phases.
         temporary=(CHECKPOINTS, PHASES),
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from jsonargparse.typing import NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
+from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
-from fmnist.config import JobConfig, SpaceName, TwoOrMore, may_change
+from fmnist.config import GpuShare, JobConfig, SpaceName, TwoOrMore, may_change
 
 TUNE = "tune"
 
@@ -17,8 +17,8 @@ class TuneConfig(JobConfig):
     """Searches hyper-parameters, trains a model with the best ones, and writes a run folder.
 
     Attributes:
-        space: The study's search space (notebook), a larger one (extended), or module:function, a keras-tuner builder
-            of your own.
+        space: The study's search space (notebook), a larger one (extended), one of networks that train in a minute
+            (fast), or module:function, a keras-tuner builder of your own.
         scheduler: hyperband compares the trials of a bracket when all of them have reached a rung; asha does not wait.
         max_epochs: Maximum number of epochs of a trial.
         factor: Reduction factor; 1/factor of the trials survive each rung.
@@ -26,12 +26,12 @@ class TuneConfig(JobConfig):
         patience: A trial ends after this many epochs without a lower validation loss; 0 disables it.
         batch_size: Images per step, unless the space has a hyper-parameter batch_size.
         cpus_per_trial: CPUs of a trial; as many trials run in parallel as the cluster has room for.
-        gpus_per_trial: GPUs of a trial, 0 to 1; a fraction shares one GPU.
+        gpus_per_trial: GPUs of a trial, 0 to 1, or auto: 1 where there is one; a fraction shares one GPU.
         retrain_epochs: Maximum number of epochs of the best trial's retraining, which starts from new weights.
         retrain_patience: Patience of the retraining; 0 disables it.
         workers: Data-parallel processes of the retraining.
         cpus_per_worker: CPUs of such a worker; auto divides the cluster's CPUs among them.
-        gpus_per_worker: GPUs of such a worker, 0 to 1; a fraction shares one GPU.
+        gpus_per_worker: GPUs of such a worker, 0 to 1, or auto: 1 where there is one; a fraction shares one GPU.
         max_failures: How often a crashed trial is restarted from its last epoch before it counts as failed, and how
             often the workers of the retraining are.
     """
@@ -44,10 +44,10 @@ class TuneConfig(JobConfig):
     patience: NonNegativeInt = 5
     batch_size: PositiveInt = 64
     cpus_per_trial: PositiveFloat = 1
-    gpus_per_trial: NonNegativeFloat = 0
+    gpus_per_trial: GpuShare = "auto"
     retrain_epochs: PositiveInt = 30
     retrain_patience: NonNegativeInt = 0
     workers: PositiveInt = may_change(1)
     cpus_per_worker: PositiveFloat | Literal["auto"] = may_change("auto")
-    gpus_per_worker: NonNegativeFloat = 0
+    gpus_per_worker: GpuShare = "auto"
     max_failures: NonNegativeInt = may_change(1)

@@ -7,6 +7,7 @@ Optimization", JMLR 18 (2018), algorithm 1.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -51,6 +52,23 @@ def brackets(max_epochs: int, factor: int) -> list[Bracket]:
         epochs = tuple(-(-max_epochs // factor ** (halvings - rung)) for rung in range(halvings + 1))
         plan.append(Bracket(halvings, sizes, epochs))
     return plan
+
+
+def stretch(max_epochs: int, factor: int, trial: int, done: int) -> int:
+    """Returns how many epochs a trial trains in one go: those between two rungs of its bracket.
+
+    Args:
+        max_epochs, factor: as for `brackets`.
+        trial: number, from 1; trials fill the brackets one after the other.
+        done: epochs that the trial has trained, below ``max_epochs``.
+    """
+    plan = brackets(max_epochs, factor)
+    place = (trial - 1) % sum(bracket.sizes[0] for bracket in plan)
+    for bracket in plan:
+        if place < bracket.sizes[0]:
+            break
+        place -= bracket.sizes[0]
+    return next(end - begin for begin, end in pairwise((0, *bracket.epochs)) if done < end)
 
 
 class Hyperband(HyperBandScheduler):

@@ -26,6 +26,7 @@ from fmnist.runs import TRIALS, RunFolder
 from fmnist.training import devices
 from fmnist.training.history import History
 from fmnist.workflows.tune.config import TuneConfig
+from fmnist.workflows.tune.hyperband import stretch
 
 # Trials are compared by their best epoch, not their last one, because a training keeps the best epoch's weights.
 OBJECTIVE = "best_val_accuracy"
@@ -58,10 +59,10 @@ class SearchTrial(tune.Trainable):
         # Nothing here may fail: Tune does not restart a trial that fails before its first step.
         # Tune changes to a folder of the trial; a builder may open files relative to where the job was started.
         os.chdir(os.environ.get("TUNE_ORIG_WORKING_DIR", "."))
-        trial = new_config["trial"]
-        self.parameters = self.task.points[trial - 1]
-        self.problem = self.task.problems.get(trial)
-        self.state = trial_state(self.task.run, trial, self.parameters)
+        self.number = new_config["trial"]
+        self.parameters = self.task.points[self.number - 1]
+        self.problem = self.task.problems.get(self.number)
+        self.state = trial_state(self.task.run, self.number, self.parameters)
         self.known: History | None = None
         self._epochs: Iterator[History] | None = None
         self._notes: list[str] = []
@@ -111,7 +112,7 @@ class SearchTrial(tune.Trainable):
         config = self.task.config
         if self._images is None:
             # Before TensorFlow's first operation, and only to train: reporting known epochs does not need TensorFlow.
-            self._lanes = devices.configure_tensorflow(config.cpus_per_trial)
+            self._lanes = devices.configure_tensorflow(config.cpus_per_trial, deterministic=config.deterministic)
             self._images = ray.get(self.task.train_images), ray.get(self.task.val_images)
         train_images, val_images = self._images
         import keras
@@ -130,20 +131,30 @@ class SearchTrial(tune.Trainable):
         built = build(config.space, self.parameters, learning_rate=0.0, seed=config.seed, precision=precision)
         self.model, self.optimizer = built.model, built.optimizer
         last = self.state.resume(known, built.model, built.optimizer, self._notes.append)
+        batch_size = batch_size_of(self.parameters, default=config.batch_size)
         epochs = engine.train(
             built.model,
             built.loss,
             built.optimizer,
             train_images,
             val_images,
-            batch_size=batch_size_of(self.parameters, default=config.batch_size),
+            batch_size=batch_size,
             epochs=config.max_epochs,
             seed=config.seed,
             first_epoch=last + 1,
             shard=engine.Shard(lanes=self._lanes),
-            xla=devices.resolve_xla(config.xla),
+            xla=devices.resolve_xla(
+                config.xla, images=len(train_images), batch_size=batch_size, epochs=self._stretch(last)
+            ),
+            note=self._notes.append,
         )
         return self.state.train(known, epochs, built.model, built.optimizer)
+
+    def _stretch(self, done: int) -> int:
+        """Returns how many epochs this process trains in one go: a trial that is paused is built anew."""
+        config = self.task.config
+        # ASHA stops most trials after their first epoch.
+        return stretch(config.max_epochs, config.factor, self.number, done) if config.scheduler == "hyperband" else 1
 
 
 def trial_state(run: RunFolder, trial: int, parameters: dict[str, Any]) -> TrainingState:

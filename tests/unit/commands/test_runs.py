@@ -262,6 +262,42 @@ def test_piped_list_has_plain_numbers(three_runs: FolderStore, capsys: pytest.Ca
     ]
 
 
+def test_list_is_filtered_and_sorted(three_runs: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
+    finish(three_runs, "best", with_test(0.95, 0.94, 0.96))
+
+    def listed(*arguments: str) -> list[str]:
+        return [row[0] for row in printed(capsys, three_runs, "list", *arguments)[1:]]
+
+    assert listed("--job", "train") == ["best", "one"]
+    assert listed("--status", "unfinished") == ["two"]
+    assert listed("--since", "2026-11-24") == ["folds"]
+    # An hour east of Greenwich.
+    assert listed("--since", "2026-11-24T03:00:00+01:00") == ["folds"]
+    assert listed("--since", "2026-11-24T03:00:01+01:00") == []
+    assert listed("--since", "100000d") == ["best", "folds", "one"]
+    # Those without a test accuracy are last.
+    assert listed("--sort", "test_accuracy") == ["best", "one", "folds", "two"]
+    assert listed("--sort", "seconds") == ["best", "one", "folds", "two"]
+    assert listed("--sort", "finished", "--job", "crossval") == ["folds"]
+    assert listed("--sort", "status")[-1] == "two"
+
+
+def test_list_as_json_has_every_field(three_runs: FolderStore, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["runs", "list", "--json", "--sort", "job", "--artifacts", three_runs.location]) == 0
+
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["run_id"] for row in rows] == ["folds", "one", "two"]
+    assert rows[0]["held_out_accuracy"] == 0.9223 and rows[1]["test_accuracy"] == 0.91 and rows[2]["job"] is None
+
+
+@pytest.mark.parametrize("since", ["yesterday", "9" * 20 + "d", "2026-13-01", "-1d"])
+def test_time_that_is_none_is_one_line(three_runs: FolderStore, since: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["runs", "list", f"--since={since}", "--artifacts", three_runs.location]) == 2
+
+    error = capsys.readouterr().err
+    assert f"found {since}, expected a UTC time" in error and len(error.splitlines()) == 1
+
+
 def test_list_in_a_terminal_is_for_a_person(
     three_runs: FolderStore, capsys: pytest.CaptureFixture[str], terminal: None
 ) -> None:

@@ -45,7 +45,9 @@ def test_overlap_is_counted_by_pixels_whatever_the_labels() -> None:
 def test_data_info_shows_the_overlap(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_idx_folder(tmp_path, TRAIN, leaking(100))
     assert cli.main(["data", "info", "--data", str(tmp_path)]) == 0
-    assert "overlap: 100 of the 100 test images equal a training image" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "overlap: 100 of the 100 test images equal a training image" in out
+    assert "    label   pixel1   pixel2   pixel3   pixel4 ... pixel781 pixel782 pixel783 pixel784\n        0" in out
     assert cli.main(["data", "info", "--data", str(tmp_path), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["overlap"] == 100
 

@@ -20,6 +20,7 @@ from fmnist.data import (
     DataSource,
     Images,
     PixelStatistics,
+    TableHead,
     clean,
     split,
     take,
@@ -153,9 +154,12 @@ def test_summary_is_the_data_json_of_a_run() -> None:
     train, val = split(take(cleaned, 60, seed=3), seed=3)
     source = DataSource("data", "idx", {"train-images-idx3-ubyte": "c59f"}, False, LABELS)
     pixels = PixelStatistics(127.0, 127.5, 0, 255)
-    loaded = Loaded(cleaned, test, source, train_cleaning, test_cleaning, 2, pixels)
+    loaded = Loaded(cleaned, test, source, train_cleaning, test_cleaning, 2, pixels, TableHead.of(images))
     result = loaded.summary(JobConfig(seed=3, val_fraction=0.2, limit=60), {"train": train, "val": val, "test": test})
-    counts = result.pop("class_counts")
+    counts, head = result.pop("class_counts"), json.loads(json.dumps(result.pop("head")))
+    first = images.pixels.reshape(100, 784)[:5]
+    assert head["columns"] == ["label", *(f"pixel{place}" for place in (1, 2, 3, 4, 781, 782, 783, 784))]
+    assert head["rows"] == [[label, *row[:4], *row[-4:]] for label, row in enumerate(first.tolist())]
     assert json.loads(json.dumps(result)) == {
         "location": "data",
         "format": "idx",

@@ -10,6 +10,7 @@ import pytest
 from fmnist import config
 from fmnist.errors import UserError
 from fmnist.models import MODELS
+from fmnist.models.augmentation import RandomShift
 from fmnist.models.factory import build, load_builder
 from fmnist.models.hyperparameters import discover, hyperparameters
 from fmnist.models.schedules import CosineWithWarmup, set_length
@@ -76,7 +77,7 @@ def test_extended_model_augments_in_training_only():
 
 def test_extended_model_translates_by_at_most_the_pixels_it_is_given():
     model = build("extended", {"translation": 2}, learning_rate=0.0, seed=0, precision="float32").model
-    (layer,) = (layer for layer in model.layers if isinstance(layer, keras.layers.RandomTranslation))
+    (layer,) = (layer for layer in model.layers if isinstance(layer, RandomShift))
     dot = np.zeros((200, 28, 28, 1), "float32")
     dot[:, 14, 14] = 1.0
 
@@ -128,7 +129,7 @@ def test_constant_learning_rates_are_left_alone():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("notbook", "space 'notbook' is unknown: expected one of notebook, extended, or module:function"),
+        ("notbook", "space 'notbook' is unknown: expected one of notebook, extended, fast, or module:function"),
         ("no_such_module:build", "no_such_module:build: cannot import no_such_module, expected a module"),
         ("builders:no_such", "builders:no_such: builders has no function no_such, expected one that takes"),
     ],

@@ -69,6 +69,32 @@ def test_changed_code_is_refused_and_changed_comments_are_not(tmp_path: Path, mo
         begin(config, IMAGES, {})
 
 
+def test_run_of_the_space_notebook_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
+    config = settings(tmp_path, model="notebook")
+    begin(config, IMAGES, {})
+    assert begin(config, IMAGES, {}) == "resumed"
+    run = RunFolder(FolderStore(tmp_path / "runs"), "one")
+    environment = run.get_json("environment.json")
+    # Earlier versions recorded no code of their own spaces.
+    del environment["inputs"]["code of notebook"]
+    run.put_json("environment.json", environment)
+
+    with pytest.raises(RunError, match=r"another code of notebook: that of fmnist 0\.1\.0, found "):
+        begin(config, IMAGES, {})
+    assert begin(settings(tmp_path, model="notebook", overwrite=True), IMAGES, {}) == "replaced"
+
+
+def test_run_of_an_unchanged_space_of_an_earlier_version_resumes(tmp_path: Path) -> None:
+    config = settings(tmp_path, model="extended")
+    begin(config, IMAGES, {})
+    run = RunFolder(FolderStore(tmp_path / "runs"), "one")
+    environment = run.get_json("environment.json")
+    del environment["inputs"]
+    run.put_json("environment.json", environment)
+
+    assert begin(config, IMAGES, {}) == "resumed"
+
+
 def test_code_that_is_not_there_has_no_sum() -> None:
     assert code_sum("no_such_module.at.all") is None
     assert code_sum("fmnist.runs.inputs")

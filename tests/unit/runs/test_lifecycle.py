@@ -89,6 +89,34 @@ def test_unfinished_training_may_end_with_the_epochs_that_it_has_and_with_no_oth
         pass
 
 
+def test_a_run_goes_on_with_the_gpus_that_it_was_started_with(tmp_path: Path) -> None:
+    begin(config(tmp_path, gpus_per_worker=0))
+
+    # Not given is auto, which is what the run has.
+    with open_run("train", config(tmp_path)) as opened:
+        assert opened.is_resumed
+    with (
+        pytest.raises(RunError, match="started with gpus_per_worker 0, found 1"),
+        open_run("train", config(tmp_path, gpus_per_worker=1)),
+    ):
+        pass
+
+
+def test_a_setting_that_the_run_of_an_earlier_version_lacks_had_its_default(tmp_path: Path) -> None:
+    begin(config(tmp_path))
+    run = RunFolder(FolderStore(tmp_path), "one")
+    lines = run.get_bytes("config.yaml").decode().splitlines(keepends=True)
+    run.put_bytes("config.yaml", "".join(line for line in lines if "deterministic" not in line).encode())
+
+    with open_run("train", config(tmp_path)) as opened:
+        assert opened.is_resumed
+    with (
+        pytest.raises(RunError, match="started with deterministic False, found True"),
+        open_run("train", config(tmp_path, deterministic=True)),
+    ):
+        pass
+
+
 def test_unfinished_run_is_gone_on_from_where_finished_ones_are_skipped(tmp_path: Path) -> None:
     begin(config(tmp_path))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fmnist.training.devices import usable_cpus
+from fmnist.training.devices import resolve_xla, usable_cpus
 
 
 def system(root: Path, group: str, quotas: dict[str, str]) -> Path:
@@ -55,3 +55,21 @@ def test_quota_of_a_mocked_group_of_the_first_version_counts(
     (folder / "cpu.cfs_quota_us").write_text(f"{quota}\n")
     (folder / "cpu.cfs_period_us").write_text("100000\n")
     assert usable_cpus(tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("xla", "epochs", "gpus", "expected"),
+    [
+        ("auto", 2, 1, False),
+        ("auto", 5, 1, True),
+        ("auto", 30, 0, False),
+        ("on", 1, 0, True),
+        ("off", 30, 1, False),
+    ],
+)
+def test_training_is_compiled_on_a_mocked_gpu_where_it_pays(
+    monkeypatch: pytest.MonkeyPatch, xla, epochs: int, gpus: int, expected: bool
+) -> None:
+    monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: [kind] * gpus)
+
+    assert resolve_xla(xla, images=48_000, batch_size=64, epochs=epochs) is expected

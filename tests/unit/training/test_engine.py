@@ -1,17 +1,21 @@
 """The training loop, on random images and a network small enough to check by hand."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from fmnist.data import Images
 from fmnist.errors import TrainingError
 from fmnist.models import sparse_cross_entropy
 from fmnist.models.factory import build
 from fmnist.models.optimizers import FusedAdam
+from fmnist.models.serving import without_augmentation
 from fmnist.training import checkpoint, engine
+from fmnist.training.examples import on_device
 from fmnist.training.history import History
 
 
@@ -133,10 +137,97 @@ def test_regularisation_of_the_model_reaches_the_gradient() -> None:
     np.testing.assert_allclose(model.get_weights()[0], before * 0.8, atol=1e-6)
 
 
-def test_xla_computes_the_same() -> None:
-    plain, compiled = run(tiny_model())[0], run(tiny_model(), xla=True)[0]
+def convolutional_model() -> keras.Model:
+    keras.utils.set_random_seed(0)
+    images = keras.Input((28, 28), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(keras.layers.Reshape((28, 28, 1))(images))
+    x = keras.layers.Conv2D(2, 5, strides=3, activation="relu")(x)
+    x = keras.layers.Flatten()(keras.layers.MaxPooling2D(2)(keras.layers.BatchNormalization(momentum=0.9)(x)))
+    return keras.Model(images, keras.layers.Softmax()(keras.layers.Dense(10, name="logits")(x)))
 
-    np.testing.assert_allclose(compiled.step_losses, plain.step_losses, rtol=1e-5)
+
+# Each has one convolution or two, so that XLA compiles it in seconds on a CPU; the whole models are slow.
+@pytest.mark.parametrize(
+    "of",
+    [
+        convolutional_model,
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("lenet5", "lenet5-1998", "notebook", "extended")),
+    ],
+)
+def test_a_compiled_epoch_computes_the_same(of: Callable[[], keras.Model] | str, monkeypatch) -> None:
+    # Two validation steps, of which the second is incomplete.
+    monkeypatch.setattr(engine, "VALIDATION_BATCH_SIZE", 16)
+
+    def of_epochs(xla: bool) -> list[engine.EpochResult]:
+        if callable(of):
+            return run(of(), epochs=2, xla=xla, note=pytest.fail, optimizer=FusedAdam(1e-3, use_ema=True))
+        # Random layers draw other numbers in a compiled program.
+        built = build(of, {"DROPOUT_1": 0.0, "dropout": 0.0}, learning_rate=1e-3, seed=0, precision="float32")
+        model = without_augmentation(built.model)
+        settings = {"batch_size": 16, "epochs": 2, "seed": 0, "xla": xla, "note": pytest.fail}
+        return list(engine.train(model, built.loss, built.optimizer, TRAIN, VAL, **settings))
+
+    for compiled, plain in zip(of_epochs(True), of_epochs(False), strict=True):
+        np.testing.assert_allclose(compiled.step_losses, plain.step_losses, rtol=1e-3)
+        assert compiled.val_loss == pytest.approx(plain.val_loss, rel=1e-3)
+        assert compiled.accuracy == plain.accuracy and compiled.val_accuracy == plain.val_accuracy
+
+
+def test_an_epoch_is_compiled_once_whatever_its_last_batches(monkeypatch) -> None:
+    monkeypatch.setattr(engine, "VALIDATION_BATCH_SIZE", 16)
+    traced = []
+
+    class Traced(keras.layers.Layer):
+        def call(self, x: tf.Tensor) -> tf.Tensor:
+            traced.append(x.shape)
+            return x
+
+    images = keras.Input((28, 28), dtype="uint8")
+    x = Traced()(keras.layers.Rescaling(1 / 255)(keras.layers.Flatten()(images)))
+    model = keras.Model(images, keras.layers.Softmax()(keras.layers.Dense(10, name="logits")(x)))
+    settings = {"batch_size": 16, "epochs": 3, "seed": 0, "xla": True}
+    epochs = engine.train(model, sparse_cross_entropy, keras.optimizers.SGD(0.01), TRAIN, VAL, **settings)
+
+    next(epochs)
+    of_first_epoch = len(traced)
+
+    assert len(list(epochs)) == 2 and len(traced) == of_first_epoch
+
+
+def test_a_layer_that_keras_knows_not_to_compile_is_named() -> None:
+    keras.utils.set_random_seed(0)
+    images = keras.Input((28, 28), dtype="uint8")
+    x = keras.layers.RandomRotation(0.1, name="turned")(keras.layers.Reshape((28, 28, 1))(images))
+    logits = keras.layers.Dense(10, name="logits")(keras.layers.Flatten()(x))
+    model, notes = keras.Model(images, keras.layers.Softmax()(logits), name="mine"), []
+
+    (result,) = run(model, xla=True, note=notes.append)
+
+    assert np.isfinite(result.loss)
+    assert notes == ["model 'mine' is trained without XLA, which cannot compile layer 'turned', as Keras knows"]
+
+
+class PoissonNoise(keras.layers.Layer):
+    """An operation that XLA does not have, in a layer that does not say so."""
+
+    def call(self, x: tf.Tensor, training: bool = False) -> tf.Tensor:
+        return x + 1e-3 * tf.random.poisson(tf.shape(x), 1.0, seed=1) if training else x
+
+
+def test_a_layer_that_xla_refuses_is_named_and_the_model_trained_as_a_graph() -> None:
+    def noisy_model() -> keras.Model:
+        keras.utils.set_random_seed(0)
+        images = keras.Input((28, 28), dtype="uint8")
+        noisy = PoissonNoise(name="noisy")(keras.layers.Rescaling(1 / 255)(keras.layers.Flatten()(images)))
+        logits = keras.layers.Dense(10, name="logits")(noisy)
+        return keras.Model(images, keras.layers.Softmax()(logits), name="mine")
+
+    notes: list[str] = []
+    refused, plain = run(noisy_model(), epochs=2, xla=True, note=notes.append), run(noisy_model(), epochs=2)
+
+    assert notes == ["model 'mine' is trained without XLA, which cannot compile layer 'noisy' (RandomPoissonV2)"]
+    # Nothing was changed by the attempt.
+    assert [result.loss for result in refused] == [result.loss for result in plain]
 
 
 @pytest.mark.parametrize("lanes", [2, 3])
@@ -165,24 +256,8 @@ def test_fused_adam_takes_the_steps_of_adam() -> None:
 
 def test_images_are_converted_once_for_all_models_of_a_process() -> None:
     images, others = random_images(8, seed=0), random_images(4, seed=1)
-    assert engine._on_device(images)[0] is engine._on_device(images)[0]
-    assert engine._on_device(others)[0].shape == (4, 28, 28)
-
-
-def test_a_layer_that_cannot_be_compiled_is_not() -> None:
-    model = build("extended", {"translation": 1}, learning_rate=0.0, seed=0, precision="float32")
-    epochs = engine.train(
-        model.model,
-        model.loss,
-        FusedAdam(1e-3),
-        random_images(8, 0),
-        random_images(4, 1),
-        batch_size=4,
-        epochs=1,
-        seed=0,
-        xla=True,
-    )
-    assert np.isfinite(next(epochs).loss)
+    assert on_device(images)[0] is on_device(images)[0]
+    assert on_device(others)[0].shape == (4, 28, 28)
 
 
 def test_positions_are_the_images_at_those_places() -> None:

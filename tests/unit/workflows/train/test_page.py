@@ -89,6 +89,14 @@ def test_data_config_environment_and_every_epoch_are_on_the_page(report):
     assert "3 min 05 s" in page.text
 
 
+def test_first_rows_of_the_table_are_on_the_page(report):
+    columns = ["label", "pixel1", "pixel784"]
+    head = {"columns": columns, "rows": [[7, 1, 255]]}
+    page = Page(render(replace(report, data={**report.data, "head": head}), HISTORY))
+    assert columns in page.rows
+    assert ["7", "1", "255"] in page.rows
+
+
 def test_page_says_how_to_reproduce_the_run(report):
     text = Page(render(report, HISTORY)).text
     assert "fmnist train --config train-7/config.yaml --run-id train-7-again" in text

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from fmnist.workflows.tune.hyperband import Bracket, Hyperband, brackets
+from fmnist.workflows.tune.hyperband import Bracket, Hyperband, brackets, stretch
 
 PAIRS = [(max_epochs, factor) for max_epochs in range(1, 31) for factor in range(2, 6)]
 
@@ -234,3 +234,9 @@ def simulate(
             trial.is_saving = True
         elif action == TrialScheduler.STOP:
             controller.stop_trial(trial)
+
+
+def test_a_trial_trains_from_one_rung_of_its_bracket_to_the_next_in_one_go():
+    # Brackets of 9, 5 and 3 trials, with rungs at 2, 4 and 10, at 4 and 10, and at 10 epochs.
+    assert [stretch(10, 3, 9, done) for done in (0, 1, 2, 3, 4, 9)] == [2, 2, 2, 2, 6, 6]
+    assert [stretch(10, 3, trial, 0) for trial in (1, 9, 10, 14, 15, 17, 18)] == [2, 2, 4, 4, 10, 10, 2]

@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from pages import Page, train_report
 from PIL import Image
 
-from fmnist.report.page import spared_page
+from fmnist.report.page import escaped, spared_page
 from fmnist.runs import RunFolder
 from fmnist.storage import FolderStore
-from fmnist.workflows.pipeline.page import escaped
 from fmnist.workflows.tune.page import _trial_rows
 from fmnist.workflows.tune.plots import tune_plots
 from fmnist.workflows.tune.records import TrialRecord, trials_table
