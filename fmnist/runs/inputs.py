@@ -35,7 +35,7 @@ def inputs_of(config: JobConfig, data_summary: Mapping[str, Any], more: Mapping[
     builder = model_of(config)
     found = None
     if builder in SPACES:
-        found = function_sum(Path(fmnist.__file__).parent / "models/search_space.py", builder)
+        found = function_sum(Path(fmnist.__file__).parent / "models", builder)
     elif ":" in builder:
         found = code_sum(builder.partition(":")[0])
     code = {f"code of {builder}": found} if found else {}
@@ -108,10 +108,11 @@ def code_sum(module: str) -> str | None:
     return _sum(tree) if tree else None
 
 
-def function_sum(path: Path, name: str) -> str:
-    """Returns the sha256 of one function's code in a file of Python, without comments and docstring."""
-    tree = ast.parse(path.read_bytes())
-    (function,) = (one for one in tree.body if isinstance(one, ast.FunctionDef) and one.name == name)
+def function_sum(folder: Path, name: str) -> str:
+    """Returns the sha256 of the code of the one function of this name in a folder's modules, without comments."""
+    trees = (ast.parse(path.read_bytes()) for path in sorted(folder.glob("*.py")))
+    functions = (one for tree in trees for one in tree.body if isinstance(one, ast.FunctionDef))
+    (function,) = (one for one in functions if one.name == name)
     if ast.get_docstring(function) is not None:
         function.body = function.body[1:]
     return _sum(function)

@@ -12,7 +12,7 @@ BENCHMARK = Path(__file__).parents[2] / "benchmarks/time_to_accuracy.py"
 
 def test_table_and_json_have_each_way_with_its_accuracy_and_time(tmp_path: Path) -> None:
     found = tmp_path / "found.json"
-    arguments = ["--images", "600", "--recipes", "fast-92", "--seeds", "2", "--lenet5-epochs", "2", "--no-command"]
+    arguments = ["--images", "600", "--recipes", "fast-92", "--seeds", "2", "--lenet5-epochs", "2"]
 
     done = subprocess.run(
         [sys.executable, str(BENCHMARK), *arguments, "--json", str(found)], capture_output=True, text=True, check=True
@@ -31,3 +31,4 @@ def test_table_and_json_have_each_way_with_its_accuracy_and_time(tmp_path: Path)
             assert len(one["curve"]) == row["epochs"] and one["accuracy"] == one["curve"][-1] > 0.1
             assert 0.1 < one["mirrored_accuracy"] <= 1
     assert rows["fast-92"]["target"] == 0.92
+    assert rows["fast-92"]["command_seconds"] > 0 and 0.1 < rows["fast-92"]["command_accuracy"] <= 1

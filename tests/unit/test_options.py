@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -153,13 +152,15 @@ def test_recipe_is_settings_that_files_and_flags_win_over(tmp_path: Path) -> Non
     assert changed == replace(plain, epochs=1, patience=4, seed=5)
 
 
-@pytest.mark.parametrize("name", [path.stem for path in recipes_of(TrainConfig).values()])
-def test_help_names_each_recipe_with_what_it_reaches(name: str, capsys) -> None:
+def test_help_names_each_recipe_with_what_it_reaches(capsys) -> None:
     with pytest.raises(SystemExit):
         parse_config(TrainConfig, "fmnist train", ["--help"])
 
     text = " ".join(capsys.readouterr().out.split())
-    assert re.search(rf"{name}: mean test accuracy \.\d{{4}}", text)
+    recipes = recipes_of(TrainConfig)
+    assert list(recipes) == ["fast-90", "fast-92"]
+    for name, file in recipes.items():
+        assert f"{name}: {file.read_text().splitlines()[0].removeprefix('# ')}" in text
 
 
 def test_recipe_that_is_not_there_is_named() -> None:

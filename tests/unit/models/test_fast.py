@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from fmnist.models.factory import build
-from fmnist.models.fast import fast
 from fmnist.models.hyperparameters import discover, hyperparameters
 from fmnist.models.optimizers import KernelMuon
+from fmnist.models.search_space import fast
 from fmnist.models.serving import without_augmentation
 from fmnist.options import parse_config, recipes_of
 from fmnist.workflows.train.config import TrainConfig
@@ -19,11 +19,7 @@ from fmnist.workflows.train.config import TrainConfig
 def test_recipe_is_a_point_of_the_space_with_few_parameters(name: str) -> None:
     config = parse_config(TrainConfig, "fmnist train", ["--recipe", name])
     assert config is not None and config.model == "fast" and config.patience == 0
-    space = discover(fast)
-    values = {**hyperparameters(space, space.values).values, **(config.hyperparameters or {})}
-    if values["optimizer"] == "adamw":
-        values.pop("adam_lr_ratio", None)
-    hyperparameters(space, values)
+    hyperparameters(discover(fast), config.hyperparameters or {})
 
     built = build("fast", config.hyperparameters, learning_rate=0.0, seed=0, precision="float32")
 

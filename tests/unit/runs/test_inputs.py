@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from fmnist.config import SPACES
 from fmnist.errors import RunError
 from fmnist.runs import RunFolder
-from fmnist.runs.inputs import code_sum
+from fmnist.runs.inputs import code_sum, inputs_of
 from fmnist.runs.lifecycle import begin_run, open_run, with_inputs
 from fmnist.storage import FolderStore
 from fmnist.workflows.train.config import TrainConfig
@@ -93,6 +94,11 @@ def test_run_of_an_unchanged_space_of_an_earlier_version_resumes(tmp_path: Path)
     run.put_json("environment.json", environment)
 
     assert begin(config, IMAGES, {}) == "resumed"
+
+
+@pytest.mark.parametrize("space", SPACES)
+def test_code_of_every_space_has_a_sum(space: str) -> None:
+    assert len(inputs_of(TrainConfig(model=space), {}, {})[f"code of {space}"]) == 64
 
 
 def test_code_that_is_not_there_has_no_sum() -> None:
