@@ -91,6 +91,8 @@ ARG VERSION
 ARG REVISION
 ARG CREATED
 ARG SBOM_SHA256
+# Runs record it.
+ENV FMNIST_REVISION=${REVISION}
 LABEL org.opencontainers.image.title="fmnist" \
       org.opencontainers.image.description="Batch training for Fashion-MNIST on Ray and TensorFlow" \
       org.opencontainers.image.licenses="MIT" \

@@ -60,6 +60,8 @@ def explained(error: BaseException | None) -> FmnistError | None:
         return StoreError(f"S3: {response.get('Error', {}).get('Code') or type(error).__name__}")
     if kinds & {"ray.RayError", "ray.TuneError"}:
         return FmnistError(f"Ray: {first_line(error)}")
+    if "mlflow.MlflowException" in kinds:
+        return FmnistError(f"MLflow: {first_line(error)}")
     if "grpc.RpcError" in kinds:
         return FmnistError(f"Ray: {error.code().name}")  # type: ignore[attr-defined]
     if "tensorflow.OpError" in kinds:

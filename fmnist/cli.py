@@ -88,6 +88,8 @@ def _run_job(job: Job, arguments: list[str]) -> None:
     if config is not None:
         # Before the job's imports, which take some ten seconds.
         from fmnist.runs.lifecycle import check_run
+        from fmnist.tracking.tracker import check_installed
 
+        check_installed(config.track)
         check_run(job.name, config, job.extends)
         job.run(config)

@@ -84,6 +84,11 @@ ModelName = text_type(
 SpaceName = text_type(
     "SpaceName", rf"^({'|'.join(SPACES)}|{_BUILDER})$", f"one of {', '.join(SPACES)}, or module:function"
 )
+TrackerNames = text_type(
+    "TrackerNames",
+    "^(tensorboard|mlflow|tensorboard,mlflow|mlflow,tensorboard)$",
+    "tensorboard, mlflow, or both with a comma between",
+)
 TwoOrMore = number_type("TwoOrMore", int, (">=", 2), "a whole number of 2 or more")
 
 
@@ -118,6 +123,7 @@ class JobConfig:
         skip_finished: Do nothing and exit with 0 if a finished run has the same id and settings, instead of refusing,
             so that the same command can be repeated after a failure.
         wait: Wait while another process works on the run, instead of refusing.
+        track: Show the run in TensorBoard, in MLflow, or in both, while it works; docs/tracking.md has more.
         allow_overlap: Train even if more than 1 % of the test images equal a training image.
         val_fraction: Share of the training images set aside for validation, stratified by class.
         seed: Of the split, the initial weights and the order of the images.
@@ -140,6 +146,7 @@ class JobConfig:
     overwrite: bool = may_change(False)
     skip_finished: bool = may_change(False)
     wait: bool = may_change(False)
+    track: TrackerNames | None = may_change(None)  # type: ignore[valid-type]
     allow_overlap: bool = may_change(False)
     val_fraction: OpenUnitInterval = 0.2
     seed: Seed = 0  # type: ignore[valid-type]

@@ -48,7 +48,8 @@ def reproduce_run(run: RunFolder, new_id: str, source: str | None, workers: int 
         raise RunError(f"run-id: found {new_id}, expected another than that of the run")
     job = JOBS[manifest.job]
     config = _config(run, job)
-    config = replace(config, run_id=new_id, artifacts=run.store.location, overwrite=False, skip_finished=True)
+    config = replace(config, run_id=new_id, artifacts=run.store.location)
+    config = replace(config, overwrite=False, skip_finished=True, track=None)
     config = replace(config, data=source or config.data)
     if workers is not None and hasattr(config, "workers"):
         config = replace(config, workers=workers, cpus_per_worker="auto")  # type: ignore[call-arg]

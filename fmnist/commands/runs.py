@@ -15,15 +15,27 @@ from rich.progress import Progress
 
 from fmnist import runs
 from fmnist.commands.reproduction import reproduce_run
-from fmnist.console import aside, console, print_table, rounded
-from fmnist.errors import StoreError, printable
+from fmnist.console import aside, console, plural, print_table, rounded
+from fmnist.errors import StoreError, UserError, printable
 from fmnist.files import local_path
 from fmnist.options import CommandParser, settings_yaml
-from fmnist.runs import CONFIG, METRICS, TEST_ACCURACY, TEST_ACCURACY_INTERVAL, Number, Pairs, RunComparison, RunFolder
+from fmnist.runs import (
+    CONFIG,
+    METRICS,
+    TENSORBOARD,
+    TEST_ACCURACY,
+    TEST_ACCURACY_INTERVAL,
+    Number,
+    Pairs,
+    RunComparison,
+    RunFolder,
+)
 from fmnist.runs.comparison import leaves
 from fmnist.runs.documents import Names
 from fmnist.runs.listing import ALL, SORTS, STATUSES, Selection
 from fmnist.storage import FolderStore, S3Store, open_store
+from fmnist.tracking.records import read_run
+from fmnist.tracking.tracker import Tracker, beside, check_installed, open_tracker, send
 from fmnist.workflows import JOBS
 
 NOTHING = "-"
@@ -232,11 +244,23 @@ def pull_run(run: RunFolder, target: Path) -> int:
     return 0
 
 
+def track_runs(location: str, run_ids: list[str], tracker: Tracker) -> int:
+    """Sends what a tracker lacks of runs, finished or not, and of pipelines their stages."""
+    store = open_store(location)
+    for run_id in run_ids:
+        record = read_run(RunFolder(store, run_id))
+        send(record, tracker)
+        epochs = sum(len(part.rows) for part in record.parts)
+        print(f"{record.folder.location}: {'finished' if record.finished else 'unfinished'}, {plural(epochs, 'epoch')}")
+    return 0
+
+
 def run(arguments: list[str]) -> int:
     """Runs ``fmnist runs`` with the arguments behind its name; returns the exit code."""
-    description = "Lists, shows, compares, reproduces, fetches and verifies runs of a store."
+    description = "Lists, shows, compares, reproduces, fetches, verifies and tracks runs of a store."
     parser = CommandParser(prog="fmnist runs", description=description, allow_abbrev=False)
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|show|compare|reproduce|pull|verify")
+    names = "list|show|compare|reproduce|pull|verify|track"
+    actions = parser.add_subparsers(dest="action", required=True, metavar=names)
     listing = actions.add_parser("list", help="every run: job, status, accuracy, when, how long")
     listing.add_argument("--job", choices=list(JOBS), help="only runs of this job")
     listing.add_argument("--status", choices=STATUSES, help="only runs of this status")
@@ -252,7 +276,8 @@ def run(arguments: list[str]) -> int:
     )
     pull = actions.add_parser("pull", help="fetch a run's files and check every sha256; an interrupted pull continues")
     verify = actions.add_parser("verify", help="compare a run's files with its manifest; exit code 1 if one differs")
-    for action in (listing, show, compare, again, pull, verify):
+    track = actions.add_parser("track", help="send runs to TensorBoard or MLflow, which then have all that is stored")
+    for action in (listing, show, compare, again, pull, verify, track):
         action.add_artifacts()
     for action in (show, again, pull, verify):
         action.add_argument("run", metavar="RUN", help="run id")
@@ -266,8 +291,24 @@ def run(arguments: list[str]) -> int:
         "--workers", type=int, metavar="N", help="share this machine among N; the run's own if not given"
     )
     pull.add_argument("--to", default=".", metavar="DIR", help="parent of the fetched run folder (default: .)")
+    track.add_argument("runs", nargs="+", metavar="RUN", help="run id; of a pipeline also its stages are sent")
+    track.add_argument(
+        "--to",
+        required=True,
+        nargs="+",
+        metavar="TRACKER",
+        help="tensorboard DIR (a folder or s3://bucket/prefix; beside the runs if not given), or mlflow, whose address "
+        "is in MLFLOW_TRACKING_URI",
+    )
     options = parser.parse_args(arguments)
 
+    if options.action == "track":
+        kind, *target = options.to
+        if len(target) > (kind == TENSORBOARD):
+            raise UserError(f"--to: found {' '.join(options.to)}, expected tensorboard, tensorboard DIR, or mlflow")
+        check_installed(kind)
+        where = target[0] if target else beside(options.artifacts)
+        return track_runs(options.artifacts, options.runs, open_tracker(kind, where))
     if options.action == "list":
         selection = Selection(options.job, options.status, options.since, options.sort)
         return list_runs(options.artifacts, selection, options.json)

@@ -7,6 +7,7 @@ with it go its object references; the session's threads end; and only then `clus
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
@@ -21,7 +22,9 @@ from fmnist.distributed import cluster
 from fmnist.distributed.software import check_workers
 from fmnist.runs import CONFIG, RunFolder
 from fmnist.runs.documents import Names
+from fmnist.runs.inputs import IDENTITY, origin
 from fmnist.runs.lifecycle import OpenedRun, begin_run, with_inputs
+from fmnist.tracking.tracker import tracked
 
 Note = Callable[[str], None]
 Figures = dict[str, bytes]
@@ -69,6 +72,7 @@ class Session(Generic[Config, Data]):
         note: shows a line.
         differences: of the software that Ray's processes import, a line each.
         background: runs functions in a thread beside the work; one at a time, since Matplotlib is not thread-safe.
+        identity: of the run, for trackers.
     """
 
     config: Config
@@ -79,6 +83,7 @@ class Session(Generic[Config, Data]):
     note: Note
     differences: list[str]
     background: Executor
+    identity: str
 
     @property
     def run(self) -> RunFolder:
@@ -97,6 +102,7 @@ class Session(Generic[Config, Data]):
         From here on, settings and resources are known to be right. The other arguments are as
         in `begin_run`.
         """
+        facts = {**facts, **origin(), IDENTITY: self.identity}
         environment = begin_run(self.opened, self.config, self.data.summary, has_progress, more, facts)
         if self.differences:
             environment = {**environment, "differences": self.differences}
@@ -145,7 +151,9 @@ def run_on_ray(
         opened = with_inputs(opened, config, data.summary, inputs)
         for line in assumptions(config, run.store.location, resources):
             note(line)
-        work(Session(config, opened, data, resources, started, note, differences, background))
+        identity = opened.fact(IDENTITY) or secrets.token_hex(8)
+        with tracked(run, config.track.split(",") if config.track else [], identity):
+            work(Session(config, opened, data, resources, started, note, differences, background, identity))
 
 
 def with_gpus(config: Config, opened: OpenedRun, resources: cluster.Resources) -> Config:

@@ -5,4 +5,4 @@ from fmnist.runs.files import *  # noqa: F403  (the names of all files)
 from fmnist.runs.folder import Problem, Pulled, RunFolder, State
 from fmnist.runs.listing import RunSummary, list_runs
 from fmnist.runs.manifest import Manifest, ManifestFile, utc
-from fmnist.runs.run_id import FEATURES, check_run_id, new_run_id
+from fmnist.runs.run_id import FEATURES, TENSORBOARD, check_run_id, new_run_id

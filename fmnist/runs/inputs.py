@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -19,6 +22,10 @@ from fmnist.runs.folder import RunFolder
 # Packages whose versions may change the last digits of a run's numbers.
 NUMERIC = ("tensorflow", "keras")
 INPUTS = "inputs"
+# Of the environment: the same for every attempt at a run, another for a run that replaces it.
+IDENTITY = "identity"
+# Of the environment: the git revision of this package's code, and the image that it runs in; where they are known.
+REVISION, IMAGE = "revision", "image"
 # Version 0.1.0 recorded no code of its spaces, and its notebook pooled before the searched convolution.
 UNRECORDED = {"code of notebook": "that of fmnist 0.1.0"}
 
@@ -66,6 +73,18 @@ def versions_before(run: RunFolder, note: Callable[[str], None]) -> list[dict[st
     texts = ", ".join(f"{name} {last[name]}, now {metadata.version(name)}" for name in changed)
     note(f"run {run.run_id}: started with {texts}; numbers may differ in their last digits")
     return [*earlier, last]
+
+
+def origin() -> dict[str, str]:
+    """Returns the git revision of this package and its image, as the image's environment or a checkout says."""
+    found = {REVISION: os.environ.get("FMNIST_REVISION", ""), IMAGE: os.environ.get("FMNIST_IMAGE", "")}
+    checkout = Path(fmnist.__file__).parents[1]
+    if not found[REVISION] and (checkout / ".git").exists():
+        command = ["git", "-C", str(checkout), "describe", "--always", "--dirty", "--abbrev=40", "--match="]
+        # Without git, or in a checkout of another user, it is not known.
+        with suppress(OSError, subprocess.SubprocessError):
+            found[REVISION] = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+    return {name: text.strip() for name, text in found.items() if text.strip()}
 
 
 def code_sum(module: str) -> str | None:

@@ -11,7 +11,9 @@ from fmnist.storage.store import PART_SUFFIX
 
 # Folder of the features of images, which transfer runs compute once and share.
 FEATURES = "features"
-RESERVED = (FEATURES,)
+# Folder of TensorBoard's event files of runs.
+TENSORBOARD = "tensorboard"
+RESERVED = (FEATURES, TENSORBOARD)
 
 
 def new_run_id(job: str) -> str:

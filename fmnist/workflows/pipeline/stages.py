@@ -91,7 +91,10 @@ def plan(config: PipelineConfig, run_id: str) -> list[Stage]:
 
 
 def _stage(config: PipelineConfig, run_id: str, job: str, name: str, **settings: Any) -> Stage:
-    shared = ("data", "artifacts", "wait", "allow_overlap", "seed", "precision", "xla", "deterministic", "max_failures")
+    shared = (
+        *("data", "artifacts", "wait", "track", "allow_overlap", "seed"),
+        *("precision", "xla", "deterministic", "max_failures"),
+    )
     settings |= {name: getattr(config, name) for name in shared}
     # A finished stage is not run again.
     settings |= {"run_id": f"{run_id}-{job}-{name}", "limit": limit_of(config), "skip_finished": True}

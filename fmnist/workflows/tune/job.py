@@ -334,7 +334,7 @@ def _write_trials(
         f"# To train it: fmnist train --config {BEST}\n# To cross-validate it: fmnist crossval --config {BEST}\n"
     )
     # Without the settings of this run or this cluster only, and without what the space decides.
-    left_out = {"artifacts", "run_id", "overwrite", "skip_finished", "wait", "learning_rate", *WORKER_SETTINGS}
+    left_out = {"artifacts", "run_id", "overwrite", "skip_finished", "wait", "track", "learning_rate", *WORKER_SETTINGS}
     settings = {name: value for name, value in asdict(best_config(config, winner)).items() if name not in left_out}
     before = run.get_yaml(BEST, Names) if run.exists(BEST) else None
     if before and before.get("hyperparameters") != settings["hyperparameters"]:

@@ -17,7 +17,7 @@ from fmnist.workflows.train.config import TrainConfig
 
 # None of these reaches a lane, a number of threads or a kernel; workers and their processors share the run's lanes.
 CHANGEABLE = {
-    *("artifacts", "run_id", "overwrite", "skip_finished", "wait", "allow_overlap", "max_failures"),
+    *("artifacts", "run_id", "overwrite", "skip_finished", "wait", "track", "allow_overlap", "max_failures"),
     *("workers", "cpus_per_worker", "concurrency", "carry_weights", "compare_with", "stages"),
 }
 
