@@ -61,7 +61,7 @@ def test_data_store_and_run_id_are_checked_before_anything_heavy_is_imported(
         (
             ["trian"],
             "fmnist: 'trian' is not a command, expected one of crossval, pipeline, train, transfer, tune, evaluate, "
-            "predict, export, runs, data, weights",
+            "predict, export, runs, audit, data, weights",
         ),
         (["train", "--run-id", "a/b", "--artifacts", "unused"], "a/b"),
         (["evaluate"], "fmnist: evaluate: the following arguments are required: --run"),

@@ -7,9 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 BENCHMARK = Path(__file__).parents[2] / "benchmarks/time_to_accuracy.py"
 
 
+@pytest.mark.slow
 def test_table_and_json_have_each_way_with_its_accuracy_and_time(tmp_path: Path) -> None:
     found = tmp_path / "found.json"
     arguments = ["--images", "600", "--recipes", "fast-92", "--seeds", "2", "--lenet5-epochs", "2"]

@@ -108,6 +108,7 @@ def test_the_saved_model_reproduces_what_the_run_recorded(trained: tuple[RunFold
     assert any("backbone vgg16, phase frozen, " in line and "test.accuracy 0." in line for line in shown)
 
 
+@pytest.mark.slow
 def test_killed_driver_costs_no_shard_and_at_most_one_epoch(tiny_data: Path, weights: Path, s3_bucket: str) -> None:
     stage = ["weights", "fetch", "--backbone", "vgg16", "--from", str(weights), "--to", f"s3://{s3_bucket}/w"]
     assert cli.main(stage) == 0

@@ -132,6 +132,7 @@ def test_best_with_a_value_outside_the_space_is_one_line(
     assert [path.name for path in tmp_path.iterdir()] == ["best.yaml"]
 
 
+@pytest.mark.slow
 def test_failing_trials_of_a_users_builder_are_named_and_the_search_goes_on(small_data: Path, tmp_path: Path) -> None:
     arguments = settings(small_data, str(tmp_path), "--space", "builders:failing_wide", "--limit", "400")
     # Few trials: after each failure there is a new process, which imports TensorFlow.

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import ray
 
-from fmnist.distributed import cluster, tasks, waiting
+from fmnist.distributed import cluster, tasks
 from fmnist.distributed.tasks import TaskPool
 from fmnist.errors import DataError, TrainingError
 
@@ -146,8 +146,8 @@ def test_unexpected_error_keeps_its_type_and_traceback() -> None:
 def test_tasks_without_room_are_told_again_and_again_with_the_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "FIRST_SECONDS", 1)
-    monkeypatch.setattr(waiting, "NEXT_SECONDS", 1)
+    monkeypatch.setattr("fmnist.waiting.FIRST_SECONDS", 1)
+    monkeypatch.setattr("fmnist.waiting.NEXT_SECONDS", 1)
     notes: list[str] = []
     room, taken = tmp_path / "room", tmp_path / "taken"
     all_cpus = ray.remote(num_cpus=2)(wait_for).remote(room, taken)
@@ -166,8 +166,8 @@ def test_tasks_without_room_are_told_again_and_again_with_the_time(
 
 
 def test_tasks_that_have_begun_are_not_called_waiting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(waiting, "FIRST_SECONDS", 1)
-    monkeypatch.setattr(waiting, "NEXT_SECONDS", 1)
+    monkeypatch.setattr("fmnist.waiting.FIRST_SECONDS", 1)
+    monkeypatch.setattr("fmnist.waiting.NEXT_SECONDS", 1)
     notes: list[str] = []
     end = tmp_path / "end"
     timer = threading.Timer(4, end.touch)
@@ -181,7 +181,7 @@ def test_slow_tasks_are_told_where_nobody_knows_whether_they_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tasks, "SLOW_SECONDS", 1)
-    monkeypatch.setattr(waiting, "NEXT_SECONDS", 1)
+    monkeypatch.setattr("fmnist.waiting.NEXT_SECONDS", 1)
     notes: list[str] = []
     end = tmp_path / "end"
     timer = threading.Thread(target=_touch_when, args=(notes, end))
