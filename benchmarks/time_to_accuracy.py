@@ -25,6 +25,7 @@ from measure import in_child, notebook_layers, report, set_threads
 
 if TYPE_CHECKING:
     from fmnist.data import Images
+    from fmnist.models.compiled import Trainable
     from fmnist.workflows.train.config import TrainConfig
 
 # The mean test accuracy that each recipe is for.
@@ -194,14 +195,9 @@ def recipe(config: TrainConfig, options: argparse.Namespace, train: Images, test
     lanes = devices.configure_tensorflow(options.threads, least_lanes=2)
     import tensorflow as tf
 
-    from fmnist.models.factory import build
-
-    precision = devices.resolve_precision(config.precision)
     trainings, parameters = [], 0
     for seed in range(options.seeds):
-        built = build(
-            config.model, config.hyperparameters, learning_rate=config.learning_rate, seed=seed, precision=precision
-        )
+        built = _built(config, seed)
         parameters = built.model.count_params()
         epochs = engine.train(
             built.model,
@@ -225,6 +221,19 @@ def recipe(config: TrainConfig, options: argparse.Namespace, train: Images, test
     return trainings, parameters
 
 
+def _built(config: TrainConfig, seed: int) -> Trainable:
+    from fmnist.models.factory import build
+    from fmnist.training.devices import resolve_precision
+
+    return build(
+        config.model,
+        config.hyperparameters,
+        learning_rate=config.learning_rate,
+        seed=seed,
+        precision=resolve_precision(config.precision),
+    )
+
+
 def recipe_in_keras(
     config: TrainConfig, options: argparse.Namespace, train: Images, test: Images
 ) -> tuple[list[Training], int]:
@@ -234,17 +243,12 @@ def recipe_in_keras(
 
     from fmnist.config import batch_size_of
     from fmnist.models import LOGITS
-    from fmnist.models.factory import build
     from fmnist.models.schedules import set_length
-    from fmnist.training import devices
 
     batch_size = batch_size_of(config.hyperparameters, default=config.batch_size)
-    precision = devices.resolve_precision(config.precision)
     trainings, parameters = [], 0
     for seed in range(options.seeds):
-        built = build(
-            config.model, config.hyperparameters, learning_rate=config.learning_rate, seed=seed, precision=precision
-        )
+        built = _built(config, seed)
         parameters = built.model.count_params()
         set_length(built.optimizer, -(-len(train) // batch_size) * config.epochs)
         network = keras.Model(built.model.inputs, built.model.get_layer(LOGITS).output)

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from fmnist.data.cleaning import clean, count_overlap
 from fmnist.data.types import Dataset
 
+DUPLICATES = "duplicates among the {part} images"
+OVERLAP = "test images among the training images"
+SPLIT = "another split of the published images"
+
 
 @dataclass(frozen=True)
 class Check:
@@ -39,20 +43,23 @@ def audit_data(dataset: Dataset, published: Dataset | None) -> list[Check]:
         if count:
             harm = "a random split puts copies on both sides" if part == "training" else "each counts more than once"
             text += f": {harm}"
-        checks.append(Check(f"duplicates among the {part} images", count > 0, count, text))
-    overlap = count_overlap(dataset.train, dataset.test)
-    text = f"{overlap:,} of the {len(dataset.test):,} test images equal a training image"
+        checks.append(Check(DUPLICATES.format(part=part), count > 0, count, text))
+    overlap = overlap_check(count_overlap(dataset.train, dataset.test), len(dataset.test))
+    return [*checks, overlap, _split(dataset, published)]
+
+
+def overlap_check(overlap: int, images: int) -> Check:
+    """Says how many of a number of test images equal a training image."""
+    text = f"{overlap:,} of the {images:,} test images equal a training image"
     text += ": their accuracy measures what a model remembers" if overlap else ""
-    checks.append(Check("test images among the training images", overlap > 0, overlap, text))
-    return [*checks, _split(dataset, published)]
+    return Check(OVERLAP, overlap > 0, overlap, text)
 
 
 def _split(dataset: Dataset, published: Dataset | None) -> Check:
-    name = "another split of the published images"
     if dataset.source.official:
-        return Check(name, False, 0, "these are the published files, in the published split")
+        return Check(SPLIT, False, 0, "these are the published files, in the published split")
     if published is None:
-        return Check(name, None, 0, "the published files could not be obtained to compare with")
+        return Check(SPLIT, None, 0, "the published files could not be obtained to compare with")
     # Of the images that are in both parts of the published data, none says anything.
     trained = count_overlap(published.test, dataset.train)
     tested = count_overlap(published.train, dataset.test)
@@ -64,4 +71,4 @@ def _split(dataset: Dataset, published: Dataset | None) -> Check:
     )
     if count:
         text += ": it is another split, as Kaggle's files are, so its figures and published ones do not compare"
-    return Check(name, count > 0, count, text)
+    return Check(SPLIT, count > 0, count, text)

@@ -297,13 +297,12 @@ class _Shown:
             wait.look()
 
     def show(self, event: History | Row | str) -> None:
-        if isinstance(event, str) and event not in (WORKERS_STARTED, WORKERS_ENDED):
-            self._progress.note(event)
-            return
         if isinstance(event, str):
-            wait = self._ready if event == WORKERS_STARTED else self._room
-            wait.progressed()
-            self._wait = wait
+            if wait := {WORKERS_STARTED: self._ready, WORKERS_ENDED: self._room}.get(event):
+                wait.progressed()
+                self._wait = wait
+            else:
+                self._progress.note(event)
             return
         self._wait = None
         if not isinstance(event, History):

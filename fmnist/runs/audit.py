@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import FiniteFloat
 
-from fmnist.data.audit import Check
+from fmnist.data.audit import DUPLICATES, OVERLAP, SPLIT, Check, overlap_check
 from fmnist.runs.files import DATA, METRICS
 from fmnist.runs.folder import RunFolder
 from fmnist.training.evaluation import accuracy_interval
@@ -109,20 +109,17 @@ def audit_run(run: RunFolder) -> Iterator[Check]:
 
 def _recorded_images(images: _Images) -> Iterator[Check]:
     dropped = f"{images.train.duplicates:,} duplicates were dropped before the split"
-    yield Check("duplicates among the training images", False, 0, dropped)
+    yield Check(DUPLICATES.format(part="training"), False, 0, dropped)
     # The published files have none.
     overlap = 0 if images.overlap is None and images.official else images.overlap
-    name = "test images among the training images"
     if overlap is None:
-        yield Check(name, None, 0, "the run recorded no number; `fmnist audit --data` counts them")
+        yield Check(OVERLAP, None, 0, "the run recorded no number; `fmnist audit --data` counts them")
     else:
-        text = f"{overlap:,} of the {images.test.rows:,} test images equal a training image"
-        text += ": their accuracy measures what a model remembers" if overlap else ""
-        yield Check(name, overlap > 0, overlap, text)
+        yield overlap_check(overlap, images.test.rows)
     text = "the run read the published files"
     if not images.official:
         text = "the run read other files than the published ones; `fmnist audit --data` compares the two"
-    yield Check("another split of the published images", False if images.official else None, 0, text)
+    yield Check(SPLIT, False if images.official else None, 0, text)
 
 
 def _recorded_folds(held_out: _Scores, carried: _Carried | None) -> Iterator[Check]:

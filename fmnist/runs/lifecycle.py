@@ -14,10 +14,10 @@ from fmnist.config import JobConfig
 from fmnist.console import console
 from fmnist.errors import RunError
 from fmnist.options import settings_yaml
-from fmnist.runs.documents import Names
+from fmnist.runs.documents import Names, json_bytes
 from fmnist.runs.environment import environment as environment_here
 from fmnist.runs.files import CHECKPOINTS, CONFIG, DATA, ENVIRONMENT
-from fmnist.runs.folder import RunFolder, json_bytes
+from fmnist.runs.folder import RunFolder
 from fmnist.runs.inputs import INPUTS, changed_input, inputs_of, versions_before
 from fmnist.runs.lease import check_free, leased
 from fmnist.runs.replacement import remove_replaced, replace_finished

@@ -16,11 +16,10 @@ from fmnist.runs import CHECKPOINTS, CONFIG, FOLDS, FOLDS_TABLE, HISTORY, METRIC
 from fmnist.runs.documents import Names
 from fmnist.runs.files import DATA, ENVIRONMENT, MANIFEST, OUTCOME, PHASES, STATE, TRIALS, TRIALS_HISTORY, TRIALS_TABLE
 from fmnist.runs.inputs import IDENTITY
+from fmnist.runs.reproduction import KEYS
 from fmnist.storage import MissingKeyError
+from fmnist.training.checkpoint_files import HISTORY as CHECKPOINT_HISTORY
 from fmnist.training.history import Row
-
-# A checkpoint's own history.
-EPOCHS = "history.json"
 
 Kind = Literal["run", "trial", "fold", "phase"]
 Rows = tuple[Row, ...]
@@ -28,7 +27,8 @@ Rows = tuple[Row, ...]
 # Columns of trials.csv; the others are hyper-parameters.
 _OF_TRIAL = {"trial", "bracket", "status", "epochs", "best_epoch", "best_val_accuracy", "val_loss", "seconds", "error"}
 _OF_FOLD = ("held_out_loss", "held_out_accuracy")
-_EPOCH_TEXT = {"trial", "weights", "fold", "backbone", "phase"}
+# What an epoch is of.
+_OF_EPOCH = set(KEYS) - {"epoch"}
 
 
 @dataclass(frozen=True)
@@ -145,16 +145,16 @@ class Reader:
                 yield Part(f"trial-{inner}", "trial", state.rows, state.parameters or {})
             elif name == STATE and top == FOLDS:
                 yield Part(f"fold-{inner}", "fold", self._state(path, files[path]).rows)
-            elif (name == EPOCHS and top == CHECKPOINTS) or (name == OUTCOME and top == PHASES):
+            elif (name == CHECKPOINT_HISTORY and top == CHECKPOINTS) or (name == OUTCOME and top == PHASES):
                 # Of the checkpoints in a folder the last; the outcome of a phase is behind all of them.
-                latest[inner.rpartition("/")[0] if name == EPOCHS else inner] = path
+                latest[inner.rpartition("/")[0] if name == CHECKPOINT_HISTORY else inner] = path
         for name, path in latest.items():
             yield Part(name, "phase" if name else "run", self._state(path, files[path]).rows)
 
     def _state(self, path: str, size: int) -> _State:
         # A file that gets one more epoch grows.
         if path not in self._known or self._known[path][0] != size:
-            if path.endswith(EPOCHS):
+            if path.endswith(CHECKPOINT_HISTORY):
                 state = _State(self.folder.get_record(path, tuple[dict[str, FiniteFloat | int], ...]))
             else:
                 state = self.folder.get_record(path, _State)
@@ -194,8 +194,8 @@ def _grouped(table: list[dict[str, Any]]) -> dict[tuple[Any, ...], Rows]:
     """Returns the epochs of a table by what the columns that are not of an epoch have."""
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in table:
-        key = tuple(value for name, value in row.items() if name in _EPOCH_TEXT)
-        groups.setdefault(key, []).append({name: it for name, it in row.items() if name not in _EPOCH_TEXT})
+        key = tuple(value for name, value in row.items() if name in _OF_EPOCH)
+        groups.setdefault(key, []).append({name: it for name, it in row.items() if name not in _OF_EPOCH})
     return {key: tuple(rows) for key, rows in groups.items()}
 
 
