@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -17,7 +17,15 @@ from fmnist.errors import printable
 
 
 class PlainConsole(Console):
-    """A console that prints a text as it is: names in it are neither markup nor codes of the terminal."""
+    """A console that prints a text as it is: names in it are neither markup nor codes of the terminal.
+
+    Attributes:
+        listeners: get each text that is printed, too.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.listeners: list[Callable[[str], None]] = []
 
     @property
     def is_terminal(self) -> bool:
@@ -27,11 +35,45 @@ class PlainConsole(Console):
     def print(self, *objects: Any, **options: Any) -> None:
         plain = [Text(printable(one)) if isinstance(one, str) else one for one in objects]
         super().print(*plain, **{**options, "markup": False})
+        for listener in self.listeners:
+            for one in objects:
+                if isinstance(one, str):
+                    listener(one)
 
 
 console = PlainConsole(highlight=False, soft_wrap=True)
 # Progress goes to standard error: what a command prints can be piped.
 aside = PlainConsole(highlight=False, soft_wrap=True, stderr=True)
+
+
+@contextmanager
+def heard(listener: Callable[[str], None]) -> Iterator[None]:
+    """Calls ``listener`` with each text that the block prints on the console, and each line on standard error."""
+    before = sys.stderr
+    console.listeners.append(listener)
+    # None in a service.
+    sys.stderr = before and _Heard(before, listener)
+    try:
+        yield
+    finally:
+        sys.stderr = before
+        console.listeners.remove(listener)
+
+
+class _Heard:
+    """A stream that also gives each line to a listener."""
+
+    def __init__(self, stream: TextIO, listener: Callable[[str], None]) -> None:
+        self._stream, self._listener, self._line = stream, listener, ""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        *lines, self._line = (self._line + text).split("\n")
+        for line in lines:
+            self._listener(line)
+        return self._stream.write(text)
 
 
 def print_table(header: Sequence[str], *sections: Sequence[Sequence[str]]) -> None:

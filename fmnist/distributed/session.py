@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
@@ -19,11 +19,13 @@ from fmnist.boundary import spared
 from fmnist.config import JobConfig, own_builder
 from fmnist.console import console
 from fmnist.distributed import cluster
+from fmnist.distributed.logs import Logs
 from fmnist.distributed.software import check_workers
 from fmnist.runs import CONFIG, RunFolder
 from fmnist.runs.documents import Names
 from fmnist.runs.inputs import IDENTITY, origin
 from fmnist.runs.lifecycle import OpenedRun, begin_run, with_inputs
+from fmnist.runs.results import Results, finish_run
 from fmnist.tracking.tracker import tracked
 
 Note = Callable[[str], None]
@@ -46,7 +48,7 @@ class StartedRun(Generic[Data]):
     """A run whose folder has been begun; what its results are written from, besides the job's outcome.
 
     Attributes:
-        run, data, started, note: as in `Session`.
+        run, data, started, note, logs: as in `Session`.
         environment: of the driver, as written at the start.
         data_figures: of the data, as PNG by name; drawn while the job works.
     """
@@ -57,6 +59,14 @@ class StartedRun(Generic[Data]):
     data_figures: Future[Figures]
     started: float
     note: Note
+    logs: Logs
+
+    def finish(self, results: Results, lines: Sequence[str]) -> None:
+        """Stores the logs, then finishes the run; arguments and errors as in `finish_run`."""
+        for line in lines:
+            self.logs.driver.add(line)
+        self.logs.end()
+        finish_run(self.run, results, lines, self.note)
 
 
 @dataclass(frozen=True)
@@ -73,6 +83,7 @@ class Session(Generic[Config, Data]):
         differences: of the software that Ray's processes import, a line each.
         background: runs functions in a thread beside the work; one at a time, since Matplotlib is not thread-safe.
         identity: of the run, for trackers.
+        logs: what driver and workers have printed.
     """
 
     config: Config
@@ -84,6 +95,7 @@ class Session(Generic[Config, Data]):
     differences: list[str]
     background: Executor
     identity: str
+    logs: Logs
 
     @property
     def run(self) -> RunFolder:
@@ -104,10 +116,11 @@ class Session(Generic[Config, Data]):
         """
         facts = {**facts, **origin(), IDENTITY: self.identity}
         environment = begin_run(self.opened, self.config, self.data.summary, has_progress, more, facts)
+        self.logs.begin()
         if self.differences:
             environment = {**environment, "differences": self.differences}
         figures = self.background.submit(self._drawn, draw_data)
-        return StartedRun(self.run, self.data, environment, figures, self.started, self.note)
+        return StartedRun(self.run, self.data, environment, figures, self.started, self.note, self.logs)
 
     def _drawn(self, draw_data: Callable[[Data], Figures]) -> Figures:
         with spared("the figures of the data were not drawn"):
@@ -136,24 +149,26 @@ def run_on_ray(
     """
     started, run = clock.now(), opened.folder
     note: Note = console.print
-    note(f"run {run.run_id} in {run.store.location}")
-    background = ThreadPoolExecutor(1)
-    preparing = background.submit(prepare, config, note)
-    joined = resources is not None
-    # Left from the right to the left: the thread has ended before Ray is left, however the work ends.
-    with cluster.connected(resources) as resources, background:
-        config = with_gpus(config, opened, resources)
-        module = builder.partition(":")[0] if (builder := own_builder(config)) else None
-        differences = [] if joined else check_workers(module, note, started_here=resources.started_here)
-        for difference in differences:
-            note(difference)
-        data = preparing.result()
-        opened = with_inputs(opened, config, data.summary, inputs)
-        for line in assumptions(config, run.store.location, resources):
-            note(line)
-        identity = opened.fact(IDENTITY) or secrets.token_hex(8)
-        with tracked(run, config.track.split(",") if config.track else [], identity):
-            work(Session(config, opened, data, resources, started, note, differences, background, identity))
+    logs = Logs(run, started)
+    with logs.recorded():
+        note(f"run {run.run_id} in {run.store.location}")
+        background = ThreadPoolExecutor(1)
+        preparing = background.submit(prepare, config, note)
+        joined = resources is not None
+        # Left from the right to the left: the thread has ended before Ray is left, however the work ends.
+        with cluster.connected(resources) as resources, background, logs.stored():
+            config = with_gpus(config, opened, resources)
+            module = builder.partition(":")[0] if (builder := own_builder(config)) else None
+            differences = [] if joined else check_workers(module, note, started_here=resources.started_here)
+            for difference in differences:
+                note(difference)
+            data = preparing.result()
+            opened = with_inputs(opened, config, data.summary, inputs)
+            for line in assumptions(config, run.store.location, resources):
+                note(line)
+            identity = opened.fact(IDENTITY) or secrets.token_hex(8)
+            with tracked(run, config.track.split(",") if config.track else [], identity):
+                work(Session(config, opened, data, resources, started, note, differences, background, identity, logs))
 
 
 def with_gpus(config: Config, opened: OpenedRun, resources: cluster.Resources) -> Config:

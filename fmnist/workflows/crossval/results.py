@@ -15,7 +15,7 @@ from fmnist.console import plural
 from fmnist.distributed.session import StartedRun
 from fmnist.report.page import Report, model_title
 from fmnist.runs import FOLDS, FOLDS_TABLE, HISTORY, PREDICTIONS, utc
-from fmnist.runs.results import Metrics, Results, finish_run, write_results
+from fmnist.runs.results import Metrics, Results, write_results
 from fmnist.training.evaluation import ClassScore, Evaluation, evaluate, predictions_table
 from fmnist.workflows.crossval.config import CROSSVAL, CrossvalConfig
 from fmnist.workflows.crossval.job import PreparedFolds
@@ -135,7 +135,7 @@ def write_crossval_results(
     lines = metrics.lines()
     if diverged := sum(record.diverged is not None for record in records):
         lines.append(f"{plural(diverged, 'fold')} diverged, measured with the epochs before that; see {FOLDS_TABLE}")
-    finish_run(started.run, results, lines, started.note)
+    started.finish(results, lines)
 
 
 def _record(outcome: FoldOutcome, data: PreparedFolds) -> FoldRecord:

@@ -21,7 +21,7 @@ from fmnist.runs import PLOTS, REPORT, REPORT_MARKDOWN, RunFolder, utc
 from fmnist.runs.documents import json_bytes
 from fmnist.runs.lifecycle import OpenedRun, is_done, open_run
 from fmnist.runs.replacement import has_checkpoint
-from fmnist.runs.results import Results, finish_run, read_metrics, write_results
+from fmnist.runs.results import Results, read_metrics, write_results
 from fmnist.storage import open_store
 from fmnist.workflows import JOBS
 from fmnist.workflows.crossval.config import CROSSVAL
@@ -133,7 +133,7 @@ def _run_stages(work: Work, session: Session[PipelineConfig, PreparedData]) -> N
             f"run {run.run_id}: {len(failures)} of {len(work.wanted)} stages failed, {', '.join(failures)}; "
             f"{run.location}/{REPORT} has the others, and the same command with this --run-id runs what is missing"
         )
-    finish_run(run, results, [], session.note)
+    started.finish(results, [])
 
 
 def _run_stage(stage: Stage, session: Session[PipelineConfig, PreparedData]) -> str | None:

@@ -17,7 +17,7 @@ from fmnist.report.card import card_file
 from fmnist.report.page import Report
 from fmnist.report.plots import train_plots
 from fmnist.runs import CHECKPOINTS, HISTORY, MODEL, PREDICTIONS, utc
-from fmnist.runs.results import ModelMetrics, Results, SetScores, finish_run, write_results
+from fmnist.runs.results import ModelMetrics, Results, SetScores, write_results
 from fmnist.training.evaluation import Evaluation, evaluate, predictions_table
 from fmnist.workflows.train.config import TRAIN, TrainConfig
 from fmnist.workflows.train.job import TrainOutcome
@@ -96,7 +96,7 @@ def finish(
         f"test accuracy {test.accuracy:.4f} (95 % interval {test.accuracy_low:.4f}-{test.accuracy_high:.4f}), "
         f"best epoch {metrics.best_epoch} of {metrics.epochs} with val_accuracy {metrics.val.accuracy:.4f}"
     )
-    finish_run(started.run, results, [line], started.note)
+    started.finish(results, [line])
 
 
 def _metrics(

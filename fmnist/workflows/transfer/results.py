@@ -14,7 +14,7 @@ from fmnist.distributed.session import StartedRun
 from fmnist.report.card import card_file
 from fmnist.report.page import Report
 from fmnist.runs import CANDIDATES, CANDIDATES_TABLE, CHECKPOINTS, HISTORY, MODEL, PHASES, PREDICTIONS, utc
-from fmnist.runs.results import ModelMetrics, Results, SetScores, finish_run, write_results
+from fmnist.runs.results import ModelMetrics, Results, SetScores, write_results
 from fmnist.training.evaluation import Evaluation, evaluate, predictions_table
 from fmnist.workflows.transfer import records
 from fmnist.workflows.transfer.config import TRANSFER, TransferConfig
@@ -130,7 +130,7 @@ def write_transfer_results(
         f"best by validation: {best.backbone}, {best.phase}: test accuracy {best.test.accuracy:.4f} (95 % interval "
         f"{best.test.accuracy_low:.4f}-{best.test.accuracy_high:.4f})"
     )
-    finish_run(run, results, [line], started.note)
+    started.finish(results, [line])
 
 
 def candidate_metrics(outcome: PhaseOutcome, test: Evaluation) -> CandidateMetrics:
