@@ -16,11 +16,12 @@ from rich.progress import Progress
 from fmnist import runs
 from fmnist.commands.reproduction import reproduce_run
 from fmnist.console import aside, console, plural, print_table, rounded
-from fmnist.errors import StoreError, UserError, printable
+from fmnist.errors import RunError, StoreError, UserError, printable
 from fmnist.files import local_path
 from fmnist.options import CommandParser, settings_yaml
 from fmnist.runs import (
     CONFIG,
+    LOGS,
     METRICS,
     TENSORBOARD,
     TEST_ACCURACY,
@@ -244,6 +245,18 @@ def pull_run(run: RunFolder, target: Path) -> int:
     return 0
 
 
+def show_logs(run: RunFolder) -> int:
+    """Prints the logs of all attempts at a run, finished or not, in the order of their start."""
+    paths = sorted(path for path in run.files() if path.startswith(f"{LOGS}/"))
+    if not paths:
+        raise RunError(f"{run.location}: found no {LOGS}/, expected what the run's jobs have printed")
+    for path in paths:
+        print(f"==> {printable(path)} <==")
+        for line in run.get_bytes(path).decode(errors="replace").splitlines():
+            print(printable(line))
+    return 0
+
+
 def track_runs(location: str, run_ids: list[str], tracker: Tracker) -> int:
     """Sends what a tracker lacks of runs, finished or not, and of pipelines their stages."""
     store = open_store(location)
@@ -259,7 +272,7 @@ def run(arguments: list[str]) -> int:
     """Runs ``fmnist runs`` with the arguments behind its name; returns the exit code."""
     description = "Lists, shows, compares, reproduces, fetches, verifies and tracks runs of a store."
     parser = CommandParser(prog="fmnist runs", description=description, allow_abbrev=False)
-    names = "list|show|compare|reproduce|pull|verify|track"
+    names = "list|show|logs|compare|reproduce|pull|verify|track"
     actions = parser.add_subparsers(dest="action", required=True, metavar=names)
     listing = actions.add_parser("list", help="every run: job, status, accuracy, when, how long")
     listing.add_argument("--job", choices=list(JOBS), help="only runs of this job")
@@ -270,6 +283,7 @@ def run(arguments: list[str]) -> int:
     listing.add_argument("--sort", choices=SORTS, default="run_id", help=order)
     listing.add_argument("--json", action="store_true", help="print one JSON document")
     show = actions.add_parser("show", help="one run's metrics, settings and files")
+    logs = actions.add_parser("logs", help="what a run's driver and workers have printed; of a run at work, so far")
     compare = actions.add_parser("compare", help="two finished runs side by side: settings that differ, then metrics")
     again = actions.add_parser(
         "reproduce", help="train a finished run again and compare epoch by epoch; exit code 1 if one differs"
@@ -277,9 +291,9 @@ def run(arguments: list[str]) -> int:
     pull = actions.add_parser("pull", help="fetch a run's files and check every sha256; an interrupted pull continues")
     verify = actions.add_parser("verify", help="compare a run's files with its manifest; exit code 1 if one differs")
     track = actions.add_parser("track", help="send runs to TensorBoard or MLflow, which then have all that is stored")
-    for action in (listing, show, compare, again, pull, verify, track):
+    for action in (listing, show, logs, compare, again, pull, verify, track):
         action.add_artifacts()
-    for action in (show, again, pull, verify):
+    for action in (show, logs, again, pull, verify):
         action.add_argument("run", metavar="RUN", help="run id")
     compare.add_argument("a", metavar="A", help="run id")
     compare.add_argument("b", metavar="B", help="run id; differences are B - A")
@@ -319,4 +333,6 @@ def run(arguments: list[str]) -> int:
         return reproduce_run(folder, options.run_id or f"{options.run}-reproduced", options.data, options.workers)
     if options.action == "pull":
         return pull_run(folder, local_path(options.to) / options.run)
+    if options.action == "logs":
+        return show_logs(folder)
     return show_run(folder) if options.action == "show" else verify_run(folder)

@@ -19,6 +19,7 @@ from fmnist.boundary import spared
 from fmnist.config import JobConfig, own_builder
 from fmnist.console import console
 from fmnist.distributed import cluster
+from fmnist.distributed.gauges import publisher
 from fmnist.distributed.logs import Logs
 from fmnist.distributed.software import check_workers
 from fmnist.runs import CONFIG, RunFolder
@@ -27,6 +28,7 @@ from fmnist.runs.inputs import IDENTITY, origin
 from fmnist.runs.lifecycle import OpenedRun, begin_run, with_inputs
 from fmnist.runs.results import Results, finish_run
 from fmnist.tracking.tracker import tracked
+from fmnist.training.progress import Publish
 
 Note = Callable[[str], None]
 Figures = dict[str, bytes]
@@ -84,6 +86,7 @@ class Session(Generic[Config, Data]):
         background: runs functions in a thread beside the work; one at a time, since Matplotlib is not thread-safe.
         identity: of the run, for trackers.
         logs: what driver and workers have printed.
+        publish: sets the job's gauges.
     """
 
     config: Config
@@ -96,6 +99,7 @@ class Session(Generic[Config, Data]):
     background: Executor
     identity: str
     logs: Logs
+    publish: Publish
 
     @property
     def run(self) -> RunFolder:
@@ -168,7 +172,11 @@ def run_on_ray(
                 note(line)
             identity = opened.fact(IDENTITY) or secrets.token_hex(8)
             with tracked(run, config.track.split(",") if config.track else [], identity):
-                work(Session(config, opened, data, resources, started, note, differences, background, identity, logs))
+                publish = publisher(run.run_id, opened.job, resources)
+                session = Session(
+                    config, opened, data, resources, started, note, differences, background, identity, logs, publish
+                )
+                work(session)
 
 
 def with_gpus(config: Config, opened: OpenedRun, resources: cluster.Resources) -> Config:

@@ -309,6 +309,7 @@ class _Shown:
             self._progress.epoch(event)
             return
         self.starts += 1
+        self._progress.publish({"restarts": self.starts - 1})
         if event.epochs:
             self._progress.note(f"resumed after epoch {event.epochs}")
         elif self.starts > 1:

@@ -39,11 +39,13 @@ class OpenedRun:
         folder: of the run; every write through it is fenced, also after the run was closed.
         entry: what was found.
         inputs: sha256 of everything that the run reads, by name.
+        job: that the run is of.
     """
 
     folder: RunFolder
     entry: Entry
     inputs: Mapping[str, str] = field(default_factory=dict)
+    job: str = ""
 
     @property
     def done(self) -> bool:
@@ -92,7 +94,7 @@ def open_run(job: str, config: Config, extends: Extends[Config] = never) -> Iter
             store = stack.enter_context(leased(run.store, run.run_id, note, wait=config.wait))
             folder = RunFolder(store, run.run_id)
             # Another process may have finished it since.
-            opened = OpenedRun(folder, _entry(folder, config, extends))
+            opened = OpenedRun(folder, _entry(folder, config, extends), job=job)
         if opened.done:
             note(_done_line(opened.folder))
         yield opened
@@ -115,7 +117,7 @@ def check_run(job: str, config: Config, extends: Extends[Config] = never) -> Ope
     store = open_store(config.artifacts)
     store.check()
     run = RunFolder(store, config.run_id or new_run_id(job))
-    found = OpenedRun(run, _entry(run, config, extends))
+    found = OpenedRun(run, _entry(run, config, extends), job=job)
     if not found.done:
         if not config.wait:
             check_free(store, run.run_id)

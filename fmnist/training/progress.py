@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Mapping
 from typing import Self
 
 from rich import progress as bars
@@ -10,6 +11,13 @@ from rich.console import Console
 
 from fmnist.console import console, rounded
 from fmnist.training.history import Row
+
+# Gets figures of the work by their names.
+Publish = Callable[[Mapping[str, float]], None]
+
+
+def unpublished(values: Mapping[str, float]) -> None:
+    """Of figures that nobody asks for."""
 
 
 class Progress:
@@ -25,6 +33,7 @@ class Progress:
         images: in each unit, for the rate in a log; 0 if it has none.
         line_seconds: least time between two lines that `log` prints.
         console: where lines and bars are printed; standard output if None.
+        publish: gets each epoch's figures, and ``progress_ratio``, the share of the units that is done.
     """
 
     def __init__(
@@ -36,7 +45,9 @@ class Progress:
         images: int = 0,
         line_seconds: float = 15.0,
         console: Console = console,
+        publish: Publish = unpublished,
     ) -> None:
+        self.publish = publish
         self.title, self.total, self.unit, self.images, self.line_seconds = title, total, unit, images, line_seconds
         self.console = console
         self._bars = bars.Progress(
@@ -78,12 +89,12 @@ class Progress:
         """Starts the clock with units that need no more work."""
         self._done = self._done_before = done
         self._started = self._line_printed = time.monotonic()
-        self._bars.update(self._all, completed=done)
+        self._show_done()
 
     def advance(self) -> None:
         """Counts one more unit; in a log it prints a line now and then."""
         self._done += 1
-        self._bars.update(self._all, completed=self._done)
+        self._show_done()
         if self.images:
             rate = (self._done - self._done_before) * self.images / max(1e-9, time.monotonic() - self._started)
             left = f", {estimate} left" if (estimate := self.time_left()) else ""
@@ -99,13 +110,18 @@ class Progress:
     def epoch(self, row: Row) -> None:
         """Prints a line with an epoch's result; the units are epochs."""
         self._done = int(row["epoch"])
-        self._bars.update(self._all, completed=self._done)
+        self._show_done()
+        self.publish(row)
         self.note(
             f"epoch {row['epoch']:>{len(str(self.total))}}/{self.total}"
             f"  loss {row['loss']:.4f}  accuracy {row['accuracy']:.4f}"
             f"  val_loss {row['val_loss']:.4f}  val_accuracy {row['val_accuracy']:.4f}"
             f"  {row['seconds']:.1f} s  {row['images_per_second']:,.0f} images/s"
         )
+
+    def _show_done(self) -> None:
+        self._bars.update(self._all, completed=self._done)
+        self.publish({"progress_ratio": self._done / self.total if self.total else 1.0})
 
     def part(self, title: str, total: int, done: float, unit: str) -> None:
         """Moves the bar of a part of the work to ``done`` of ``total`` units, and begins it at first.

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 FILES = {
     *("config.yaml", "environment.json", "data.json", "metrics.json", "history.csv", "predictions.csv", "folds.csv"),
-    *("plots", "report.html", "manifest.json"),
+    *("plots", "report.html", "logs", "manifest.json"),
 }
 
 

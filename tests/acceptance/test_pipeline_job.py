@@ -17,7 +17,7 @@ from jobs import Job, command, fmnist, leaving_ray
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
-FILES = {"config.yaml", "environment.json", "data.json", "metrics.json", "plots", "report.html", "report.md"}
+FILES = {"config.yaml", "environment.json", "data.json", "metrics.json", "plots", "report.html", "report.md", "logs"}
 TRAININGS = ("train-lenet5", "train-lenet5-1998")
 TRANSFERS = ("transfer-vgg16-notebook", "transfer-vgg16-sound")
 STAGES = (*TRAININGS, "crossval-lenet5")

@@ -81,11 +81,23 @@ def test_run_folder_is_complete(submitted: tuple[Path, str]) -> None:
     names = {path.name for path in folder.iterdir()}
     assert names == {
         *("config.yaml", "environment.json", "data.json", "metrics.json", "history.csv", "predictions.csv"),
-        *("model.keras", "README.md", "plots", "report.html", "checkpoints", "manifest.json"),
+        *("model.keras", "README.md", "plots", "report.html", "checkpoints", "logs", "manifest.json"),
     }
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["epochs"] == 3 and metrics["parameters"] == 504_342 and metrics["seed"] == 0
     assert metrics["test"]["accuracy"] > 0.5
+
+
+def test_logs_of_driver_and_workers_are_in_the_run_folder(submitted: tuple[Path, str]) -> None:
+    (folder,) = (submitted[0] / "submitted" / "logs").iterdir()
+
+    driver = (folder / "driver.log").read_text()
+    assert [int(epoch) for epoch in re.findall(r"Z epoch (\d)/3", driver)] == [1, 2, 3]
+    assert "test accuracy" in driver.splitlines()[-1]
+    assert re.search(r"^\S+Z \(RayTrainWorker pid=\d+, ip=\S+\) ", (folder / "workers.log").read_text(), re.MULTILINE)
+    secrets = [value for name, value in os.environ.items() if name in ("RAY_AUTH_TOKEN", "AWS_SECRET_ACCESS_KEY")]
+    assert not any(secret in path.read_text() for path in folder.iterdir() for secret in secrets)
+    assert "epoch 3/3" in command("runs", "logs", "submitted", "--artifacts", str(submitted[0])).stdout
 
 
 def test_run_is_listed_shown_and_verified(submitted: tuple[Path, str]) -> None:

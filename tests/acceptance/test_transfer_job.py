@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 FILES = {
     *("config.yaml", "environment.json", "data.json", "metrics.json", "history.csv", "predictions.csv"),
-    *("candidates.csv", "model.keras", "README.md", "plots", "report.html", "manifest.json"),
+    *("candidates.csv", "model.keras", "README.md", "plots", "report.html", "logs", "manifest.json"),
 }
 
 

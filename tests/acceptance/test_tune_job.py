@@ -53,7 +53,7 @@ def test_run_folder_is_complete(searched: tuple[RunFolder, list[str]]) -> None:
     assert run.verify() == []
     assert {path.split("/")[0] for path in run.files()} == {
         *("config.yaml", "environment.json", "data.json", "metrics.json", "history.csv", "predictions.csv"),
-        *("model.keras", "README.md", "plots", "report.html", "checkpoints", "manifest.json"),
+        *("model.keras", "README.md", "plots", "report.html", "checkpoints", "logs", "manifest.json"),
         *("trials.csv", "trials_history.csv", "best.yaml"),
     }
     assert {f"plots/{name}.png" for name in ("trial_curves", "parameters")} < set(run.files())

@@ -75,7 +75,7 @@ def _crossval(session: Session[CrossvalConfig, PreparedFolds]) -> None:
     session.note(f"Ray: {resources}; a fold: {config.cpus_per_fold:g} CPUs, {config.gpus_per_fold:g} GPUs{at_once}")
     check_model(config.model, config.hyperparameters)
     started_run = session.begin(_draw_data)
-    with FoldProgress(config.folds, config.epochs, carried=config.carry_weights) as progress:
+    with FoldProgress(config.folds, config.epochs, carried=config.carry_weights, publish=session.publish) as progress:
         outcomes = _run_folds(config, session.run, session.data, progress)
 
     from fmnist.workflows.crossval.results import write_crossval_results

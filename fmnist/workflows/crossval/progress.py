@@ -11,7 +11,7 @@ from rich.console import Console
 
 from fmnist.console import console
 from fmnist.training.history import Row
-from fmnist.training.progress import Progress
+from fmnist.training.progress import Progress, Publish, unpublished
 from fmnist.workflows.crossval.records import Weights
 
 # Seconds between two lines of a log about the running folds.
@@ -48,11 +48,20 @@ class FoldProgress(Progress):
         epochs: of a fold at most.
         carried: whether the study's protocol runs too, with as many folds.
         console: to show it on.
+        publish: as in `Progress`; also gets ``restarts``.
     """
 
-    def __init__(self, folds: int, epochs: int, *, carried: bool = False, console: Console = console) -> None:
+    def __init__(
+        self,
+        folds: int,
+        epochs: int,
+        *,
+        carried: bool = False,
+        console: Console = console,
+        publish: Publish = unpublished,
+    ) -> None:
         total = folds * (2 if carried else 1)
-        super().__init__("all folds", total, "folds", line_seconds=LINE_INTERVAL, console=console)
+        super().__init__("all folds", total, "folds", line_seconds=LINE_INTERVAL, console=console, publish=publish)
         self.folds, self.epochs = folds, epochs
         self.restarts = 0  # of all folds
         # The last epoch of each running fold, None before the first.
@@ -92,6 +101,7 @@ class FoldProgress(Progress):
         after = f" after epoch {event.epochs}" if event.epochs else ""
         if event.key in self._running:
             self.restarts += 1
+            self.publish({"restarts": self.restarts})
             self.note(f"{title} was started again{after}")
         elif event.epochs:
             self.note(f"{title} resumed{after}")

@@ -89,7 +89,7 @@ def _train(session: Session[TrainConfig, PreparedData]) -> None:
 
     lanes, suffix = keep_lanes(session.opened, config, cpus), session.opened.checkpoint_suffix
     started_run = session.begin(draw_data, facts={LANES: lanes})
-    outcome = fit(config, session.run, session.data, cpus, lanes, suffix)
+    outcome = fit(session, config, cpus, lanes, suffix)
     if outcome.failure:
         epochs, text = outcome.history.epochs, f"run {session.run.run_id}: {outcome.failure}"
         if not epochs:
@@ -105,23 +105,25 @@ def _train(session: Session[TrainConfig, PreparedData]) -> None:
 
 
 def fit(
-    config: TrainConfig, run: RunFolder, data: PreparedData, cpus: float, lanes: int, checkpoint_suffix: str = ""
+    session: Session[Any, PreparedData], config: TrainConfig, cpus: float, lanes: int, checkpoint_suffix: str = ""
 ) -> TrainOutcome:
-    """Trains on the cluster and returns the outcome of rank 0, which may be a failure of this model.
+    """Trains with ``config`` on the session's images and returns the outcome of rank 0, which may be a failure of this
+    model.
 
     Each worker has ``cpus`` processors, and its share of the ``lanes``. The names of the checkpoints end with
     ``checkpoint_suffix``. Raises a TrainingError if workers were lost too often.
     """
     events = open_events()
+    data = session.data
     images = ray.put(data.train), ray.put(data.val), ray.put(data.test)
     task = WorkerTask(config, cpus, lanes, *images, events, checkpoint_suffix)
-    with Progress("training", config.epochs, "epochs") as progress:
+    with Progress("training", config.epochs, "epochs", publish=session.publish) as progress:
         outcome, restarts = run_workers(
             train_worker,
             task,
             scale=config,
             cpus=cpus,
-            run=run,
+            run=session.run,
             checkpoints=CHECKPOINTS,
             events=events,
             progress=progress,

@@ -171,7 +171,7 @@ def _train_phase(session: TransferSession, inputs: Inputs, backbone: tasks.Backb
         session.note(f"{facts.title}, fine-tuned: up to {', '.join(stages[-config.fine_tune_stages :])}")
         start = ray.put(np.frombuffer(phase_model(run, task.backbone, "frozen"), np.uint8))
         train, val = inputs.train, inputs.val
-    with Progress("training", epochs, "epochs") as progress:
+    with Progress("training", epochs, "epochs", publish=session.publish) as progress:
         trained, restarts = run_workers(
             train_phase,
             TrainTask(phase, task, inputs.cpus, inputs.lanes, start, train, val, inputs.events),

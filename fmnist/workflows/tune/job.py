@@ -92,7 +92,7 @@ def _tune(session: Session[TuneConfig, PreparedData]) -> None:
 
     lanes = keep_lanes(session.opened, config, cpus)
     started_run = session.begin(draw_data, facts={LANES: lanes})
-    with SearchProgress() as progress:
+    with SearchProgress(publish=session.publish) as progress:
         records = _search(config, run, session.data, points, problems, progress)
     searched = clock.now()
     while True:
@@ -103,7 +103,7 @@ def _tune(session: Session[TuneConfig, PreparedData]) -> None:
         )
         figures = session.background.submit(_draw_trials, records, winner.trial)
         best = best_config(config, winner)
-        outcome = fit(best, run, session.data, cpus, lanes)
+        outcome = fit(session, best, cpus, lanes)
         if not outcome.failure:
             break
         # Kept in the run folder, so that the run resumes with the next best.

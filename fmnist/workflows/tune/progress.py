@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fmnist.console import console, duration, plural, rounded
+from fmnist.training.progress import Publish, unpublished
 from fmnist.workflows.tune.records import TrialRecord, best_trial, parameter_names, ranked
 
 BEST_SHOWN = 8
@@ -28,10 +29,15 @@ class SearchProgress(ExitStack):
 
     A terminal has a table of the best trials and of all that run, redrawn a few times per second. A log has a line when
     a trial has ended, and when a trial that does not run becomes the best one.
+
+    Args:
+        console: to show it on.
+        publish: gets ``progress_ratio``, the share of the trials that have ended, and the best ``val_accuracy``.
     """
 
-    def __init__(self, console: Console = console) -> None:
+    def __init__(self, console: Console = console, publish: Publish = unpublished) -> None:
         super().__init__()
+        self._publish = publish
         self.console = console
         self._records: Sequence[TrialRecord] = ()
         self._trials = self._budget = 0
@@ -63,6 +69,10 @@ class SearchProgress(ExitStack):
     def update(self, records: Sequence[TrialRecord]) -> None:
         """Shows the current state of the trials. Cheap enough for every event of a search."""
         self._records = tuple(records)
+        if self._publish is not unpublished:
+            ended, best = sum(record.status not in OPEN for record in records), best_trial(records)
+            figures = {"val_accuracy": best.best["val_accuracy"]} if best and best.best else {}
+            self._publish({"progress_ratio": ended / max(1, self._trials), **figures})
         if not self._has_table:
             self._log()
 

@@ -79,8 +79,12 @@ def test_what_the_console_and_standard_error_get_is_heard_and_shown(capsys: pyte
 
 @pytest.mark.parametrize(
     ("error", "reason"),
-    [(TrainingError("the loss is nan"), "the loss is nan"), (KeyboardInterrupt(), "interrupted"), (TypeError("a bug"), "TypeError: a bug")],
-)  # fmt: skip
+    [
+        (TrainingError("the loss is nan"), "the loss is nan"),
+        (KeyboardInterrupt(), "interrupted"),
+        (TypeError("a bug"), "TypeError: a bug"),
+    ],
+)
 def test_log_of_a_job_that_fails_ends_with_the_reason(error: BaseException, reason: str, run: RunFolder) -> None:
     logs = Logs(run, 0.0)
     with pytest.raises(type(error)), logs.recorded(), logs.stored():
@@ -129,9 +133,7 @@ def test_logs_of_a_job_at_work_are_stored_now_and_then(run: RunFolder, monkeypat
         assert texts(run.get_bytes(f"{FOLDER}/driver.log"))[-1] == "epoch 1/3"
 
 
-def test_process_whose_run_was_taken_over_stores_no_logs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_process_whose_run_was_taken_over_stores_no_logs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     store = FolderStore(tmp_path)
     lease = acquire(store, "one", print)
     run = RunFolder(lease.store, "one")

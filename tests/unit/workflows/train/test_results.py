@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 from pages import train_report
 
+from fmnist.distributed.logs import Logs
 from fmnist.distributed.session import Figures, StartedRun
 from fmnist.runs import CARD, HISTORY, MODEL, REPORT, RunFolder
 from fmnist.runs.results import Results
@@ -23,7 +24,7 @@ def test_run_with_a_model_has_its_card_in_the_manifest(tmp_path: Path) -> None:
     report = train_report()
     run = RunFolder(FolderStore(tmp_path), report.run_id)
     data: Any = SimpleNamespace(summary=report.data)
-    started = StartedRun(run, data, report.environment, Future[Figures](), 0.0, lambda line: None)
+    started = StartedRun(run, data, report.environment, Future[Figures](), 0.0, lambda line: None, Logs(run, 0.0))
     history = pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.4], "val_accuracy": [0.9082, 0.9051]})
     results = Results(
         metrics=report.metrics,
