@@ -20,7 +20,16 @@ Object = dict[str, Any]
 
 # The settings that an overlay of a person's own gives, in the words of docs/kubernetes.md.
 FOLDERS = ("base", "overlays/cpu", "overlays/gpu", "overlays/dev-storage", "jobs/cpu", "jobs/gpu", "jobs/dev-storage")
-COMPONENTS = ("autoscaling", "gcs-fault-tolerance", "gpu", "internet", "kueue", "spot", "workload-identity")
+COMPONENTS = (
+    "autoscaling",
+    "gcs-fault-tolerance",
+    "gpu",
+    "internet",
+    "kueue",
+    "monitoring",
+    "spot",
+    "workload-identity",
+)
 # All that `rendered` takes.
 EVERYTHING = (*FOLDERS, *(f"components/{name}" for name in COMPONENTS))
 KUSTOMIZATION = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "namespace": "fmnist"}

@@ -23,10 +23,11 @@ from network_policies import End, ends, reaches, selects
 pytestmark = pytest.mark.skipif(not has_kubectl(), reason="no `kubectl`, whose kustomize renders k8s/")
 
 # Ray's and the operator's, and one that TensorFlow's server may have chosen.
-PORTS = (6379, 8265, 10001, 44217)
+PORTS = (6379, 8080, 8265, 10001, 44217)
 STRANGER = End("pod without a label of ours", {"app": "stranger"}, "fmnist")
 NEIGHBOUR = End("pod of another namespace, labelled like ours", {"ray.io/cluster": "fmnist"}, "elsewhere")
 OPERATOR = End("operator", {"app.kubernetes.io/name": "kuberay-operator"}, "kuberay-system")
+PROMETHEUS = End("Prometheus", {"app.kubernetes.io/name": "prometheus"}, "monitoring")
 DNS = End("DNS server", {"k8s-app": "kube-dns"}, "kube-system")
 METADATA = End("a cloud's metadata", address="169.254.169.254")
 PUBLIC = End("public machine", address="198.35.26.96")
@@ -73,6 +74,17 @@ def test_others_reach_nothing_but_the_operator_dashboards(objects: tuple[Object,
             dashboard = pod.name.endswith("head") and port == 8265
             assert reaches(objects, OPERATOR, pod, port) is dashboard, f"{pod.name}: {port}"
         assert not any(reaches(objects, pod, STRANGER, port) for port in (80, 443, *PORTS)), pod.name
+
+
+@pytest.mark.parametrize("folder", EVERYTHING)
+def test_prometheus_reaches_the_metrics_of_ray_pods_and_no_more_and_only_where_it_is_wanted(folder: str) -> None:
+    objects = rendered(folder)
+    other = End("another pod of its namespace", {"app.kubernetes.io/name": "grafana"}, PROMETHEUS.namespace)
+    for pod in ends(objects):
+        for port in (*PORTS, 8333):
+            wanted = folder == "components/monitoring" and "ray.io/cluster" in pod.labels and port == 8080
+            assert reaches(objects, PROMETHEUS, pod, port) is wanted, f"{pod.name}: {port}"
+            assert not reaches(objects, other, pod, port), f"{pod.name}: {port}"
 
 
 # Which machines outside, at port 443, the pods of a cluster reach.

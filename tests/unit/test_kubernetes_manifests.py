@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ from typing import Any
 import jsonschema
 import kubernetes_validate
 import pytest
+import ray
 import yaml
 from manifests import (
     COMPONENTS,
@@ -36,6 +38,7 @@ from manifests import (
 )
 
 import fmnist
+from fmnist.distributed.gauges import GAUGES, exported_name
 from fmnist.options import parse_config
 from fmnist.workflows import JOBS
 from jobs import REPOSITORY
@@ -86,7 +89,7 @@ def check(one: Object) -> None:
     """Raises an error of the validator if an object is not valid."""
     if one["kind"] in RAY_KINDS:
         validator(one["kind"]).validate(one)
-    elif not one["apiVersion"].startswith("kueue."):
+    elif not one["apiVersion"].startswith(("kueue.", "monitoring.coreos.")):
         kubernetes_validate.validate(one, KUBERNETES, strict=True)
 
 
@@ -257,3 +260,30 @@ def test_retraining_is_the_train_job(objects: tuple[Object, ...]) -> None:
     jobs = {whose: without_fence(job) for whose, job in ray_jobs(objects)}
     if jobs:
         assert jobs["RayCronJob retrain"] == {k: v for k, v in jobs["RayJob train"].items() if k != "suspend"}
+
+
+def test_dashboard_shows_every_gauge_of_ours_and_gauges_that_ray_exports() -> None:
+    config = named(rendered("components/monitoring"), "ConfigMap", "fmnist-dashboard")
+    dashboard = json.loads(config["data"]["fmnist.json"])
+    queries = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    queries += [variable["query"] for variable in dashboard["templating"]["list"]]
+    shown = set(re.findall(r"\bray_\w+", " ".join(queries)))
+
+    ours = {exported_name(gauge) for gauge in GAUGES}
+    assert {name for name in shown if "fmnist" in name} == ours
+    reporter = Path(ray.__file__).parent / "dashboard/modules/reporter/reporter_agent.py"
+    assert shown - ours <= {f"ray_{name}" for name in re.findall(r'Gauge\(\s*"(\w+)"', reporter.read_text())}
+    assert config["metadata"]["labels"]["grafana_dashboard"] == "1"
+
+
+def test_all_pods_of_ray_are_scraped_where_ray_exports_metrics() -> None:
+    objects = rendered("components/monitoring")
+    monitor = named(objects, "PodMonitor", "fmnist")["spec"]
+    policy = named(objects, "NetworkPolicy", "metrics")["spec"]
+
+    assert monitor["selector"] == policy["podSelector"]
+    assert [endpoint["port"] for endpoint in monitor["podMetricsEndpoints"]] == ["metrics"]
+    for _, cluster in clusters(objects):
+        for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+            # Then it is 8080, and KubeRay gives the port its name.
+            assert "metrics-export-port" not in group["rayStartParams"]

@@ -309,3 +309,28 @@ def test_list_in_a_terminal_is_for_a_person(
         ["one", "train", "finished", "0.9100", "2026-11-23T18:45:00Z", "62 min"],
         ["two", "-", "unfinished", "-", "-", "-"],
     ]
+
+
+def test_logs_prints_those_of_all_attempts_without_control_characters(
+    store: FolderStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(store, "failed")
+    run.put_bytes("logs/2026-11-24T00-00-00Z/driver.log", b"second\x1b[2K\n")
+    run.put_bytes("logs/2026-11-23T00-00-00Z/driver.log", b"first\n")
+
+    assert cli.main(["runs", "logs", "failed", "--artifacts", store.location]) == 0
+
+    assert capsys.readouterr().out.splitlines() == [
+        *("==> logs/2026-11-23T00-00-00Z/driver.log <==", "first"),
+        *("==> logs/2026-11-24T00-00-00Z/driver.log <==", "second\\x1b[2K"),
+    ]
+
+
+def test_run_without_logs_verifies_and_says_that_it_has_none(
+    store: FolderStore, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finish(store, "early", TRAIN_METRICS)
+
+    assert cli.main(["runs", "verify", "early", "--artifacts", store.location]) == 0
+    assert cli.main(["runs", "logs", "early", "--artifacts", store.location]) == 2
+    assert "found no logs/" in capsys.readouterr().err
