@@ -88,8 +88,8 @@ def test_run_folder_is_complete(validated: Validated) -> None:
 def test_output_without_a_terminal_is_a_few_plain_lines(validated: Validated) -> None:
     lines = validated.lines
 
-    assert lines[0].startswith("run folds in ")
-    assert "800 images in 4 folds; in fold 1 540 to train on, 60 to stop by, 200 held out" in lines[1]
+    assert lines[0].startswith("taking over the run from process ") and lines[1].startswith("run folds in ")
+    assert "800 images in 4 folds; in fold 1 540 to train on, 60 to stop by, 200 held out" in lines[2]
     assert sum(" ended after " in line for line in lines) == 4 - len(validated.before)
     assert lines[-2].startswith("held-out accuracy 0.") and lines[-1].startswith("finished in ")
     assert not any("\x1b" in line or "Traceback" in line for line in lines)
