@@ -137,7 +137,7 @@ def test_output_without_a_terminal_is_a_few_plain_lines(searched: Searched) -> N
     lines = searched.lines
 
     assert len(lines) < 40
-    assert not any("\x1b" in line or "ray" in line.lower().replace("array", "") for line in lines[3:]), lines
+    assert not any("\x1b" in line or "ray" in line.lower().replace("array", "") for line in lines[4:]), lines
     assert lines[-1].startswith("finished in")
 
 
