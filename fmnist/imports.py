@@ -36,9 +36,10 @@ def spare_keras() -> None:
 
 def in_ray_worker() -> bool:
     """Whether this is a process that Ray has started for a job's tasks and actors."""
-    ray = sys.modules.get("ray")
-    worker = ray and ray._private.worker.global_worker
-    return bool(worker and worker.connected and worker.mode == ray.WORKER_MODE)
+    if not (ray := sys.modules.get("ray")):
+        return False
+    worker = ray._private.worker.global_worker
+    return bool(worker.connected and worker.mode == ray.WORKER_MODE)
 
 
 def put_last_what_ray_put_first() -> None:
