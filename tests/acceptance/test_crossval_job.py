@@ -133,6 +133,18 @@ def test_killed_driver_changes_no_number(small_data: Path, s3_bucket: str, tmp_p
     pd.testing.assert_frame_equal(folds(killed).drop(columns="seconds"), undisturbed, check_exact=True)
 
 
+def test_held_out_predictions_cover_every_image_once(validated: Validated) -> None:
+    predictions = pd.read_csv(io.BytesIO(validated.run.get_bytes("predictions.csv")))
+    metrics = validated.run.get_json("metrics.json")
+
+    assert predictions["index"].tolist() == list(range(800))
+    assert predictions["fold"].value_counts().to_dict() == {1: 200, 2: 200, 3: 200, 4: 200}
+    right = (predictions["label"] == predictions["predicted"]).groupby(predictions["fold"]).mean()
+    assert right.tolist() == pytest.approx(folds(validated.run)["held_out_accuracy"].tolist())
+    assert metrics["held_out"]["accuracy"] == pytest.approx(right.mean())
+    assert sum(map(sum, metrics["held_out"]["confusion_matrix"])) == 800
+
+
 # The tests of a search and of a pool of tasks have one that diverges, too.
 @pytest.mark.slow
 def test_fold_that_diverges_is_measured_with_its_good_epochs_and_marked(small_data: Path, tmp_path: Path) -> None:
