@@ -18,7 +18,7 @@ import ray
 from fmnist import clock
 from fmnist.boundary import explained, spared
 from fmnist.console import heard
-from fmnist.errors import LeaseError, printable
+from fmnist.errors import LeaseError, StoreError, printable
 from fmnist.runs import LOGS, MANIFEST, RunFolder, utc
 
 # Bytes of a log, and characters of a line.
@@ -111,7 +111,8 @@ class Logs:
         try:
             yield
         except BaseException as error:
-            if self._begun and not isinstance(error, LeaseError):
+            # Neither leaves a place for logs; a store that is away would be waited for once more.
+            if self._begun and not isinstance(error, (LeaseError, StoreError)):
                 interrupted = "interrupted" if isinstance(error, KeyboardInterrupt) else None
                 self.driver.add(str(explained(error) or interrupted or "".join(traceback.format_exception(error))))
                 self._ended.wait(UNDER_WAY)
