@@ -57,7 +57,11 @@ def one_line(error: BaseException) -> str:
 
 def printable(text: str) -> str:
     """Returns a text without secrets, with all that is not printable escaped: it is one line and moves no cursor."""
-    text = redacted(text)
+    return escaped(redacted(text))
+
+
+def escaped(text: str) -> str:
+    """Returns a text with all that is not printable escaped."""
     return text if text.isprintable() else "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 

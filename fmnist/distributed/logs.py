@@ -18,7 +18,7 @@ import ray
 from fmnist import clock
 from fmnist.boundary import explained, spared
 from fmnist.console import heard
-from fmnist.errors import LeaseError, StoreError, printable
+from fmnist.errors import LeaseError, StoreError, escaped, redacted
 from fmnist.runs import LOGS, MANIFEST, RunFolder, utc
 
 # Bytes of a log, and characters of a line.
@@ -43,8 +43,9 @@ class Log:
 
     def add(self, text: str) -> None:
         """Adds the lines of a text."""
-        for one in text.splitlines():
-            line = f"{utc(clock.now())} {printable(one)[:LONGEST_LINE]}\n".encode()
+        # Once for all lines: it looks through the environment.
+        for one in redacted(text).splitlines():
+            line = f"{utc(clock.now())} {escaped(one)[:LONGEST_LINE]}\n".encode()
             with self._lock:
                 self._add(line)
 
@@ -146,8 +147,8 @@ class Logs:
                 self._ended.wait(INTERVAL / 10)
             elif message["job"] == ray.get_runtime_context().get_job_id():
                 who = message["actor_name"] or message["task_name"] or "worker"
-                for line in message["lines"]:
-                    self.workers.add(f"({who} pid={message['pid']}, ip={message['ip']}) {line}")
+                prefix = f"({who} pid={message['pid']}, ip={message['ip']})"
+                self.workers.add("\n".join(f"{prefix} {line}" for line in message["lines"]))
             if time.monotonic() >= due:
                 self._store()
                 due = time.monotonic() + INTERVAL
