@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from fmnist.workflows.tune.results import TuneMetrics
 
 SCHEDULER_TITLES = {"hyperband": "Hyperband", "asha": "ASHA"}
-ENDS = {"finished": "finished", "stopped": "dropped", "stopped early": "stopped early", "failed": "failed"}
+ENDS = {
+    "finished": "finished",
+    "stopped": "dropped",
+    "stopped early": "stopped early",
+    "out of time": "out of time",
+    "failed": "failed",
+}
 
 
 @spared_page
