@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 # The values of a point by name, and its score.
 Tried = tuple[dict[str, Any], float | None]
 
-# A small space may have no point left that no trial has.
-ATTEMPTS = 50
+# To find a point that no trial has, where TPE looks and then anywhere; a small space may have none left.
+ATTEMPTS = 20
 
 
 def draw(space: HyperParameters, seed: int, trial: int, tried: Sequence[Tried]) -> dict[str, Any]:
@@ -41,13 +41,12 @@ def draw(space: HyperParameters, seed: int, trial: int, tried: Sequence[Tried]) 
             has none that can be compared.
     """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    sampler = optuna.samplers.TPESampler(
-        n_startup_trials=1, seed=int(np.random.default_rng([seed, trial]).integers(2**32))
-    )
-    study = optuna.create_study(direction="maximize", sampler=sampler)
+    seed = int(np.random.default_rng([seed, trial]).integers(2**32))
+    study = optuna.create_study(direction="maximize")
     study.add_trials([_trial(space, values, score) for values, score in tried if score is not None])
     others = [values for values, _ in tried]
-    for _ in range(ATTEMPTS):
+    guided, free = optuna.samplers.TPESampler(n_startup_trials=1, seed=seed), optuna.samplers.RandomSampler(seed)
+    for study.sampler in [*[guided] * ATTEMPTS, *[free] * ATTEMPTS]:
         asked = study.ask()
         values = filled(space, partial(_suggested, asked=asked)).values
         if values not in others:

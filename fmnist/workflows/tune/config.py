@@ -12,7 +12,7 @@ from fmnist.config import GpuShare, JobConfig, SpaceName, TwoOrMore, may_change,
 
 TUNE = "tune"
 
-TimeSpan = text_type("TimeSpan", r"^(?=.*[1-9])(\d+h)?(\d+m)?(\d+s)?$", "a time such as 45s, 30m or 1h30m")
+TimeSpan = text_type("TimeSpan", r"^(?=.*[1-9])(\d+h)?(\d+m)?(\d+s)?\Z", "a time such as 45s, 30m or 1h30m")
 
 
 @dataclass(frozen=True)
