@@ -8,7 +8,7 @@ from typing import ClassVar, Literal
 
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
-from fmnist.config import GpuShare, JobConfig, ModelName, may_change
+from fmnist.config import GpuShare, JobConfig, ModelName, gpu_share, may_change
 
 TRAIN = "train"
 
@@ -42,5 +42,5 @@ class TrainConfig(JobConfig):
     patience: NonNegativeInt = 10
     workers: PositiveInt = may_change(1)
     cpus_per_worker: PositiveFloat | Literal["auto"] = may_change("auto")
-    gpus_per_worker: GpuShare = "auto"
+    gpus_per_worker: GpuShare = gpu_share()
     max_failures: NonNegativeInt = may_change(3)
