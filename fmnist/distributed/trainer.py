@@ -27,7 +27,9 @@ from ray.train.v2._internal.constants import (
 from ray.train.v2._internal.execution.callback import RayTrainCallback
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
-from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
+from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy, FixedScalingPolicy
+from ray.train.v2._internal.execution.scaling_policy.scaling_policy import NoopDecision, ScalingDecision
+from ray.train.v2._internal.execution.worker_group import WorkerGroupPollStatus, WorkerGroupState
 from ray.train.v2.tensorflow.tensorflow_trainer import TensorflowTrainer
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.queue import Queue
@@ -80,6 +82,8 @@ class StrategyTrainer(TensorflowTrainer):
         # A cluster that this process has started cannot grow.
         if node is not None and node.head:
             settings["scaling_policy"] = SameNodePolicy(self.scaling_config)
+        elif self.scaling_config.elasticity_enabled:
+            settings["scaling_policy"] = EpochEndPolicy(self.scaling_config)
         here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
         environment = get_env_vars_to_propagate()
         environment.setdefault(
@@ -118,6 +122,29 @@ class SameNodePolicy(FixedScalingPolicy):
 
     def _maybe_send_resource_request(self) -> None:
         pass
+
+
+class EpochEndPolicy(ElasticScalingPolicy):
+    """Changes the number of workers that work when all have reported an epoch: the next one has hardly begun."""
+
+    def __init__(self, scaling_config: ray.train.ScalingConfig) -> None:
+        super().__init__(scaling_config)
+        self._reported: set[int] = set()
+
+    def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
+        self._reported.clear()
+        return super().make_decision_for_non_running_worker_group()
+
+    def make_decision_for_running_worker_group(
+        self, worker_group_state: WorkerGroupState, worker_group_status: WorkerGroupPollStatus
+    ) -> ScalingDecision:
+        statuses = worker_group_status.worker_statuses
+        self._reported |= {rank for rank, status in statuses.items() if status.training_report}
+        if len(self._reported) < len(statuses):
+            self._maybe_send_resource_request()
+            return NoopDecision()
+        self._reported.clear()
+        return super().make_decision_for_running_worker_group(worker_group_state, worker_group_status)
 
 
 def _free_room() -> None:
