@@ -118,11 +118,20 @@ class Shard:
 
 
 def _total(lanes: range, known: dict[range, tf.Tensor]) -> tf.Tensor:
-    """Returns the sum over a subtree of lanes, from the sums over smaller ones that are known."""
-    if lanes in known:
-        return known[lanes]
-    middle = len(lanes) // 2
-    return _total(lanes[:middle], known) + _total(lanes[middle:], known)
+    """Returns the sum over a subtree of lanes, from the sums over smaller ones that are known.
+
+    TensorFlow's optimizer of graphs makes one sum of sums of sums, in an order of its own, but only of tensors of one
+    shape. So each level of the tree has another shape than the one below.
+    """
+
+    def total(lanes: range, level: int) -> tf.Tensor:
+        if lanes in known:
+            return known[lanes]
+        middle, shape = len(lanes) // 2, [[1, -1, 1, 1, 1], [-1, 1, 1, 1, 1]][level % 2]
+        left, right = (tf.reshape(total(half, level + 1), shape) for half in (lanes[:middle], lanes[middle:]))
+        return left + right
+
+    return tf.reshape(total(lanes, 0), next(iter(known.values())).shape)
 
 
 def _subtrees(lanes: range, own: range) -> list[range]:

@@ -18,7 +18,7 @@ from fmnist.runs.reproduction import compare_epochs
 from fmnist.storage import FolderStore
 from jobs import Job, fmnist
 
-EPOCHS = 12
+EPOCHS = 10
 # `fmnist`, which usually waits a minute after each change of the number of workers.
 QUICK_TO_RESIZE = """
 from fmnist.distributed import workers
@@ -46,7 +46,7 @@ def history(run: RunFolder) -> pd.DataFrame:
 
 def test_a_worker_more_and_a_worker_less_change_no_digit(nodes: Cluster, small_data: Path, tmp_path: Path) -> None:
     settings = [f"--data={small_data}", f"--artifacts={tmp_path}", "--lanes=3", "--cpus-per-worker=1", "--patience=0"]
-    settings += ["--model=fast", f"--epochs={EPOCHS}", "--hyperparameters={batch_size: 128}"]
+    settings += ["--model=extended", f"--epochs={EPOCHS}"]
     joined = {"RAY_ADDRESS": nodes.address}
 
     elastic = ["train", *settings, "--run-id=elastic", "--workers=1:2"]
