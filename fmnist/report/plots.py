@@ -84,7 +84,9 @@ def _mark_workers(axes: Axes, history: pd.DataFrame) -> None:
     """Marks the epochs from which on another number of workers trained; no marks if it never changed."""
     if "workers" not in history or history["workers"].nunique() < 2:
         return
-    for epoch, workers in history.loc[history["workers"].ne(history["workers"].shift()), ["epoch", "workers"]].values:
+    # Epochs of earlier versions do not say.
+    known = history.dropna(subset="workers")
+    for epoch, workers in known.loc[known["workers"].ne(known["workers"].shift()), ["epoch", "workers"]].values:
         axes.axvline(epoch - 0.5, color=style.QUIET, linewidth=0.8, zorder=0)
         axes.annotate(
             plural(workers, "worker"),

@@ -18,6 +18,7 @@ from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fmnist.config import MODELS, SPACES
 from fmnist.data import Images
 from fmnist.models import sparse_cross_entropy
 from fmnist.models.augmentation import RandomCrop
@@ -27,6 +28,7 @@ from fmnist.models.optimizers import FusedAdam
 from fmnist.training import engine
 from fmnist.training.sharding import Gather
 
+NAMES = (*MODELS, *SPACES)
 RANDOM = np.random.default_rng(0)
 IMAGES = Images(RANDOM.integers(0, 256, (40, 28, 28), dtype=np.uint8), RANDOM.integers(0, 10, 40, dtype=np.uint8))
 
@@ -114,13 +116,16 @@ def small(rank: int) -> Trainable:
     return Trainable(model, sparse_cross_entropy, FusedAdam(0.01, use_ema=True, ema_momentum=0.9))
 
 
-@examples(6)
+@examples(4)
 @given(lanes=st.integers(1, 8), workers=st.integers(2, 8), batch_size=st.sampled_from([6, 7, 16, 17, 64]))
 def test_no_bit_depends_on_the_number_of_workers(lanes: int, workers: int, batch_size: int) -> None:
     assert_law(small, lanes, min(lanes, workers), batch_size)
 
 
-@pytest.mark.parametrize("name", ["lenet5", "lenet5-1998", "notebook", "extended", "fast"])
+# The test above has the layers of all.
+@pytest.mark.parametrize(
+    "name", ["lenet5", *(pytest.param(name, marks=pytest.mark.slow) for name in NAMES if name != "lenet5")]
+)
 def test_no_bit_of_a_model_by_name_depends_on_the_number_of_workers(name: str) -> None:
     def of(rank: int) -> Trainable:
         return build(name, None, learning_rate=1e-3, seed=rank, precision="float32")
