@@ -35,7 +35,7 @@ def main() -> None:
     from fmnist import data
     from fmnist.workflows.transfer.recipes import FACTS
 
-    images = data.take(data.clean(data.load("auto", cache=data.default_cache()).train)[0], options.limit, seed=0)
+    images = data.take(data.clean(data.load("auto").train)[0], options.limit, seed=0)
     train, val = data.split(images, val_fraction=0.2, seed=0)
     print(
         f"{len(train):,} images, {options.epochs} epochs of the notebook's head; a model that says one tenth for every "

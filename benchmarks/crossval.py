@@ -109,7 +109,7 @@ def keras_loop(options: argparse.Namespace) -> float:
 
     from fmnist import data
 
-    images = data.take(data.clean(data.load("auto", cache=data.default_cache()).train)[0], options.limit, seed=0)
+    images = data.take(data.clean(data.load("auto").train)[0], options.limit, seed=0)
     x = np.pad(images.pixels, ((0, 0), (2, 2), (2, 2)))[..., None].astype("float32") / 255
     y = keras.utils.to_categorical(images.labels, 10)
     model = keras.Sequential([keras.Input((32, 32, 1)), *notebook_layers(layers)])

@@ -21,10 +21,10 @@ Rates = Iterator[tuple[float, float]]
 
 
 def images(data: str, small: bool) -> tuple[np.ndarray, np.ndarray]:
-    from fmnist.data import default_cache, load
+    from fmnist.data import load
 
     count = 256 if small else 48_000
-    train = load(data, cache=default_cache()).train
+    train = load(data).train
     return train.pixels[:count], train.labels[:count]
 
 

@@ -32,7 +32,7 @@ def main() -> None:
     from fmnist.workflows.transfer.recipes import FACTS
 
     precision = resolve_precision("auto")
-    images = data.take(data.clean(data.load("auto", cache=data.default_cache()).train)[0], options.limit, seed=0)
+    images = data.take(data.clean(data.load("auto").train)[0], options.limit, seed=0)
     train, val = data.split(images, val_fraction=0.25, seed=0)
     print(f"{len(train):,} images, {options.epochs} epochs of the head, {precision}, both threads")
     for size in SIZES:

@@ -49,9 +49,9 @@ def set_threads(threads: int) -> None:
 
 def images(count: int) -> tuple[np.ndarray, np.ndarray]:
     """The first ``count`` published training images, uint8 [n, 28, 28], and their labels."""
-    from fmnist.data import default_cache, load
+    from fmnist.data import load
 
-    train = load("auto", cache=default_cache()).train
+    train = load("auto").train
     return train.pixels[:count], train.labels[:count]
 
 

@@ -164,9 +164,9 @@ def _command(name: str, options: argparse.Namespace) -> dict[str, float]:
 
 def child(options: argparse.Namespace) -> None:
     """Trains one way with each seed, in a process of its own."""
-    from fmnist.data import Images, default_cache, load
+    from fmnist.data import Images, load
 
-    data = load("auto", cache=default_cache())
+    data = load("auto")
     train = Images(data.train.pixels[: options.images], data.train.labels[: options.images])
     # A rehearsal on few images measures on few.
     count = min(len(data.test), max(1000, options.images // 6))

@@ -163,7 +163,7 @@ def keras_fit(options: argparse.Namespace) -> dict[str, Any]:
 
     from fmnist import data
 
-    images = data.take(data.clean(data.load("auto", cache=data.default_cache()).train)[0], options.limit, seed=0)
+    images = data.take(data.clean(data.load("auto").train)[0], options.limit, seed=0)
     train, val = data.split(images, val_fraction=0.2, seed=0)
 
     def framed(part: data.Images) -> np.ndarray:

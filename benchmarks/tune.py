@@ -111,7 +111,7 @@ def keras_tuner_search(options: argparse.Namespace) -> dict[str, float]:
     from fmnist import data
     from fmnist.models.search_space import notebook
 
-    cleaned, _ = data.clean(data.load("auto", cache=data.default_cache()).train)
+    cleaned, _ = data.clean(data.load("auto").train)
     train, val = data.split(data.take(cleaned, options.limit, options.seed), val_fraction=0.2, seed=options.seed)
     epochs: list[int] = []
 
@@ -197,7 +197,7 @@ def trial_starts(trials: int = 8) -> list[float]:
     from fmnist.workflows.tune.config import TuneConfig
     from fmnist.workflows.tune.trial import SearchTask, SearchTrial
 
-    images = data.load("auto", cache=data.default_cache()).train
+    images = data.load("auto").train
     train, val = images.select(np.arange(2_000)), images.select(np.arange(2_000, 2_500))
     starts = []
     with cluster.connected(), tempfile.TemporaryDirectory() as artifacts:

@@ -1,7 +1,8 @@
 """Batch training for Fashion-MNIST, the same on a laptop and on a Kubernetes GPU cluster."""
 
 import os
-import sys
+
+from fmnist.imports import in_ray_worker, put_last_what_ray_put_first, spare_keras
 
 __version__ = "0.1.0"
 
@@ -16,17 +17,7 @@ os.environ.setdefault("RAY_DASHBOARD_STARTUP_TIMEOUT_S", "300")
 os.environ.setdefault("KMP_DUPLICATE_LIB_OK", "True")
 os.environ.setdefault("KMP_INIT_AT_FORK", "FALSE")
 
-
-def _put_last_what_ray_put_first() -> None:
-    """Makes the driver's folders the last ones of a Ray worker's import path.
-
-    Ray puts them first: a file beside the data, such as ``optree.py``, would be imported in place of a library. As the
-    last ones they still have what ``--space module:function`` names.
-    """
-    ray = sys.modules.get("ray")
-    if ray and (worker := ray._private.worker.global_worker).connected and worker.mode == ray.WORKER_MODE:
-        folders = set(worker.core_worker.get_job_config().py_driver_sys_path)
-        sys.path.sort(key=lambda entry: entry in folders)
-
-
-_put_last_what_ray_put_first()
+# A Ray worker imports nothing of ours before this.
+if in_ray_worker():
+    put_last_what_ray_put_first()
+    spare_keras()

@@ -14,6 +14,7 @@ import fmnist
 from fmnist.boundary import explained, lasting_output, say, signals_as_interrupts
 from fmnist.commands import SUMMARIES
 from fmnist.errors import UserError
+from fmnist.imports import spare_keras
 from fmnist.job import Job
 from fmnist.workflows import JOBS
 
@@ -33,6 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line explains keeps its traceback.
     """
     name, *rest = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    spare_keras()
     with lasting_output() as failures, signals_as_interrupts() as signals:
         code = _exit_code(name, rest, signals)
     if failures:

@@ -75,6 +75,14 @@ def may_change(default: Any) -> Any:
     return field(default=default, metadata={"may_change": True})
 
 
+def gpu_share() -> Any:
+    """Declares how many GPUs one process of a kind gets: `GpuShare`, ``auto`` by default.
+
+    A new run settles ``auto`` by what the cluster has; a resumed run takes what was settled.
+    """
+    return field(default="auto", metadata={"gpu_share": True})
+
+
 _BUILDER = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
 ModelName = text_type(
     "ModelName",
@@ -166,6 +174,11 @@ class JobConfig:
     def fixed_settings(cls) -> frozenset[str]:
         """Names of the settings that a resumed run must not change."""
         return frozenset(one.name for one in fields(cls) if not one.metadata.get("may_change"))
+
+    @classmethod
+    def gpu_shares(cls) -> frozenset[str]:
+        """Returns the names of the settings that say how many GPUs a process gets."""
+        return frozenset(one.name for one in fields(cls) if one.metadata.get("gpu_share"))
 
 
 def batch_size_of(hyperparameters: Mapping[str, Any] | None, default: int) -> int:

@@ -82,11 +82,11 @@ def _checks(options: Any) -> Iterator[Check]:
     tables = [(name, what, path, _shares(*_column(path, CHOSEN_BY))) for name, what, path in choices if path]
     predicted = _column(options.predictions, PREDICTED)[1] if options.predictions else None
     if options.data:
-        dataset = data.load(options.data, cache=data.default_cache(), progress=aside.print, mixed=True)
+        dataset = data.load(options.data, progress=aside.print, mixed=True)
         published = None
         if not dataset.source.official:
             try:
-                published = data.load("auto", cache=data.default_cache(), progress=aside.print)
+                published = data.load("auto", progress=aside.print)
             except DataError as error:
                 aside.print(str(error))
         yield from audit_data(dataset, published)

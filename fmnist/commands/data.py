@@ -29,7 +29,7 @@ def run(arguments: list[str]) -> int:
     prepare.add_argument("--figures", metavar="DIR", help="folder for the figures; none are drawn if not given")
     options = parser.parse_args(arguments)
 
-    dataset = data.load(options.data, cache=data.default_cache(), progress=aside.print)
+    dataset = data.load(options.data, progress=aside.print)
     if options.action == "info":
         _print_info(dataset, options.json)
         return 0

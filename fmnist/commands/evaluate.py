@@ -54,9 +54,11 @@ def run(arguments: list[str]) -> int:
 
     recorded = run.get_record(METRICS, _Metrics).test.accuracy
     source = options.data or run.get_yaml(CONFIG, _Settings).data
-    test = data.load(source, cache=data.default_cache(), progress=aside.print).test
-    measured = evaluate(test.labels, probabilities(model, test.pixels), test.class_names)
-    mirrored = evaluate(test.labels, probabilities(model, test.pixels, mirrored=True)) if options.mirrored else None
+    test = data.load(source, progress=aside.print).test
+    predicted = probabilities(model, test.pixels)
+    measured, mirrored = evaluate(test.labels, predicted, test.class_names), None
+    if options.mirrored:
+        mirrored = evaluate(test.labels, (predicted + probabilities(model, test.pixels[:, :, ::-1])) / 2)
     difference = measured.accuracy - recorded
     if options.json:
         also = {"mirrored_accuracy": mirrored.accuracy} if mirrored else {}

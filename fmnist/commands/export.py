@@ -98,7 +98,7 @@ def run(arguments: list[str]) -> int:
     from fmnist import data
 
     settings = folder.get_yaml(CONFIG, _Settings)
-    dataset = data.load(options.data or settings.data, cache=data.default_cache(), progress=aside.print)
+    dataset = data.load(options.data or settings.data, progress=aside.print)
     images = data.take(dataset.train, CALIBRATION_IMAGES, settings.seed).pixels if options.quantize else None
     with _written(target) as (file, figures_file):
         try:

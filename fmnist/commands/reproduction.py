@@ -95,7 +95,7 @@ def _config(run: RunFolder, job: Job) -> JobConfig:
 
 def _check_data(run: RunFolder, source: str) -> None:
     recorded = run.get_record(DATA, _Data).sha256
-    found = data.load(source, cache=data.default_cache(), progress=aside.print).source.sha256
+    found = data.load(source, progress=aside.print).source.sha256
     if set(recorded.values()) != set(found.values()):
         name = next((name for name, digest in recorded.items() if digest not in found.values()), DATA)
         raise RunError(f"data: {source} has other images than run {run.run_id} ({name}); --data names the run's own")

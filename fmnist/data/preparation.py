@@ -102,7 +102,7 @@ def load_cleaned(config: JobConfig, note: Callable[[str], None]) -> Loaded:
     Raises:
         DataError: if the data is missing or malformed.
     """
-    source = data.load(config.data, cache=data.default_cache(), progress=note)
+    source = data.load(config.data, progress=note)
     cleaned, train_counts = data.clean(source.train)
     # Test images are counted like the others but stay as published, so that accuracies compare.
     test_counts = replace(data.clean(source.test)[1], kept=len(source.test))

@@ -32,7 +32,11 @@ def default_cache() -> Path:
 
 
 def load(
-    location: str, *, cache: Path, progress: Callable[[str], None] = lambda line: None, mixed: bool = False
+    location: str,
+    *,
+    cache: Path | None = None,
+    progress: Callable[[str], None] = lambda line: None,
+    mixed: bool = False,
 ) -> Dataset:
     """Reads a data set of 28x28 grey images in ten classes.
 
@@ -43,7 +47,7 @@ def load(
             a CSV train file, with its test file (``test`` for ``train`` in the name) beside it;
             ``s3://bucket/prefix`` of such a folder, or ``s3://…/x_train.csv``.
             Beside the files, ``classes.txt`` may name the labels 0 to 9, one a line.
-        cache: folder for what is fetched; it need not exist.
+        cache: folder for what is fetched, which need not exist; `default_cache` if None.
         progress: called with a line of text for each step that takes time.
         mixed: whether to read also a folder with training images as CSV and test images as IDX files, or the reverse,
             which is refused otherwise: it is to be audited, not to be trained on.
@@ -55,10 +59,11 @@ def load(
         DataError: if the data is missing, incomplete or malformed; one line that names file, row and column.
 
     Example:
-        >>> dataset = load("auto", cache=default_cache())  # doctest: +SKIP
+        >>> dataset = load("auto")  # doctest: +SKIP
         >>> len(dataset.train), len(dataset.test)  # doctest: +SKIP
         (60000, 10000)
     """
+    cache = cache or default_cache()
     if location == "auto":
         contents = obtain_official(cache, progress)
         return _parse(location, "idx", contents, {name: f"{cache / name}.gz" for name in contents}, None)

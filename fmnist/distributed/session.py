@@ -10,7 +10,7 @@ import os
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -161,8 +161,7 @@ def with_gpus(config: Config, opened: OpenedRun, resources: cluster.Resources) -
 
     Else one GPU, if the cluster has one now, and for workers one for each.
     """
-    automatic = [one.name for one in fields(config) if one.name.startswith("gpus_per_")]
-    automatic = [name for name in automatic if getattr(config, name) == "auto"]
+    automatic = [name for name in sorted(config.gpu_shares()) if getattr(config, name) == "auto"]
     before = opened.folder.get_yaml(CONFIG, Names) if opened.is_resumed and opened.folder.exists(CONFIG) else {}
     needed = {"gpus_per_worker": worker_range(getattr(config, "workers", 1))[0]}
     chosen: dict[str, Any] = {

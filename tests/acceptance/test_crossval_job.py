@@ -6,7 +6,9 @@ import io
 import json
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -33,23 +35,45 @@ def settings(data: Path, artifacts: str, *more: str) -> list[str]:
     ]
 
 
+@dataclass(frozen=True)
+class Validated:
+    """A finished cross-validation.
+
+    Attributes:
+        run: its folder.
+        before: the rows of each fold that had ended when its driver was killed.
+        lines: what it printed after that.
+    """
+
+    run: RunFolder
+    before: dict[int, list[dict[str, Any]]]
+    lines: list[str]
+
+
 def folds(run: RunFolder) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(run.get_bytes("folds.csv")))
 
 
-@pytest.fixture(scope="module")
-def validated(
-    ray_cluster: str, small_data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[RunFolder, list[str]]:
-    """A finished cross-validation, and what it printed."""
-    artifacts = tmp_path_factory.mktemp("artifacts")
-    with Job(sys.executable, "jobs/crossval.py", *settings(small_data, str(artifacts))) as job:
+def kill_and_resume(store: FolderStore | S3Store, data: Path) -> Validated:
+    """A cross-validation whose driver is killed after its first fold, and which the same command ends."""
+    run, arguments = RunFolder(store, "folds"), settings(data, store.location)
+    with Job(sys.executable, "jobs/crossval.py", *arguments) as job:
+        job.wait_for(r"^fold \d ended")
+        kill_driver(job, "train_folds")
+    assert run.state() == "unfinished"
+    outcomes = {path: json.loads(run.get_bytes(path))["rows"] for path in run.files() if path.endswith("outcome.json")}
+    with leaving_ray("crossval", *arguments, "--concurrency", "1") as job:
         assert job.wait() == 0, job.output
-    return RunFolder(FolderStore(artifacts), "folds"), job.lines
+    return Validated(run, {int(path.split("/")[1].split("-")[1]): rows for path, rows in outcomes.items()}, job.lines)
 
 
-def test_run_folder_is_complete(validated: tuple[RunFolder, list[str]]) -> None:
-    run, _ = validated
+@pytest.fixture(scope="module")
+def validated(ray_cluster: str, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Validated:
+    return kill_and_resume(FolderStore(tmp_path_factory.mktemp("artifacts")), small_data)
+
+
+def test_run_folder_is_complete(validated: Validated) -> None:
+    run = validated.run
     metrics = run.get_json("metrics.json")
 
     assert run.verify() == []
@@ -61,22 +85,21 @@ def test_run_folder_is_complete(validated: tuple[RunFolder, list[str]]) -> None:
     assert held_out["accuracy"] == pytest.approx(folds(run)["held_out_accuracy"].mean())
 
 
-def test_output_without_a_terminal_is_a_few_plain_lines(validated: tuple[RunFolder, list[str]]) -> None:
-    _, lines = validated
+def test_output_without_a_terminal_is_a_few_plain_lines(validated: Validated) -> None:
+    lines = validated.lines
 
-    assert lines[0].startswith("run folds in ")
-    assert "800 images in 4 folds; in fold 1 540 to train on, 60 to stop by, 200 held out" in lines[1]
-    assert sum(" ended after " in line for line in lines) == 4
+    assert lines[0].startswith("taking over the run from process ") and lines[1].startswith("run folds in ")
+    assert "800 images in 4 folds; in fold 1 540 to train on, 60 to stop by, 200 held out" in lines[2]
+    assert sum(" ended after " in line for line in lines) == 4 - len(validated.before)
     assert lines[-2].startswith("held-out accuracy 0.") and lines[-1].startswith("finished in ")
     assert not any("\x1b" in line or "Traceback" in line for line in lines)
     assert len(lines) < 15, lines
 
 
 def test_run_is_shown_with_its_mean_and_has_no_model_to_use(
-    validated: tuple[RunFolder, list[str]], capsys: pytest.CaptureFixture[str]
+    validated: Validated, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run, _ = validated
-    store = ["--artifacts", run.store.location]
+    store = ["--artifacts", validated.run.store.location]
 
     shown = command("runs", "show", "folds", *store)
     assert re.search(r"^  held_out\.accuracy +0\.\d{4}$", shown.stdout, re.MULTILINE), shown.stdout
@@ -87,31 +110,39 @@ def test_run_is_shown_with_its_mean_and_has_no_model_to_use(
         assert line.endswith("/folds: a crossval run has no model.keras, expected one of train, tune or transfer")
 
 
-def test_killed_driver_costs_no_fold_that_has_ended(
-    validated: tuple[RunFolder, list[str]], small_data: Path, s3_bucket: str
-) -> None:
-    arguments = settings(small_data, f"s3://{s3_bucket}/runs")
-    run = RunFolder(S3Store(s3_bucket, "runs"), "folds")
-    with fmnist("crossval", *arguments) as job:
-        job.wait_for(r"^fold \d ended")
-        kill_driver(job, "train_folds")
-    assert run.state() == "unfinished"
-    ended = {path: json.loads(run.get_bytes(path))["rows"] for path in run.files() if path.endswith("outcome.json")}
-    assert 0 < len(ended) < 4
+def test_killed_driver_costs_no_fold_that_has_ended(validated: Validated) -> None:
+    ended = len(validated.before)
 
-    with leaving_ray("crossval", *arguments, "--concurrency", "1") as job:
+    assert 0 < ended < 4
+    assert any(line == f"resumed: {ended} of 4 folds were there already" for line in validated.lines), validated.lines
+    found = folds(validated.run).set_index("fold")
+    # A fold that had been trained again would have taken another time.
+    for fold, rows in validated.before.items():
+        assert found["seconds"][fold] == pytest.approx(sum(row["seconds"] for row in rows))
+
+
+# tests/integration/workflows/train/test_faults.py compares with a run that nothing happened to.
+@pytest.mark.slow
+def test_killed_driver_changes_no_number(small_data: Path, s3_bucket: str, tmp_path: Path) -> None:
+    killed = kill_and_resume(S3Store(s3_bucket, "runs"), small_data).run
+    with fmnist("crossval", *settings(small_data, str(tmp_path))) as job:
         assert job.wait() == 0, job.output
 
-    assert any(line == f"resumed: {len(ended)} of 4 folds were there already" for line in job.lines), job.output
-    assert sum(" ended after " in line for line in job.lines) == 4 - len(ended)
-    assert run.verify() == [] and {path.split("/")[0] for path in run.files()} == FILES
-    found, undisturbed = folds(run), folds(validated[0])
-    columns = [name for name in undisturbed.columns if name != "seconds"]
-    pd.testing.assert_frame_equal(found[columns], undisturbed[columns], check_exact=True)
-    # A fold that had been trained again would have taken another time.
-    for path, rows in ended.items():
-        fold = int(path.split("/")[1].split("-")[1])
-        assert found.set_index("fold")["seconds"][fold] == pytest.approx(sum(row["seconds"] for row in rows))
+    assert killed.verify() == [] and {path.split("/")[0] for path in killed.files()} == FILES
+    undisturbed = folds(RunFolder(FolderStore(tmp_path), "folds")).drop(columns="seconds")
+    pd.testing.assert_frame_equal(folds(killed).drop(columns="seconds"), undisturbed, check_exact=True)
+
+
+def test_held_out_predictions_cover_every_image_once(validated: Validated) -> None:
+    predictions = pd.read_csv(io.BytesIO(validated.run.get_bytes("predictions.csv")))
+    metrics = validated.run.get_json("metrics.json")
+
+    assert predictions["index"].tolist() == list(range(800))
+    assert predictions["fold"].value_counts().to_dict() == {1: 200, 2: 200, 3: 200, 4: 200}
+    right = (predictions["label"] == predictions["predicted"]).groupby(predictions["fold"]).mean()
+    assert right.tolist() == pytest.approx(folds(validated.run)["held_out_accuracy"].tolist())
+    assert metrics["held_out"]["accuracy"] == pytest.approx(right.mean())
+    assert sum(map(sum, metrics["held_out"]["confusion_matrix"])) == 800
 
 
 # The tests of a search and of a pool of tasks have one that diverges, too.

@@ -126,6 +126,8 @@ def test_evaluate_reproduces_the_test_accuracy(submitted: tuple[Path, str]) -> N
     assert measured["confusion_matrix"] == metrics["test"]["confusion_matrix"]
 
 
+# tests/unit/runs/test_reproduction.py compares; the run trained again is a train job like any other.
+@pytest.mark.slow
 def test_run_is_reproduced_to_the_last_digit(submitted: tuple[Path, str], small_data: Path, tmp_path: Path) -> None:
     shutil.copytree(submitted[0] / "submitted", tmp_path / "submitted")
 

@@ -6,7 +6,9 @@ import io
 import json
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -36,19 +38,40 @@ def trials(run: RunFolder) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(run.get_bytes("trials.csv")))
 
 
-@pytest.fixture(scope="module")
-def searched(
-    ray_cluster: str, small_data: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[RunFolder, list[str]]:
-    """A finished search of the study's space, and what it printed."""
-    artifacts = tmp_path_factory.mktemp("artifacts")
-    with Job(sys.executable, "jobs/tune.py", *settings(small_data, str(artifacts), "--limit", "600")) as job:
+@dataclass(frozen=True)
+class Searched:
+    """A finished search.
+
+    Attributes:
+        run: its folder.
+        before: the rows of each trial that were stored when its driver was killed.
+        lines: what it printed after that.
+    """
+
+    run: RunFolder
+    before: dict[int, list[dict[str, Any]]]
+    lines: list[str]
+
+
+def kill_and_resume(store: FolderStore | S3Store, data: Path) -> Searched:
+    """A search of the study's space whose driver is killed after its first trial, and which the same command ends."""
+    run, arguments = RunFolder(store, "search"), settings(data, store.location, "--limit", "600")
+    with Job(sys.executable, "jobs/tune.py", *arguments) as job:
+        job.wait_for(r"^trial \d+ finished after 4 epochs")
+        kill_driver(job, "SearchTrial")
+    states = {path.split("/")[1]: json.loads(run.get_bytes(path)) for path in run.files() if "/state.json" in path}
+    with leaving_ray("tune", *arguments) as job:
         assert job.wait() == 0, job.output
-    return RunFolder(FolderStore(artifacts), "search"), job.lines
+    return Searched(run, {int(name): state["rows"] for name, state in states.items()}, job.lines)
 
 
-def test_run_folder_is_complete(searched: tuple[RunFolder, list[str]]) -> None:
-    run, _ = searched
+@pytest.fixture(scope="module")
+def searched(ray_cluster: str, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Searched:
+    return kill_and_resume(FolderStore(tmp_path_factory.mktemp("artifacts")), small_data)
+
+
+def test_run_folder_is_complete(searched: Searched) -> None:
+    run = searched.run
 
     assert run.verify() == []
     assert {path.split("/")[0] for path in run.files()} == {
@@ -62,8 +85,8 @@ def test_run_folder_is_complete(searched: tuple[RunFolder, list[str]]) -> None:
     assert metrics["search"]["trials"] == 6 and metrics["search"]["failed"] == 0
 
 
-def test_every_trial_is_in_the_table(searched: tuple[RunFolder, list[str]]) -> None:
-    run, _ = searched
+def test_every_trial_is_in_the_table(searched: Searched) -> None:
+    run = searched.run
     table, metrics = trials(run), run.get_json("metrics.json")["search"]
 
     assert table["trial"].tolist() == list(range(1, 7))
@@ -76,8 +99,8 @@ def test_every_trial_is_in_the_table(searched: tuple[RunFolder, list[str]]) -> N
     assert table["CONV_1_FILTER"].between(32, 64).all() and table["learning_rate"].between(1e-4, 1e-2).all()
 
 
-def test_best_is_the_winner_of_the_table(searched: tuple[RunFolder, list[str]]) -> None:
-    run, _ = searched
+def test_best_is_the_winner_of_the_table(searched: Searched) -> None:
+    run = searched.run
     settings = yaml.safe_load(run.get_bytes("best.yaml"))
     table = trials(run)
     winner = table.loc[table["best_val_accuracy"].idxmax()]
@@ -88,8 +111,8 @@ def test_best_is_the_winner_of_the_table(searched: tuple[RunFolder, list[str]]) 
 
 
 @pytest.mark.slow
-def test_best_is_what_was_trained_and_what_train_accepts(searched: tuple[RunFolder, list[str]], tmp_path: Path) -> None:
-    run, _ = searched
+def test_best_is_what_was_trained_and_what_train_accepts(searched: Searched, tmp_path: Path) -> None:
+    run = searched.run
     best = tmp_path / "best.yaml"
     best.write_bytes(run.get_bytes("best.yaml"))
     arguments = ["--config", str(best), "--artifacts", str(tmp_path), "--run-id", "again"]
@@ -100,8 +123,8 @@ def test_best_is_what_was_trained_and_what_train_accepts(searched: tuple[RunFold
         assert again[part]["loss"] == pytest.approx(run.get_json("metrics.json")[part]["loss"], rel=1e-4)
 
 
-def test_run_is_shown_with_its_search(searched: tuple[RunFolder, list[str]]) -> None:
-    run, _ = searched
+def test_run_is_shown_with_its_search(searched: Searched) -> None:
+    run = searched.run
 
     shown = command("runs", "show", "search", "--artifacts", run.store.location).stdout
 
@@ -110,18 +133,18 @@ def test_run_is_shown_with_its_search(searched: tuple[RunFolder, list[str]]) -> 
     assert values["winner"].isdigit() and values["val_accuracy"].startswith("0.")
 
 
-def test_output_without_a_terminal_is_a_few_plain_lines(searched: tuple[RunFolder, list[str]]) -> None:
-    _, lines = searched
+def test_output_without_a_terminal_is_a_few_plain_lines(searched: Searched) -> None:
+    lines = searched.lines
 
     assert len(lines) < 40
-    assert not any("\x1b" in line or "ray" in line.lower().replace("array", "") for line in lines[3:]), lines
+    assert not any("\x1b" in line or "ray" in line.lower().replace("array", "") for line in lines[4:]), lines
     assert lines[-1].startswith("finished in")
 
 
 def test_best_with_a_value_outside_the_space_is_one_line(
-    searched: tuple[RunFolder, list[str]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    searched: Searched, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = yaml.safe_load(searched[0].get_bytes("best.yaml"))
+    settings = yaml.safe_load(searched.run.get_bytes("best.yaml"))
     settings["hyperparameters"]["KERNEL_1_FILTER"] = 4
     best = tmp_path / "best.yaml"
     best.write_text(yaml.safe_dump(settings))
@@ -220,27 +243,25 @@ def test_builder_of_a_user_is_searched_and_survives_a_killed_trial(small_data: P
     assert trials(run)[["status", "epochs"]].values.tolist() == [["finished", 1]]
 
 
-def test_killed_driver_costs_no_finished_epoch(
-    searched: tuple[RunFolder, list[str]], small_data: Path, s3_bucket: str
-) -> None:
-    arguments = settings(small_data, f"s3://{s3_bucket}/runs", "--limit", "600")
-    run = RunFolder(S3Store(s3_bucket, "runs"), "search")
-    with fmnist("tune", *arguments) as job:
-        job.wait_for(r"^trial \d+ finished after 4 epochs")
-        kill_driver(job, "SearchTrial")
-    states = {path.split("/")[1]: json.loads(run.get_bytes(path)) for path in run.files() if "/state.json" in path}
-    trained_before = {int(name): state["rows"] for name, state in states.items()}
-    assert 0 < sum(len(rows) == 4 for rows in trained_before.values()) < 3
+def test_killed_driver_costs_no_finished_epoch(searched: Searched) -> None:
+    run = searched.run
 
-    with leaving_ray("tune", *arguments) as job:
-        assert job.wait() == 0, job.output
-
+    assert 0 < sum(len(rows) == 4 for rows in searched.before.values()) < 3
     assert run.verify() == []
-    undisturbed, table = trials(searched[0]), trials(run)
-    columns = [name for name in undisturbed.columns if name != "seconds"]
-    pd.testing.assert_frame_equal(table[columns], undisturbed[columns])
     # An epoch that had been trained again would have taken another time.
     history = pd.read_csv(io.BytesIO(run.get_bytes("trials_history.csv"))).set_index(["trial", "epoch"])
-    for trial, rows in trained_before.items():
+    for trial, rows in searched.before.items():
         for row in rows:
             assert history.loc[(trial, row["epoch"]), "seconds"] == row["seconds"]
+
+
+# tests/integration/workflows/train/test_faults.py compares with a run that nothing happened to.
+@pytest.mark.slow
+def test_killed_driver_changes_no_number(small_data: Path, s3_bucket: str, tmp_path: Path) -> None:
+    killed = kill_and_resume(S3Store(s3_bucket, "runs"), small_data).run
+    with fmnist("tune", *settings(small_data, str(tmp_path), "--limit", "600")) as job:
+        assert job.wait() == 0, job.output
+
+    assert killed.verify() == []
+    undisturbed = trials(RunFolder(FolderStore(tmp_path), "search")).drop(columns="seconds")
+    pd.testing.assert_frame_equal(trials(killed).drop(columns="seconds"), undisturbed)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from jsonargparse.typing import NonNegativeInt, OpenUnitInterval, PositiveFloat, PositiveInt
 
-from fmnist.config import GpuShare, JobConfig, ModelName, TwoOrMore, may_change
+from fmnist.config import GpuShare, JobConfig, ModelName, TwoOrMore, gpu_share, may_change
 
 CROSSVAL = "crossval"
 
@@ -47,6 +47,6 @@ class CrossvalConfig(JobConfig):
     learning_rate: PositiveFloat = 1e-3
     patience: NonNegativeInt = 10
     cpus_per_fold: PositiveFloat = 1
-    gpus_per_fold: GpuShare = "auto"
+    gpus_per_fold: GpuShare = gpu_share()
     concurrency: PositiveInt | Literal["auto"] = may_change("auto")
     max_failures: NonNegativeInt = may_change(3)

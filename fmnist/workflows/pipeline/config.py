@@ -7,7 +7,7 @@ from typing import Literal
 
 from jsonargparse.typing import NonNegativeInt, PositiveInt
 
-from fmnist.config import MODELS, GpuShare, JobConfig, may_change, text_type
+from fmnist.config import MODELS, GpuShare, JobConfig, gpu_share, may_change, text_type
 from fmnist.workflows.crossval.config import CROSSVAL
 from fmnist.workflows.train.config import TRAIN
 from fmnist.workflows.transfer.config import BACKBONES, RECIPES, TRANSFER
@@ -60,6 +60,6 @@ class PipelineConfig(JobConfig):
     backbone: Literal["resnet152v2", "efficientnetb1", "vgg16", "all"] = "all"
     weights: str = "auto"
     workers: PositiveInt = may_change(1)
-    gpus_per_worker: GpuShare = "auto"
-    gpus_per_task: GpuShare = "auto"
+    gpus_per_worker: GpuShare = gpu_share()
+    gpus_per_task: GpuShare = gpu_share()
     max_failures: NonNegativeInt = may_change(3)

@@ -8,7 +8,16 @@ from typing import ClassVar, Literal
 
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
-from fmnist.config import GpuShare, JobConfig, ModelName, SettingError, WorkerRange, may_change, worker_range
+from fmnist.config import (
+    GpuShare,
+    JobConfig,
+    ModelName,
+    SettingError,
+    WorkerRange,
+    gpu_share,
+    may_change,
+    worker_range,
+)
 
 TRAIN = "train"
 
@@ -46,7 +55,7 @@ class TrainConfig(JobConfig):
     workers: PositiveInt | WorkerRange = may_change(1)
     lanes: PositiveInt | Literal["auto"] = "auto"
     cpus_per_worker: PositiveFloat | Literal["auto"] = may_change("auto")
-    gpus_per_worker: GpuShare = "auto"
+    gpus_per_worker: GpuShare = gpu_share()
     max_failures: NonNegativeInt = may_change(3)
 
     def __post_init__(self) -> None:

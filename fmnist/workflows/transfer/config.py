@@ -11,7 +11,7 @@ from jsonargparse.typing import (
     PositiveInt,
 )
 
-from fmnist.config import GpuShare, JobConfig, may_change, number_type
+from fmnist.config import GpuShare, JobConfig, gpu_share, may_change, number_type
 
 TRANSFER = "transfer"
 BACKBONES = ("resnet152v2", "efficientnetb1", "vgg16")
@@ -74,8 +74,8 @@ class TransferConfig(JobConfig):
     compare_with: str | None = may_change(None)
     images_per_shard: PositiveInt = 2000
     cpus_per_shard: PositiveFloat = 1
-    gpus_per_shard: GpuShare = "auto"
+    gpus_per_shard: GpuShare = gpu_share()
     workers: PositiveInt = may_change(1)
     cpus_per_worker: PositiveFloat | Literal["auto"] = may_change("auto")
-    gpus_per_worker: GpuShare = "auto"
+    gpus_per_worker: GpuShare = gpu_share()
     max_failures: NonNegativeInt = may_change(3)

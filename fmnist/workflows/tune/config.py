@@ -7,7 +7,7 @@ from typing import Literal
 
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
-from fmnist.config import GpuShare, JobConfig, SpaceName, TwoOrMore, may_change
+from fmnist.config import GpuShare, JobConfig, SpaceName, TwoOrMore, gpu_share, may_change
 
 TUNE = "tune"
 
@@ -44,10 +44,10 @@ class TuneConfig(JobConfig):
     patience: NonNegativeInt = 5
     batch_size: PositiveInt = 64
     cpus_per_trial: PositiveFloat = 1
-    gpus_per_trial: GpuShare = "auto"
+    gpus_per_trial: GpuShare = gpu_share()
     retrain_epochs: PositiveInt = 30
     retrain_patience: NonNegativeInt = 0
     workers: PositiveInt = may_change(1)
     cpus_per_worker: PositiveFloat | Literal["auto"] = may_change("auto")
-    gpus_per_worker: GpuShare = "auto"
+    gpus_per_worker: GpuShare = gpu_share()
     max_failures: NonNegativeInt = may_change(1)

@@ -159,6 +159,8 @@ def test_flipped_byte_and_other_processors_change_no_number(
         assert history(run)[column].tolist() == undisturbed[column].tolist(), column
 
 
+# tests/integration/storage/test_arrow.py has the error of the upload.
+@pytest.mark.slow
 def test_checkpoint_that_cannot_be_stored_ends_the_run_in_a_line_and_nothing_reported_is_lost(
     tiny_data: Path, tmp_path: Path
 ) -> None:

@@ -10,13 +10,11 @@ import pandas as pd
 import pytest
 from kills import Killer
 
-from fmnist.data import Images, clean, default_cache, load, split, take
 from fmnist.runs import RunFolder
 from fmnist.storage import FolderStore
 from fmnist.workflows.transfer.config import TransferConfig
-from fmnist.workflows.transfer.features import feature_shards, read_shard, shard_path, stored_shards
+from fmnist.workflows.transfer.features import read_shard, stored_shards
 from fmnist.workflows.transfer.job import transfer
-from fmnist.workflows.transfer.recipes import recipe_of
 
 
 def settings(data: Path, artifacts: Path, **more: object) -> TransferConfig:
@@ -37,48 +35,10 @@ def candidate(run: RunFolder, phase: str = "frozen") -> dict:
     return next(one for one in run.get_json("metrics.json")["candidates"] if one["phase"] == phase)
 
 
-def prepared(data: Path) -> tuple[Images, Images]:
-    """The training and validation images that the job makes of the data."""
-    images = take(clean(load(str(data), cache=default_cache()).train)[0], 360, seed=0)
-    return split(images, val_fraction=0.2, seed=0)
-
-
 @pytest.fixture(scope="module")
 def undisturbed(ray_cluster: str, tiny_data: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run of one worker, with fine-tuning."""
     return transfer(settings(tiny_data, tmp_path_factory.mktemp("undisturbed"), fine_tune_epochs=2))
-
-
-def test_features_in_the_store_are_the_backbones(undisturbed: RunFolder, tiny_data: Path) -> None:
-    from fmnist.workflows.transfer.network import feature_extractor, load_backbone
-
-    (folder,) = undisturbed.store.folders("features")
-    train, val = prepared(tiny_data)
-    recipe = recipe_of(settings(tiny_data, Path("unused")), "vgg16")
-    extractor = feature_extractor(load_backbone("vgg16", recipe, None, seed=0), recipe)
-
-    shards = feature_shards([train, val], 60)
-    assert {shard_path(folder, shard) for shard in shards} == stored_shards(undisturbed.store, folder)
-    pixels = np.concatenate([train.pixels, val.pixels])
-    for shard in shards[:2]:
-        stored = read_shard(undisturbed.store, shard_path(folder, shard))
-        assert stored.dtype == np.float32
-        expected = extractor.predict(pixels[shard.positions], verbose=0)
-        np.testing.assert_allclose(stored, expected, rtol=1e-3, atol=1e-2)
-
-
-def test_both_phases_are_measured_and_the_better_one_is_the_runs_model(undisturbed: RunFolder) -> None:
-    metrics = undisturbed.get_json("metrics.json")
-    by_phase = {one["phase"]: one for one in metrics["candidates"]}
-
-    assert undisturbed.verify() == []
-    assert set(by_phase) == {"frozen", "fine-tuned"}
-    assert metrics["val"]["accuracy"] == max(one["val_accuracy"] for one in by_phase.values())
-    loser = next(phase for phase in by_phase if phase != metrics["phase"])
-    models = [path for path in undisturbed.files() if path.endswith("model.keras")]
-    assert sorted(models) == sorted(["model.keras", f"candidates/vgg16-{loser}/model.keras"])
-    assert by_phase["fine-tuned"]["trained_parameters"] > by_phase["frozen"]["trained_parameters"]
-    assert not any(path.startswith(("checkpoints/", "phases/")) for path in undisturbed.files())
 
 
 # tests/acceptance/test_transfer_job.py finds the features of a killed job.

@@ -124,6 +124,8 @@ def test_killed_process_costs_no_finished_epoch(
     assert list(results[-1]["rows"][:3]) == [dict(row) for row in before]
 
 
+# tests/unit/distributed/test_checkpoints.py has damaged checkpoints of every kind.
+@pytest.mark.slow
 def test_damaged_checkpoint_of_a_trial_is_a_line_and_changes_no_number(
     tmp_path: Path, images: Any, undisturbed: list[dict[str, float]]
 ) -> None:

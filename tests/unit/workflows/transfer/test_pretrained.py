@@ -76,7 +76,11 @@ def refusal(name: str, path: Path) -> str:
 
 
 @pytest.mark.parametrize("suffix", [".h5", ".weights.h5"])
-@pytest.mark.parametrize("name", BUILDERS)
+@pytest.mark.parametrize(
+    # The largest takes twenty seconds each.
+    "name",
+    [pytest.param(name, marks=pytest.mark.slow) if name == "resnet152v2" else name for name in BUILDERS],
+)
 def test_weights_come_back_from_both_formats(tmp_path: Path, name: str, suffix: str) -> None:
     model = backbone(name)
     saved = randomise(model, seed=1)
@@ -198,6 +202,7 @@ def test_long_list_of_layers_is_read_from_its_parts(tmp_path: Path) -> None:
     assert all(np.array_equal(a, b) for a, b in zip(saved, model.get_weights(), strict=True))
 
 
+@pytest.mark.slow
 def test_efficientnet_computes_what_keras_imagenet_network_does_with_the_download_mocked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
