@@ -117,6 +117,7 @@ def run_workers(
     trainer = StrategyTrainer(
         worker,
         events=events,
+        epochs=progress.total,
         look=shown.look,
         train_loop_config={"task": task},
         scaling_config=ray.train.ScalingConfig(

@@ -18,7 +18,8 @@ from fmnist.runs.reproduction import compare_epochs
 from fmnist.storage import FolderStore
 from jobs import Job, fmnist
 
-EPOCHS = 10
+# Ray Train needs half a minute to see that a node has come.
+EPOCHS = 40
 # `fmnist`, which usually waits a minute after each change of the number of workers.
 QUICK_TO_RESIZE = """
 from fmnist.distributed import workers
