@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean, median, stdev
 from types import SimpleNamespace
@@ -84,13 +85,13 @@ def searches(options: argparse.Namespace) -> None:
         print(f"best val_accuracy, {way}: {mean(best):.4f}{spread}")
 
 
-def our_search(options: argparse.Namespace, seed: int) -> dict[str, Any]:
+def our_search(options: argparse.Namespace, seed: int, *more: str) -> dict[str, Any]:
     """The command, from its start to the line that names the best trial; the training of the best is left out."""
     with tempfile.TemporaryDirectory() as artifacts:
         command = [sys.executable, "-m", "fmnist", "tune", "--artifacts", artifacts, "--run-id", "run"]
         command += ["--limit", str(options.limit), "--max-epochs", str(options.max_epochs)]
         command += ["--factor", str(options.factor), "--seed", str(seed), "--batch-size", str(BATCH_SIZE)]
-        command += ["--patience", str(PATIENCE), "--retrain-epochs", "1"]
+        command += ["--patience", str(PATIENCE), "--retrain-epochs", "1", *more]
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout
@@ -191,7 +192,7 @@ def trial_starts(trials: int = 8) -> list[float]:
 
     from fmnist import data
     from fmnist.distributed import cluster
-    from fmnist.distributed.spaces import draw_points
+    from fmnist.distributed.spaces import Points
     from fmnist.runs import RunFolder
     from fmnist.storage import FolderStore
     from fmnist.workflows.tune.config import TuneConfig
@@ -201,13 +202,14 @@ def trial_starts(trials: int = 8) -> list[float]:
     train, val = images.select(np.arange(2_000)), images.select(np.arange(2_000, 2_500))
     starts = []
     with cluster.connected(), tempfile.TemporaryDirectory() as artifacts:
-        points, problems = draw_points("notebook", 0, trials)
+        with Points("notebook", 0) as drawing:
+            points = drawing.random(trials)
         run = RunFolder(FolderStore(Path(artifacts)), "starts")
-        task = SearchTask(TuneConfig(), points, problems, run, ray.put(train), ray.put(val))
+        task = SearchTask(TuneConfig(), run, ray.put(train), ray.put(val))
         process = None
         for number in range(1, trials + 1):
             info = SimpleNamespace(trial_id=f"start_{number:05d}", trial_name="start")
-            config = {"trial": number, TRIAL_INFO: info}
+            config = {"trial": number, "point": asdict(points[number - 1]), TRIAL_INFO: info}
             started = time.perf_counter()
             if process is None:
                 process = tune.with_parameters(SearchTrial, task=task)(config)

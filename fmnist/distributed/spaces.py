@@ -3,26 +3,40 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 
 from fmnist.config import MODELS
 from fmnist.console import console
-from fmnist.distributed.waiting import SLOW_SECONDS, free, until_ready
+from fmnist.distributed.waiting import SLOW_SECONDS, free, get
 from fmnist.errors import TrainingError, UserError, one_line
 from fmnist.waiting import Wait
 
-Point = dict[str, Any]
-# A point; the file of its model, empty if this process has loaded it; and why it cannot be trained and kept, or None.
-Built = tuple[Point, bytes, str | None]
+if TYPE_CHECKING:
+    from fmnist.models.tpe import Tried
 
 
-def draw_points(name: str, seed: int, trials: int) -> tuple[list[Point], dict[int, str]]:
-    """Returns a random point of a search space for each trial, and checks that each can be trained and kept.
+@dataclass(frozen=True)
+class Point:
+    """A point of a search space."""
+
+    values: dict[str, Any]  # of the active hyper-parameters by name
+    problem: str | None = None  # why it cannot be trained and kept
+    model_parameters: int | None = None  # of its model, if they were counted
+
+
+# A point, and the file of its model, empty if this process has loaded it.
+Built = tuple[Point, bytes]
+
+
+class Points:
+    """The points of a search, each checked: whether its model can be trained and kept. Use it as a context manager.
 
     Each model of an own space is built, trains on one batch of noise, is saved, and is loaded in a process that has not
     built it: a few tenths of a second a point, in two processes for the whole search. Of fmnist's spaces, whose models
@@ -31,97 +45,158 @@ def draw_points(name: str, seed: int, trials: int) -> tuple[list[Point], dict[in
     Args:
         name: one of `fmnist.config.SPACES`, or ``module:function``.
         seed: of the points, 0 or more.
-        trials: how many points, 1 or more; the first ones do not depend on it.
-
-    Returns:
-        The points, and by the number of the trial, from 1, why a point cannot be trained and kept.
-
-    Raises:
-        UserError: if there is no such function, the model of its defaults cannot be trained and kept, or none of the
-            points' can.
+        counted: whether the parameters of each model are counted, for which it is built.
     """
-    points, problems = _checked(name, None, seed, trials)
-    if len(problems) == trials:
-        raise UserError(f"none of the {trials} points can be trained and kept; trial 1: {problems[1]}")
-    return points, problems
+
+    def __init__(self, name: str, seed: int, counted: bool = False) -> None:
+        self._name = name
+        # A process that was lost with its node does the same again in another one.
+        started_again: Any = {"num_cpus": 0, "max_restarts": -1, "max_task_retries": -1}
+        self._builder = ray.remote(**started_again)(_Builder).remote(name, seed, counted)
+        # The models of fmnist's own spaces load wherever they are built.
+        self._loader = ray.remote(**started_again)(_Loader).remote(name) if ":" in name else None
+
+    def __enter__(self) -> Points:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        # TensorFlow has chosen its threads there.
+        ray.kill(self._builder)
+        if self._loader:
+            ray.kill(self._loader)
+
+    def check(self, hyperparameters: Mapping[str, Any] | None) -> None:
+        """Checks the model of a point's values, or of the defaults if None.
+
+        Raises:
+            UserError: if there is no such space, the values are not of it, or the model cannot be trained and kept.
+        """
+        (point,) = self._loaded([self._builder.first.remote(hyperparameters)])
+        if point.problem:
+            raise UserError(point.problem)
+
+    def random(self, trials: int) -> list[Point]:
+        """Returns random points, one a trial; the first ones do not depend on how many.
+
+        Raises:
+            UserError: if there is no such space, or the model of its defaults or all of the points' cannot be trained
+                and kept.
+        """
+        first = self._builder.first.remote(None)
+        building = [self._builder.random.remote(trial) for trial in range(1, trials + 1)]
+        default, *points = self._loaded([first, *building])
+        if default.problem:
+            raise UserError(default.problem)
+        if all(point.problem for point in points):
+            raise UserError(f"none of the {trials} points can be trained and kept; trial 1: {points[0].problem}")
+        return points
+
+    def drawn(self, trial: int, tried: Sequence[Tried]) -> Point:
+        """Returns the point that TPE draws for a trial from those before, as `fmnist.models.tpe.draw` does."""
+        (point,) = self._loaded([self._builder.drawn.remote(trial, tried)])
+        return point
+
+    def _loaded(self, building: Sequence[ray.ObjectRef]) -> list[Point]:
+        """Returns the points that the builder gives, loaded by the other process if this is to be checked."""
+        what = f"a process that builds {self._name} to start"
+        wait = Wait(console.print, lambda: f"{what}; {free()}", first=SLOW_SECONDS)
+        loads: list[tuple[Point, ray.ObjectRef | None]] = []
+        try:
+            for reference in building:
+                point, file = get(reference, wait)
+                loads.append((point, self._loader.problem.remote(file) if self._loader and file else None))
+            return [replace(point, problem=ray.get(load)) if load else point for point, load in loads]
+        except ray.exceptions.RayTaskError as error:
+            if isinstance(error.cause, UserError):
+                raise UserError(str(error.cause)) from error
+            raise
 
 
 def check_model(name: str, hyperparameters: Mapping[str, Any] | None) -> None:
-    """Checks that a job can train the model of its configuration, as `draw_points` checks a point.
+    """Checks that a job can train the model of its configuration, as `Points` checks a point.
 
     Raises:
         UserError: if there is no such model, it cannot be trained and kept, or the hyper-parameters are not of its
             space.
     """
     if name not in MODELS:
-        _checked(name, hyperparameters, 0, 0)
+        with Points(name, 0) as points:
+            points.check(hyperparameters)
     elif hyperparameters is not None:
         raise UserError(f"hyperparameters: found some, expected none, for {name} is no search space")
 
 
-def _checked(
-    name: str, hyperparameters: Mapping[str, Any] | None, seed: int, trials: int
-) -> tuple[list[Point], dict[int, str]]:
-    """Returns the points of the trials and the problems of some, after the check of one of the hyper-parameters."""
-    # The models of fmnist's own spaces load wherever they are built.
-    loader = ray.remote(num_cpus=0)(_Loader).remote(name) if ":" in name else None
-    points: list[Point] = []
-    loads: list[ray.ObjectRef | None] = []
-    problems: list[str | None] = []
-    try:
-        building = _build_points.remote(name, hyperparameters, seed, trials)
-        what = f"a process that builds {name} to start"
-        until_ready(building, Wait(console.print, lambda: f"{what}; {free()}", first=SLOW_SECONDS))
-        for reference in building:
-            point, file, problem = ray.get(reference)
-            points.append(point)
-            problems.append(problem)
-            loads.append(loader.problem.remote(file) if loader and not problem else None)
-        for trial, load in enumerate(loads):
-            problems[trial] = ray.get(load) if load is not None else problems[trial]
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, UserError):
-            raise UserError(str(error.cause)) from error
-        raise
-    finally:
-        if loader:
-            ray.kill(loader)
-    if problems[0]:
-        raise UserError(problems[0])
-    return points[1:], {trial: problem for trial, problem in enumerate(problems) if problem}
+class _Builder:
+    """Draws points and builds their models, in a process of its own."""
 
+    def __init__(self, name: str, seed: int, counted: bool = False) -> None:
+        self._name, self._seed, self._counted = name, seed, counted
 
-# The process ends with the call: TensorFlow has chosen its threads there, and a trial must be able to choose its own.
-@ray.remote(max_calls=1)
-def _build_points(name: str, hyperparameters: Mapping[str, Any] | None, seed: int, trials: int) -> Iterator[Built]:
-    """Yields the given hyper-parameters, or the defaults if None, and then the trials' points.
+    @cached_property
+    def _space(self) -> Any:
+        from fmnist.models.factory import load_builder
+        from fmnist.models.hyperparameters import discover
 
-    Raises:
-        UserError: if there is no such space, or the hyper-parameters are not of it.
-    """
-    import keras
+        return discover(load_builder(self._name))
 
-    from fmnist.models import hyperparameters as spaces
-    from fmnist.models.factory import load_builder
+    def first(self, hyperparameters: Mapping[str, Any] | None) -> Built:
+        """Returns the given hyper-parameters, or the defaults if None.
 
-    space = spaces.discover(load_builder(name))
-    first = space if hyperparameters is None else spaces.hyperparameters(space, hyperparameters)
-    for point in (first.values, *(spaces.draw(space, seed, trial) for trial in range(1, trials + 1))):
-        if ":" not in name and point is not first.values:
-            yield point, b"", None
-            continue
+        Raises:
+            UserError: if there is no such space, or the hyper-parameters are not of it.
+        """
+        from fmnist.models import hyperparameters as spaces
+
+        space = self._space
+        given = space if hyperparameters is None else spaces.hyperparameters(space, hyperparameters)
+        return self._checked(given.values)
+
+    def random(self, trial: int) -> Built:
+        """Returns a random point."""
+        from fmnist.models.hyperparameters import draw
+
+        return self._built(draw(self._space, self._seed, trial))
+
+    def drawn(self, trial: int, tried: Sequence[Tried]) -> Built:
+        """Returns a point by TPE."""
+        from fmnist.models.tpe import draw
+
+        return self._built(draw(self._space, self._seed, trial, tried))
+
+    def _built(self, values: dict[str, Any]) -> Built:
+        if ":" in self._name:
+            return self._checked(values)
+        if not self._counted:
+            return Point(values), b""
+        from fmnist.models.factory import build
+
+        self._clear()
+        built = build(self._name, values, learning_rate=0.0, seed=0, precision="float32")
+        return Point(values, None, built.model.count_params()), b""
+
+    def _checked(self, values: dict[str, Any]) -> Built:
+        self._clear()
+        try:
+            count, file = _train_and_save(self._name, values)
+            return Point(values, None, count), file
+        except UserError as error:
+            return Point(values, str(error)), b""
+        except Exception as error:
+            problem = f"{self._name}: its model cannot be built, trained and saved: {one_line(error)[:300]}"
+            return Point(values, problem), b""
+
+    def _clear(self) -> None:
+        import keras
+
         # Layers are numbered within the session, and the models of a large search need memory.
         keras.backend.clear_session(free_memory=False)
-        try:
-            yield point, _train_and_save(name, point), None
-        except UserError as error:
-            yield point, b"", str(error)
-        except Exception as error:
-            yield point, b"", f"{name}: its model cannot be built, trained and saved: {one_line(error)[:300]}"
 
 
-def _train_and_save(name: str, point: Point) -> bytes:
-    """Builds a point's model, trains it on one batch, saves it and, if it is of an own space, loads it."""
+def _train_and_save(name: str, values: dict[str, Any]) -> tuple[int, bytes]:
+    """Builds a point's model, trains it on one batch, saves it and, if it is of fmnist's spaces, loads it.
+
+    Returns the number of the model's parameters, and its file unless it was loaded.
+    """
     import numpy as np
     import tensorflow as tf
 
@@ -130,7 +205,7 @@ def _train_and_save(name: str, point: Point) -> bytes:
     from fmnist.models.serving import without_augmentation
     from fmnist.training import engine
 
-    built = build(name, point, learning_rate=1e-3, seed=0, precision="float32")
+    built = build(name, values, learning_rate=1e-3, seed=0, precision="float32")
     noise = np.random.default_rng(0).integers(0, 256, (2, SIDE, SIDE), np.uint8)
     images = Images(noise, np.array([0, 1], np.uint8))
     # To trace the step takes ten times as long as to run it.
@@ -141,13 +216,14 @@ def _train_and_save(name: str, point: Point) -> bytes:
             next(engine.train(built.model, built.loss, built.optimizer, images, images, batch_size=2, epochs=1, seed=0))
     finally:
         tf.config.run_functions_eagerly(False)
+    count: int = built.model.count_params()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.keras")
         without_augmentation(built.model).save(path)
         if ":" not in name:
             _load(path)
-            return b""
-        return path.read_bytes()
+            return count, b""
+        return count, path.read_bytes()
 
 
 class _Loader:

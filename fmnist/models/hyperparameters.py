@@ -90,14 +90,15 @@ def draw(space: HyperParameters, seed: int, trial: int) -> dict[str, Any]:
     random = np.random.default_rng([seed, trial])
 
     def sample(hp: HyperParameter) -> Any:
-        value = hp.random_sample(int(random.integers(2**63)))
-        if _is_range(hp):
-            # keras-tuner's logarithms may round to a value outside the range.
-            value = min(max(value, hp.min_value), hp.max_value)
-        return value
+        return inside(hp, hp.random_sample(int(random.integers(2**63))))
 
-    values: dict[str, Any] = _filled(space, sample).values
+    values: dict[str, Any] = filled(space, sample).values
     return values
+
+
+def inside(hp: HyperParameter, value: Any) -> Any:
+    """Returns a value that keras-tuner has drawn; its logarithms may round to one outside the range."""
+    return min(max(value, hp.min_value), hp.max_value) if is_range(hp) else value
 
 
 def hyperparameters(space: HyperParameters, values: Mapping[str, Any]) -> HyperParameters:
@@ -120,31 +121,29 @@ def hyperparameters(space: HyperParameters, values: Mapping[str, Any]) -> HyperP
         except ValueError as error:
             raise UserError(f"hyper-parameter {hp.name!r}: found {values[hp.name]!r}, expected {error}") from None
 
-    filled = _filled(space, checked)
+    point = filled(space, checked)
     for name in values:
-        if name not in filled.values:
+        if name not in point.values:
             known = any(hp.name == name for hp in space.space)
-            reason = (
-                "not active with the others' values" if known else f"unknown; active are {', '.join(filled.values)}"
-            )
+            reason = "not active with the others' values" if known else f"unknown; active are {', '.join(point.values)}"
             raise UserError(f"hyper-parameter {name!r}: found a value, expected none, as it is {reason}")
-    return filled
+    return point
 
 
-def _filled(space: HyperParameters, value_of: Callable[[HyperParameter], Any]) -> HyperParameters:
+def filled(space: HyperParameters, value_of: Callable[[HyperParameter], Any]) -> HyperParameters:
     """Returns a copy of the space with a value for each active hyper-parameter; of two of one name the first counts."""
-    filled = copy.deepcopy(space)
-    filled.values = {}
+    point = copy.deepcopy(space)
+    point.values = {}
     # keras-tuner opens a conditional scope only after its parent is declared, so parents come first.
-    for hp in filled.space:
-        if hp.name not in filled.values and filled.is_active(hp):
-            filled.values[hp.name] = value_of(hp)
-    return filled
+    for hp in point.space:
+        if hp.name not in point.values and point.is_active(hp):
+            point.values[hp.name] = value_of(hp)
+    return point
 
 
 def _near(space: HyperParameters, wanted: Mapping[str, Any]) -> HyperParameters:
     """Returns the space with the wanted values where it has them, and the defaults elsewhere."""
-    return _filled(space, lambda hp: wanted[hp.name] if _accepts(hp, wanted.get(hp.name)) else hp.default)
+    return filled(space, lambda hp: wanted[hp.name] if _accepts(hp, wanted.get(hp.name)) else hp.default)
 
 
 def _activating(scope: list[Any], space: HyperParameters) -> dict[str, Any]:
@@ -156,7 +155,7 @@ def _activating(scope: list[Any], space: HyperParameters) -> dict[str, Any]:
     return {one.name: next((v for v in one.values if possible(one.name, v)), None) for one in scope}
 
 
-def _is_range(hp: HyperParameter) -> bool:
+def is_range(hp: HyperParameter) -> bool:
     """Whether the values are all numbers, or all whole numbers, from a minimum to a maximum."""
     if not hasattr(hp, "sampling"):
         return False
@@ -167,36 +166,36 @@ def _is_int(hp: HyperParameter) -> bool:
     return type(hp).__name__ == "Int"
 
 
-def _listed(hp: HyperParameter) -> list[Any]:
+def listed(hp: HyperParameter) -> list[Any]:
     """Returns all values of a hyper-parameter that is not a range, in keras-tuner's order."""
     return [int(value) for value in hp.values] if _is_int(hp) else list(hp.values)
 
 
 def _extremes(hp: HyperParameter) -> list[Any]:
     """Returns values, besides the default, for which a builder may declare further hyper-parameters."""
-    values = _listed(hp) if not hasattr(hp, "sampling") else []
+    values = listed(hp) if not hasattr(hp, "sampling") else []
     if _is_int(hp):
-        values = [hp.max_value if _is_range(hp) else max(_listed(hp))]
+        values = [hp.max_value if is_range(hp) else max(listed(hp))]
     return [value for value in values if value != hp.default]
 
 
 def _accepted(hp: HyperParameter, value: Any) -> Any:
     """Returns a value as keras-tuner draws it; a ValueError that says what is expected if it cannot draw it."""
-    if _is_range(hp):
+    if is_range(hp):
         number = isinstance(value, int if _is_int(hp) else int | float) and not isinstance(value, bool)
         if not number or not hp.min_value <= value <= hp.max_value:
             kind = "a whole number" if _is_int(hp) else "a number"
             raise ValueError(f"{kind} from {hp.min_value} to {hp.max_value}")
         return value if _is_int(hp) else float(value)
-    allowed = _listed(hp)
+    allowed = listed(hp)
     # People write 0.15 for the 0.15000000000000002 of keras-tuner's steps.
     for tolerance in (0.0, 1e-10):
         for candidate in allowed:
             if _equal(value, candidate, tolerance):
                 return candidate
     shown = [repr(candidate) for candidate in allowed]
-    listed = ", ".join(shown if len(shown) <= 12 else [*shown[:3], "…", shown[-1]])
-    raise ValueError(listed if len(shown) == 1 else f"one of {listed}")
+    choice = ", ".join(shown if len(shown) <= 12 else [*shown[:3], "…", shown[-1]])
+    raise ValueError(choice if len(shown) == 1 else f"one of {choice}")
 
 
 def _accepts(hp: HyperParameter, value: Any) -> bool:

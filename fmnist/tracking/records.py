@@ -25,7 +25,10 @@ Kind = Literal["run", "trial", "fold", "phase"]
 Rows = tuple[Row, ...]
 
 # Columns of trials.csv; the others are hyper-parameters.
-_OF_TRIAL = {"trial", "bracket", "status", "epochs", "best_epoch", "best_val_accuracy", "val_loss", "seconds", "error"}
+_OF_TRIAL = {
+    *("trial", "bracket", "status", "epochs", "best_epoch", "best_val_accuracy", "val_loss", "seconds", "error"),
+    "model_parameters",
+}
 _OF_FOLD = ("held_out_loss", "held_out_accuracy")
 # What an epoch is of.
 _OF_EPOCH = set(KEYS) - {"epoch"}

@@ -222,8 +222,8 @@ def test_wrong_settings_are_one_line_and_leave_nothing(
 def test_space_that_cannot_be_searched_is_refused(space: str, message: str) -> None:
     """In this process: the job does the same in one of its own, which imports TensorFlow each time."""
     try:
-        _, file, problem = next(spaces._build_points._function(space, None, 0, 1))
-        problem = problem or spaces._load_problem(space, file)
+        point, file = spaces._Builder(space, 0).first(None)
+        problem = point.problem or spaces._load_problem(space, file)
     except UserError as error:
         problem = str(error)
 
@@ -265,3 +265,30 @@ def test_killed_driver_changes_no_number(small_data: Path, s3_bucket: str, tmp_p
     assert killed.verify() == []
     undisturbed = trials(RunFolder(FolderStore(tmp_path), "search")).drop(columns="seconds")
     pd.testing.assert_frame_equal(trials(killed).drop(columns="seconds"), undisturbed)
+
+
+# tests/unit/workflows/tune/test_sampler.py has the law; this is the same through Ray Tune, for a builder of a user.
+@pytest.mark.slow
+def test_killed_search_by_tpe_draws_the_same_points_again(small_data: Path, tmp_path: Path) -> None:
+    def arguments(artifacts: str) -> list[str]:
+        sampled = ("--sampler", "tpe", "--prefer-small", "--space", "builders:tiny", "--limit", "400")
+        small = ("--max-epochs", "2", "--factor", "2", "--iterations", "4", "--retrain-epochs", "1")
+        return [*settings(small_data, str(tmp_path / artifacts)), *sampled, *small]
+
+    with fmnist("tune", *arguments("undisturbed")) as job:
+        assert job.wait() == 0, job.output
+    with fmnist("tune", *arguments("killed")) as job:
+        job.wait_for(r"^trial 12 ")
+        kill_driver(job, "SearchTrial")
+    with fmnist("tune", *arguments("killed")) as job:
+        assert job.wait() == 0, job.output
+
+    undisturbed, killed = (
+        trials(RunFolder(FolderStore(tmp_path / name), "search")) for name in ("undisturbed", "killed")
+    )
+    columns = [name for name in undisturbed.columns if name != "seconds"]
+    pd.testing.assert_frame_equal(killed[columns], undisturbed[columns])
+    assert len(undisturbed) == 16
+    assert not undisturbed.duplicated(
+        list(undisturbed.columns[undisturbed.columns.get_loc("model_parameters") + 1 :])
+    ).any()

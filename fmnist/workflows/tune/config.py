@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
-from fmnist.config import GpuShare, JobConfig, SpaceName, TwoOrMore, gpu_share, may_change
+from fmnist.config import GpuShare, JobConfig, SpaceName, TwoOrMore, gpu_share, may_change, text_type
 
 TUNE = "tune"
+
+TimeSpan = text_type("TimeSpan", r"^(?=.*[1-9])(\d+h)?(\d+m)?(\d+s)?\Z", "a time such as 45s, 30m or 1h30m")
 
 
 @dataclass(frozen=True)
@@ -19,10 +22,15 @@ class TuneConfig(JobConfig):
     Attributes:
         space: The study's search space (notebook), a larger one (extended), one of networks that train in a minute
             (fast), or module:function, a keras-tuner builder of your own.
+        sampler: random draws every point by the seed alone; tpe draws it from the results of earlier trials, by
+            Optuna's tree-structured Parzen estimator.
         scheduler: hyperband compares the trials of a bracket when all of them have reached a rung; asha does not wait.
         max_epochs: Maximum number of epochs of a trial.
         factor: Reduction factor; 1/factor of the trials survive each rung.
         iterations: Number of passes over all brackets of Hyperband; asha runs the same number of trials.
+        time_budget: The search starts no trial and no epoch after this time, such as 45s, 30m or 1h30m, and the best
+            trial so far is retrained; a search that resumes has what is left. No limit if not given.
+        prefer_small: Take the smallest model whose validation accuracy is within one standard error of the best one's.
         patience: A trial ends after this many epochs without a lower validation loss; 0 disables it.
         batch_size: Images per step, unless the space has a hyper-parameter batch_size.
         cpus_per_trial: CPUs of a trial; as many trials run in parallel as the cluster has room for.
@@ -37,10 +45,13 @@ class TuneConfig(JobConfig):
     """
 
     space: SpaceName = "notebook"
+    sampler: Literal["random", "tpe"] = "random"
     scheduler: Literal["hyperband", "asha"] = "hyperband"
     max_epochs: PositiveInt = 10
     factor: TwoOrMore = 3
     iterations: PositiveInt = 1
+    time_budget: TimeSpan | None = None  # type: ignore[valid-type]
+    prefer_small: bool = False
     patience: NonNegativeInt = 5
     batch_size: PositiveInt = 64
     cpus_per_trial: PositiveFloat = 1
@@ -51,3 +62,10 @@ class TuneConfig(JobConfig):
     cpus_per_worker: PositiveFloat | Literal["auto"] = may_change("auto")
     gpus_per_worker: GpuShare = gpu_share()
     max_failures: NonNegativeInt = may_change(1)
+
+
+def seconds_of(time_span: str) -> int:
+    """Returns the seconds of a time such as 45s, 30m or 1h30m."""
+    return sum(
+        int(count) * {"h": 3600, "m": 60, "s": 1}[unit] for count, unit in re.findall(r"(\d+)([hms])", time_span)
+    )

@@ -8,52 +8,41 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, fields, replace
-from functools import partial
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import ray
-from ray import cloudpickle
 from ray import tune as ray_tune
 from ray.tune.execution import class_cache
-from ray.tune.experiment import Trial
 from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
 
 from fmnist import clock
-from fmnist.boundary import explained, lasting, spared
+from fmnist.boundary import spared
 from fmnist.config import JobConfig, batch_size_of
+from fmnist.console import duration
 from fmnist.data.preparation import PreparedData, prepare
 from fmnist.distributed import cluster
 from fmnist.distributed.session import Figures, Session, run_on_ray
-from fmnist.distributed.spaces import draw_points
-from fmnist.distributed.waiting import room_limit, to_start
+from fmnist.distributed.spaces import Point, Points
 from fmnist.distributed.workers import LANES, keep_lanes
-from fmnist.errors import StoreError, TrainingError, UserError, first_line
+from fmnist.errors import TrainingError, UserError
 from fmnist.options import settings_yaml
 from fmnist.runs import BEST, CHECKPOINTS, SEARCH, TRIALS, TRIALS_HISTORY, TRIALS_TABLE, RunFolder
 from fmnist.runs.documents import Names
 from fmnist.runs.lifecycle import open_run
 from fmnist.storage.arrow import store_filesystem
-from fmnist.training.history import History, Row
-from fmnist.waiting import Wait
 from fmnist.workflows.train.config import TrainConfig
 from fmnist.workflows.train.job import fit
-from fmnist.workflows.tune.config import TUNE, TuneConfig
+from fmnist.workflows.tune.budget import TimeBudget
+from fmnist.workflows.tune.config import TUNE, TuneConfig, seconds_of
 from fmnist.workflows.tune.hyperband import Hyperband, brackets
 from fmnist.workflows.tune.progress import SearchProgress
-from fmnist.workflows.tune.records import Status, TrialRecord, best_trial, trials_table
-from fmnist.workflows.tune.trial import FAILURE, OBJECTIVE, SearchTask, SearchTrial, trial_state
+from fmnist.workflows.tune.records import TrialRecord, best_trial, smallest_trial, trials_table
+from fmnist.workflows.tune.sampler import AHEAD, TpeSearch, drawn_at_random
+from fmnist.workflows.tune.trial import OBJECTIVE, SearchTask, SearchTrial, trial_state
+from fmnist.workflows.tune.watcher import Watcher
 
-# What Ray Tune's status of a trial means here; a trial of any other status has ended.
-STATUSES: dict[str, Status] = {
-    Trial.PENDING: "pending",
-    Trial.RUNNING: "running",
-    Trial.PAUSED: "paused",
-    Trial.ERROR: "failed",
-}
 # Of the run folder: why the retraining of a trial, by its number, failed; the next best was taken.
 NOT_KEPT = f"{TRIALS}/not_kept.json"
 WORKER_SETTINGS = ("workers", "cpus_per_worker", "gpus_per_worker")
@@ -81,27 +70,39 @@ def _tune(session: Session[TuneConfig, PreparedData]) -> None:
         needs = f"{config.workers} workers of {cpus:g} CPUs and {config.gpus_per_worker:g} GPUs"
         session.note(f"the retraining needs room for {needs}; this cluster has {resources}")
     trials = config.iterations * sum(bracket.sizes[0] for bracket in plan)
-    points, problems = draw_points(config.space, config.seed, trials)
-    if not points[0]:
-        raise UserError(f"{config.space}: found no hyper-parameter, expected at least one to search")
-    if problems:
-        trial, problem = next(iter(problems.items()))
-        session.note(f"{len(problems)} of {trials} points cannot be trained and kept; trial {trial}: {problem}")
-    session.note(f"Ray: {resources}; a trial: {config.cpus_per_trial:g} CPUs, {config.gpus_per_trial:g} GPUs")
-    from fmnist.report.data_plots import draw_data
+    ahead = session.opened.fact(AHEAD) or 2 * _slots(config, resources)
+    at_random = drawn_at_random(trials, ahead) if config.sampler == "tpe" else trials
+    with ExitStack() as drawing:
+        source = drawing.enter_context(Points(config.space, config.seed, counted=config.prefer_small))
+        points = source.random(at_random)
+        if at_random == trials:
+            drawing.close()
+        if not points[0].values:
+            raise UserError(f"{config.space}: found no hyper-parameter, expected at least one to search")
+        problems = {trial: point.problem for trial, point in enumerate(points, start=1) if point.problem}
+        if problems:
+            trial, problem = next(iter(problems.items()))
+            session.note(f"{len(problems)} of {at_random} points cannot be trained and kept; trial {trial}: {problem}")
+        session.note(f"Ray: {resources}; a trial: {config.cpus_per_trial:g} CPUs, {config.gpus_per_trial:g} GPUs")
+        from fmnist.report.data_plots import draw_data
 
-    lanes = keep_lanes(session.opened, config, cpus)
-    started_run = session.begin(draw_data, facts={LANES: lanes})
-    with SearchProgress() as progress:
-        records = _search(config, run, session.data, points, problems, progress)
+        lanes = keep_lanes(session.opened, config, cpus)
+        started_run = session.begin(draw_data, facts={LANES: lanes, AHEAD: ahead})
+        sampler = TpeSearch(config, trials, points, ahead, source.drawn) if config.sampler == "tpe" else None
+        with SearchProgress() as progress:
+            records = _search(config, run, session.data, points, trials, sampler, progress)
     searched = clock.now()
     while True:
-        records, winner, val_accuracy = _write_trials(config, run, records)
+        records, winner, val_accuracy = _write_trials(config, run, records, len(session.data.val))
+        rule = "smallest within one standard error of the best" if config.prefer_small else "best"
+        size = f" and {winner.model_parameters:,} parameters" if winner.model_parameters else ""
         session.note(
-            f"best of {len(records)} trials: trial {winner.trial} with val_accuracy {val_accuracy:.4f}; "
+            f"{rule} of {len(records)} trials: trial {winner.trial} with val_accuracy {val_accuracy:.4f}{size}; "
             f"training it for {config.retrain_epochs} epochs"
         )
-        figures = session.background.submit(_draw_trials, records, winner.trial)
+        figures = session.background.submit(
+            _draw_trials, records, winner.trial, len(session.data.val) if config.prefer_small else None
+        )
         best = best_config(config, winner)
         outcome = fit(best, run, session.data, cpus, lanes)
         if not outcome.failure:
@@ -116,51 +117,75 @@ def _tune(session: Session[TuneConfig, PreparedData]) -> None:
     write_tune_results(started_run, search, best, outcome)
 
 
-def _draw_trials(records: list[TrialRecord], winner: int) -> Figures:
+def _draw_trials(records: list[TrialRecord], winner: int, images: int | None) -> Figures:
     """Draws the figures of the trials during the retraining."""
     from fmnist.workflows.tune.plots import tune_plots
 
-    return tune_plots(records, winner)
+    return tune_plots(records, winner, images)
+
+
+def _slots(config: TuneConfig, resources: cluster.Resources) -> int:
+    """Returns how many trials the cluster has room for at once, 1 or more."""
+    shares = [resources.cpus / config.cpus_per_trial]
+    if config.gpus_per_trial:
+        shares.append(resources.gpus / config.gpus_per_trial)
+    return max(1, int(min(shares)))
 
 
 def _search(
     config: TuneConfig,
     run: RunFolder,
     data: PreparedData,
-    points: list[dict[str, Any]],
-    problems: dict[int, str],
+    points: list[Point],
+    trials: int,
+    sampler: TpeSearch | None,
     progress: SearchProgress,
 ) -> list[TrialRecord]:
-    """Runs a trial for each point on the cluster and returns them, in the order of their numbers.
+    """Runs the trials on the cluster and returns those that have begun, in the order of their numbers.
 
     A trial whose point has a problem fails before its first epoch.
+
+    Args:
+        points: of the trials, all of them or those that the ``sampler`` begins with.
+        sampler: draws the other trials' points.
     """
-    task = SearchTask(config, points, problems, run, ray.put(data.train), ray.put(data.val))
-    trials = len(points)
+    budget = TimeBudget(run, seconds_of(config.time_budget)) if config.time_budget else None
+    task = SearchTask(config, run, ray.put(data.train), ray.put(data.val), budget.deadline if budget else None)
     scheduler: TrialScheduler
     if config.scheduler == "hyperband":
         scheduler = Hyperband(OBJECTIVE, config.max_epochs, config.factor)
         plan = brackets(config.max_epochs, config.factor)
-        budget = config.iterations * sum(bracket.budget for bracket in plan)
+        epochs = config.iterations * sum(bracket.budget for bracket in plan)
         sizes = ", ".join(str(bracket.sizes[0]) for bracket in plan)
-        progress.note(f"Hyperband: trials in brackets of {sizes}, {trials} in all, and {budget} epochs")
+        progress.note(f"Hyperband: trials in brackets of {sizes}, {trials} in all, and {epochs} epochs")
     else:
         scheduler = AsyncHyperBandScheduler(
             metric=OBJECTIVE, mode="max", max_t=config.max_epochs, reduction_factor=config.factor
         )
-        budget = trials * config.max_epochs
+        epochs = trials * config.max_epochs
         progress.note(f"ASHA: trials of {config.max_epochs} epochs at most, {trials} in all")
-    known = {trial: trial_state(run, trial, point).history().epochs for trial, point in enumerate(points, start=1)}
-    progress.begin(trials, budget, known)
-    watcher = _Watcher(config, points, scheduler, progress, run)
+    if budget:
+        progress.note(f"time budget: {config.time_budget}, {duration(budget.left)} left")
+    known = {
+        trial: trial_state(run, trial, point.values).history().epochs for trial, point in enumerate(points, start=1)
+    }
+    progress.begin(trials, epochs, known, budget)
+    watcher = Watcher(config, scheduler, progress, run, known, budget)
     filesystem, path = store_filesystem(run.store)
     tuner = ray_tune.Tuner(
         ray_tune.with_resources(
             ray_tune.with_parameters(SearchTrial, task=task),
             {"CPU": config.cpus_per_trial, **({"GPU": config.gpus_per_trial} if config.gpus_per_trial else {})},
         ),
-        param_space={"trial": ray_tune.grid_search(list(range(1, trials + 1)))},
+        param_space={}
+        if sampler
+        else {
+            "trial": ray_tune.grid_search(list(range(1, trials + 1))),
+            "point": ray_tune.sample_from(lambda config: asdict(points[config["trial"] - 1])),
+        },
         tune_config=ray_tune.TuneConfig(
+            search_alg=sampler,
+            num_samples=trials if sampler else 1,
             scheduler=scheduler,
             # A new process for each trial, and after each pause, would import TensorFlow every time.
             reuse_actors=True,
@@ -186,6 +211,14 @@ def _search(
         logger.setLevel(level)
     with spared(f"{run.location}/{SEARCH} was not removed"):
         run.store.delete_folder(f"{run.run_id}/{SEARCH}")
+    if budget:
+        budget.note(now=True)
+    if watcher.out_of_time:
+        progress.note(
+            f"the time budget of {config.time_budget} is over: {len(watcher.records)} of {trials} trials began"
+        )
+        if not any(record.rows for record in watcher.records):
+            raise TrainingError(f"time_budget: found {config.time_budget}, expected the time of an epoch at least")
     return watcher.records
 
 
@@ -200,117 +233,16 @@ def _no_secrets() -> Iterator[None]:
         class_cache.ENV_VARS_TO_PROPAGATE = names
 
 
-class _Watcher(ray_tune.Callback):
-    """Records what trials report, and displays it."""
-
-    def __init__(
-        self,
-        config: TuneConfig,
-        points: list[dict[str, Any]],
-        scheduler: TrialScheduler,
-        progress: SearchProgress,
-        run: RunFolder,
-    ) -> None:
-        self.config, self.points, self.scheduler, self.progress, self.run = config, points, scheduler, progress, run
-        self.records: list[TrialRecord] = []
-        self._rows: dict[int, tuple[Row, ...]] = {}
-        limit = partial(room_limit, config.cpus_per_trial, config.gpus_per_trial)
-        self._wait = Wait(progress.note, self._waits_for, limit=limit)
-        self._errors: dict[int, str] = {}
-
-    def __getstate__(self) -> dict[str, Any]:
-        # Tune pickles its callbacks for its own way to resume, which this job does not use; a terminal has no pickle.
-        return {}
-
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
-    ) -> None:
-        self._rows[trial.config["trial"]] = result["rows"]
-        for note in result.get("notes", ()):
-            self.progress.note(note)
-        if FAILURE in result:
-            self._errors[trial.config["trial"]] = result[FAILURE]
-        self._show(trials)
-
-    def on_trial_recover(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        # The trial may have failed since another process has taken the run over.
-        self.run.ensure_lease(ask=True)
-        _end_if_lasting(trial)
-
-    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self.run.ensure_lease(ask=True)
-        _end_if_lasting(trial)
-        self._errors[trial.config["trial"]] = _error_line(trial)
-        self._show(trials)
-
-    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        self.run.ensure_lease()
-        self._show(trials)
-        if any(trial.status == Trial.RUNNING for trial in trials):
-            self._wait.progressed()
-        self._wait.look()
-
-    def _waits_for(self) -> str:
-        return to_start(1, "trial", self.config.cpus_per_trial, self.config.gpus_per_trial)
-
-    def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        self._show(trials)
-
-    def _show(self, trials: list[Trial]) -> None:
-        self.records = sorted(map(self._record, trials), key=lambda record: record.trial)
-        self.progress.update(self.records)
-
-    def _record(self, trial: Trial) -> TrialRecord:
-        number = trial.config["trial"]
-        history = History(tuple(self._rows.get(number, ())))
-        return TrialRecord(
-            trial=number,
-            bracket=self.scheduler.bracket_of(trial) if isinstance(self.scheduler, Hyperband) else 0,
-            parameters=self.points[number - 1],
-            status=self._status(trial, history),
-            rows=history.rows,
-            error=self._errors.get(number),
-        )
-
-    def _status(self, trial: Trial, history: History) -> Status:
-        if trial.status in STATUSES:
-            return STATUSES[trial.status]
-        if trial.config["trial"] in self._errors:
-            return "failed"
-        if history.epochs >= self.config.max_epochs:
-            return "finished"
-        return "stopped early" if history.should_stop(self.config.patience) else "stopped"
-
-
-def _error_line(trial: Trial) -> str:
-    """Returns a failed trial's last error in one line."""
-    cause = _error(trial)
-    return str(explained(cause) or f"{type(cause).__name__}: {first_line(cause)}")
-
-
-def _end_if_lasting(trial: Trial) -> None:
-    """Ends the search if its store failed: every other trial would fail as well."""
-    if isinstance(known := lasting(_error(trial)), StoreError):
-        raise known
-
-
-def _error(trial: Trial) -> BaseException:
-    # Tune's own `get_error` reads the file from the store, where it is not yet.
-    file = trial.pickled_error_file
-    error = cloudpickle.loads(Path(file).read_bytes()) if file else RuntimeError("Ray Tune kept no error")
-    return getattr(error, "cause", None) or error
-
-
 def _not_kept(run: RunFolder) -> dict[str, str]:
     return run.get_record(NOT_KEPT, dict[str, str]) if run.exists(NOT_KEPT) else {}
 
 
 def _write_trials(
-    config: TuneConfig, run: RunFolder, records: list[TrialRecord]
+    config: TuneConfig, run: RunFolder, records: list[TrialRecord], val_images: int
 ) -> tuple[list[TrialRecord], TrialRecord, float]:
     """Writes the tables of the trials and ``best.yaml``.
 
-    Returns all trials, and of those whose retraining has not failed the best one and its validation accuracy.
+    Returns all trials, and of those whose retraining has not failed the winner and its validation accuracy.
     """
     failures = _not_kept(run)
     records = [
@@ -320,7 +252,7 @@ def _write_trials(
         for record in records
     ]
     run.put_csv(TRIALS_TABLE, trials_table(records))
-    winner = best_trial(records)
+    winner = smallest_trial(records, val_images) if config.prefer_small else best_trial(records)
     if winner is None or winner.best is None:
         raise TrainingError(
             f"run {run.run_id}: every trial failed, {len(records)} in all; {TRIALS_TABLE} has the reasons; "

@@ -25,7 +25,13 @@ if TYPE_CHECKING:
     from fmnist.workflows.tune.results import TuneMetrics
 
 SCHEDULER_TITLES = {"hyperband": "Hyperband", "asha": "ASHA"}
-ENDS = {"finished": "finished", "stopped": "dropped", "stopped early": "stopped early", "failed": "failed"}
+ENDS = {
+    "finished": "finished",
+    "stopped": "dropped",
+    "stopped early": "stopped early",
+    "out of time": "out of time",
+    "failed": "failed",
+}
 
 
 @spared_page
@@ -66,6 +72,7 @@ def tune_comparison(metrics: TuneMetrics) -> str:
 
 def _trial_rows(records: Sequence[TrialRecord], winner: int) -> tuple[list[str], list[list[Any]]]:
     names = parameter_names(records)
+    counted = any(record.model_parameters for record in records)
     rows = [
         [
             f"{record.trial} (winner)" if record.trial == winner else record.trial,
@@ -75,8 +82,10 @@ def _trial_rows(records: Sequence[TrialRecord], winner: int) -> tuple[list[str],
             int(record.best["epoch"]) if record.best else None,
             record.best["val_loss"] if record.best else None,
             duration(record.seconds),
+            *([record.model_parameters] if counted else []),
             *(record.parameters.get(name) for name in names),
         ]
         for record in ranked(records)
     ]
-    return ["trial", "val_accuracy", "status", "bracket", "best epoch", "val_loss", "time", *names], rows
+    columns = ["trial", "val_accuracy", "status", "bracket", "best epoch", "val_loss", "time"]
+    return [*columns, *(["parameters"] if counted else []), *names], rows

@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, PercentFormatter
 
 from fmnist.errors import printable
-from fmnist.report.style import TRAIN, VAL, drawn, new_figure, styled
-from fmnist.workflows.tune.records import TrialRecord, parameter_names
+from fmnist.report.style import TRAIN, VAL, drawn, new_axes, new_figure, styled
+from fmnist.workflows.tune.records import TrialRecord, parameter_names, pareto_front, standard_error
 
 # Accuracies further than this below the best are at the lower edge of the axis: a trial that learnt nothing has 0.10,
 # and an axis down to it would leave no room between the others.
@@ -25,16 +25,21 @@ ENDS = {
     "finished": ("o", "all epochs"),
     "stopped": (".", "dropped"),
     "stopped early": ("s", "stopped early"),
+    "out of time": ("|", "out of time"),
     "failed": ("x", "failed"),
 }
 LEGEND: Any = {"loc": "outside upper center", "ncols": 3, "fontsize": 10, "columnspacing": 1.2, "handletextpad": 0.5}
 
 
-def tune_plots(records: Sequence[TrialRecord], winner: int) -> dict[str, bytes]:
-    """Draws the figures of a search with ``winner`` as the best trial's number; returns PNG by name."""
-    return drawn(
-        {"trial_curves": lambda: trial_curves(records, winner), "parameters": lambda: parameters(records, winner)}
-    )
+def tune_plots(records: Sequence[TrialRecord], winner: int, images: int | None = None) -> dict[str, bytes]:
+    """Draws the figures of a search with ``winner`` as the best trial's number; returns PNG by name.
+
+    ``images``, those of the validation, are for the Pareto front.
+    """
+    figures = {"trial_curves": lambda: trial_curves(records, winner), "parameters": lambda: parameters(records, winner)}
+    if images:
+        figures["pareto_front"] = lambda: front_figure(records, winner, images)
+    return drawn(figures)
 
 
 @styled
@@ -138,6 +143,36 @@ def parameters(records: Sequence[TrialRecord], winner: int) -> Figure:
     )
     bar.set_label(f"epochs of the trial; ringed: trial {winner}, the winner", fontsize=10)
     return figure
+
+
+@styled
+def front_figure(records: Sequence[TrialRecord], winner: int, images: int) -> Figure:
+    """Draws validation accuracy by the model's parameters, and the Pareto front."""
+    front = pareto_front(records)
+    trained = [record for record in records if record.best and record.model_parameters and record.status != "failed"]
+    limits = accuracy_limits(map(_accuracy, trained))
+    figure, axes = new_axes(3.2)
+    best = _accuracy(front[-1])
+    axes.axhspan(best - standard_error(best, images), best, color=TRAIN, alpha=0.12, linewidth=0)
+    axes.step(*_sizes_and_accuracies(front), where="post", color=TRAIN, linewidth=1.5)
+    sizes, accuracies = _sizes_and_accuracies(trained)
+    axes.scatter(
+        _axis_values(axes, sizes), [max(it, limits[0]) for it in accuracies], color=TRAIN, clip_on=False, zorder=3
+    )
+    ring: dict[str, Any] = {"facecolors": "none", "edgecolors": VAL, "linewidths": 2.2, "s": 130}
+    won = [record for record in trained if record.trial == winner]
+    axes.scatter(*_sizes_and_accuracies(won), zorder=4, clip_on=False, **ring)
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+    axes.set_ylim(limits)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
+    axes.set_xlabel("parameters of the model")
+    axes.set_ylabel("best val_accuracy")
+    axes.grid()
+    return figure
+
+
+def _sizes_and_accuracies(records: Sequence[TrialRecord]) -> tuple[list[int], list[float]]:
+    return [record.model_parameters or 0 for record in records], [_accuracy(record) for record in records]
 
 
 def _axis_values(axes: Axes, values: Sequence[Any]) -> list[Any]:

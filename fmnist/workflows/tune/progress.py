@@ -14,12 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from fmnist.console import console, duration, plural, rounded
+from fmnist.workflows.tune.budget import TimeBudget
 from fmnist.workflows.tune.records import TrialRecord, best_trial, parameter_names, ranked
 
 BEST_SHOWN = 8
 LONGEST_VALUE = 10  # characters of a value, so that a long text leaves room for the trial's other values
 REDRAWS_PER_SECOND = 4
-ENDED = ("finished", "stopped", "stopped early")
+ENDED = ("finished", "stopped", "stopped early", "out of time")
 OPEN = ("pending", "running", "paused")
 
 
@@ -36,6 +37,7 @@ class SearchProgress(ExitStack):
         self._records: Sequence[TrialRecord] = ()
         self._trials = self._budget = 0
         self._known: Mapping[int, int] = {}
+        self._time: TimeBudget | None = None
         self._started = time.monotonic()
         self._logged: set[int] = set()
         self._best_logged = 0.0
@@ -45,15 +47,16 @@ class SearchProgress(ExitStack):
         """Prints a line."""
         self.console.print(text, markup=False, soft_wrap=True)
 
-    def begin(self, trials: int, epochs: int, known: Mapping[int, int]) -> None:
+    def begin(self, trials: int, epochs: int, known: Mapping[int, int], budget: TimeBudget | None = None) -> None:
         """Starts the clock.
 
         Args:
             trials: number of trials.
             epochs: expected of all trials together.
             known: epochs that a resumed search has already, by trial.
+            budget: the search's time, if it has a limit.
         """
-        self._trials, self._budget, self._known = trials, epochs, known
+        self._trials, self._budget, self._known, self._time = trials, epochs, known, budget
         self._started = time.monotonic()
         if self._has_table:
             # Live renders in its own thread, so that an update costs nothing.
@@ -96,7 +99,10 @@ class SearchProgress(ExitStack):
         trained = sum(max(0, record.epochs - self._known.get(record.trial, 0)) for record in self._records)
         left = self._budget - sum(self._known.values()) - trained
         is_over = len(self._records) >= self._trials and not any(record.status in OPEN for record in self._records)
-        return None if is_over or not trained or left <= 0 else left * (time.monotonic() - self._started) / trained
+        if is_over or not trained or left <= 0:
+            return None
+        seconds = left * (time.monotonic() - self._started) / trained
+        return min(seconds, self._time.left) if self._time else seconds
 
     def _render(self) -> RenderableType:
         counts: Counter[str] = Counter(record.status for record in self._records)

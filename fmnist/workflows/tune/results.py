@@ -15,12 +15,21 @@ from fmnist.workflows.train.job import TrainOutcome
 from fmnist.workflows.train.results import TrainMetrics, finish, measure
 from fmnist.workflows.tune.config import TUNE, TuneConfig
 from fmnist.workflows.tune.page import render_tune
-from fmnist.workflows.tune.records import TrialRecord
+from fmnist.workflows.tune.records import TrialRecord, pareto_front
+
+
+@dataclass(frozen=True)
+class SizedTrial:
+    """A trial of the Pareto front of validation accuracy and size."""
+
+    trial: int
+    model_parameters: int
+    val_accuracy: float
 
 
 @dataclass(frozen=True)
 class SearchSummary:
-    """The metrics of a search; the first five are settings."""
+    """The metrics of a search; the first five are settings, and so are sampler and time budget."""
 
     space: str
     scheduler: str
@@ -30,9 +39,12 @@ class SearchSummary:
     trials: int
     failed: int
     epochs: int  # of all trials together
-    winner: int  # number of the best trial, whose hyper-parameters were retrained
+    winner: int  # number of the trial whose hyper-parameters were retrained
     val_accuracy: float  # of the winner's best epoch in the search
     seconds: float  # from the job's start to the search's end
+    sampler: str = "random"
+    time_budget: str | None = None
+    front: tuple[SizedTrial, ...] | None = None  # smallest model first; None if parameters were not counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +76,15 @@ class SearchOutcome:
             winner=self.winner.trial,
             val_accuracy=self.winner.best["val_accuracy"],
             seconds=self.seconds,
+            sampler=config.sampler,
+            time_budget=config.time_budget,
+            front=tuple(map(_sized, pareto_front(self.records))) if config.prefer_small else None,
         )
+
+
+def _sized(record: TrialRecord) -> SizedTrial:
+    assert record.best and record.model_parameters
+    return SizedTrial(record.trial, record.model_parameters, record.best["val_accuracy"])
 
 
 def write_tune_results(

@@ -11,16 +11,18 @@ from __future__ import annotations
 import gc
 import os
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 from ray import tune
 
+from fmnist import clock
 from fmnist.config import batch_size_of
 from fmnist.data import Images
 from fmnist.distributed.checkpoints import TrainingState
+from fmnist.distributed.spaces import Point
 from fmnist.errors import FmnistError, TrainingError
 from fmnist.runs import TRIALS, RunFolder
 from fmnist.training import devices
@@ -32,6 +34,8 @@ from fmnist.workflows.tune.hyperband import stretch
 OBJECTIVE = "best_val_accuracy"
 # Why a trial failed that fails whenever it is started: it diverged, or its model cannot be kept.
 FAILURE = "failure"
+# Whether it ended because the search's time is over.
+OUT_OF_TIME = "out_of_time"
 
 
 @dataclass(frozen=True)
@@ -39,15 +43,14 @@ class SearchTask:
     """What all trials have in common. Images are references, which a process maps and does not copy."""
 
     config: TuneConfig
-    points: Sequence[dict[str, Any]]  # the active hyper-parameters of each trial by name
-    problems: Mapping[int, str]  # why a trial's point cannot be trained and kept, by its number
     run: RunFolder  # where trials keep their state
     train_images: ray.ObjectRef
     val_images: ray.ObjectRef
+    deadline: float | None = None  # after which no epoch begins, seconds since the epoch
 
 
 class SearchTrial(tune.Trainable):
-    """Ray Tune's interface to a trial. Its config is ``{"trial": number}``, from 1."""
+    """Ray Tune's interface to a trial. Its config has its number ``trial``, from 1, and its ``point``."""
 
     def setup(self, config: dict[str, Any], task: SearchTask) -> None:
         self.task = task
@@ -60,9 +63,8 @@ class SearchTrial(tune.Trainable):
         # Tune changes to a folder of the trial; a builder may open files relative to where the job was started.
         os.chdir(os.environ.get("TUNE_ORIG_WORKING_DIR", "."))
         self.number = new_config["trial"]
-        self.parameters = self.task.points[self.number - 1]
-        self.problem = self.task.problems.get(self.number)
-        self.state = trial_state(self.task.run, self.number, self.parameters)
+        self.point = Point(**new_config["point"])
+        self.state = trial_state(self.task.run, self.number, self.point.values)
         self.known: History | None = None
         self._epochs: Iterator[History] | None = None
         self._notes: list[str] = []
@@ -82,9 +84,13 @@ class SearchTrial(tune.Trainable):
         if self.known is None:
             self.known = self.state.history(self._notes.append)
         if done >= self.known.epochs:
+            # Here and not in the driver: a search that resumes after its time shall still report what it has trained.
+            if self.task.deadline is not None and clock.now() >= self.task.deadline:
+                accuracy = self.known.best["val_accuracy"] if self.known.rows else 0.0
+                return {"rows": self.known.rows, OBJECTIVE: accuracy, OUT_OF_TIME: True, tune.result.DONE: True}
             try:
-                if self.problem:
-                    raise TrainingError(self.problem)
+                if self.point.problem:
+                    raise TrainingError(self.point.problem)
                 self._epochs = self._epochs or self._begin(self.known)
                 self.known = next(self._epochs)
             except TrainingError as error:
@@ -128,10 +134,10 @@ class SearchTrial(tune.Trainable):
         gc.freeze()
 
         precision = devices.resolve_precision(config.precision)
-        built = build(config.space, self.parameters, learning_rate=0.0, seed=config.seed, precision=precision)
+        built = build(config.space, self.point.values, learning_rate=0.0, seed=config.seed, precision=precision)
         self.model, self.optimizer = built.model, built.optimizer
         last = self.state.resume(known, built.model, built.optimizer, self._notes.append)
-        batch_size = batch_size_of(self.parameters, default=config.batch_size)
+        batch_size = batch_size_of(self.point.values, default=config.batch_size)
         epochs = engine.train(
             built.model,
             built.loss,
@@ -143,18 +149,22 @@ class SearchTrial(tune.Trainable):
             seed=config.seed,
             first_epoch=last + 1,
             shard=engine.Shard(lanes=self._lanes),
+            # A trial that is paused is built anew.
             xla=devices.resolve_xla(
-                config.xla, images=len(train_images), batch_size=batch_size, epochs=self._stretch(last)
+                config.xla,
+                images=len(train_images),
+                batch_size=batch_size,
+                epochs=epochs_in_a_row(config, self.number, last),
             ),
             note=self._notes.append,
         )
         return self.state.train(known, epochs, built.model, built.optimizer)
 
-    def _stretch(self, done: int) -> int:
-        """Returns how many epochs this process trains in one go: a trial that is paused is built anew."""
-        config = self.task.config
-        # ASHA stops most trials after their first epoch.
-        return stretch(config.max_epochs, config.factor, self.number, done) if config.scheduler == "hyperband" else 1
+
+def epochs_in_a_row(config: TuneConfig, trial: int, done: int = 0) -> int:
+    """Returns how many epochs a trial that has trained ``done`` trains before it is compared with others."""
+    # ASHA stops most trials after their first epoch.
+    return stretch(config.max_epochs, config.factor, trial, done) if config.scheduler == "hyperband" else 1
 
 
 def trial_state(run: RunFolder, trial: int, parameters: dict[str, Any]) -> TrainingState:

@@ -55,11 +55,15 @@ def test_each_point_is_built_trained_saved_and_loaded_elsewhere(
     monkeypatch.setattr(hyperparameters, "draw", lambda space, seed, trial: {"kind": KINDS[trial - 1]})
 
     found: dict[str, str] = {}
-    for point, file, problem in spaces._build_points._function("of_points:build", None, 0, len(KINDS)):
-        if problem is None:
-            (tmp_path / point["kind"]).write_bytes(file)
+    builder = spaces._Builder("of_points:build", 0)
+    for trial, kind in enumerate(KINDS, start=1):
+        point, file = builder.random(trial)
+        assert point.values == {"kind": kind}
+        if point.problem is None:
+            (tmp_path / kind).write_bytes(file)
+            assert point.model_parameters == 7850
         else:
-            found[point["kind"]] = problem
+            found[kind] = point.problem
     saved = [kind for kind in KINDS if kind not in found]
     command = [sys.executable, "-c", LOAD, *(str(tmp_path / kind) for kind in saved)]
     loaded = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -73,7 +77,18 @@ def test_each_point_is_built_trained_saved_and_loaded_elsewhere(
 
 
 def test_points_of_the_packages_own_spaces_cost_no_build() -> None:
-    first, *others = spaces._build_points._function("notebook", None, 0, 100)
+    builder = spaces._Builder("notebook", 0)
+    points = [builder.random(trial) for trial in range(1, 101)]
 
-    assert first[1:] == (b"", None)
-    assert len(others) == 100 and len({str(point) for point, *_ in others}) == 100
+    assert builder.first(None)[1] == b""
+    assert {(point.problem, point.model_parameters, file) for point, file in points} == {(None, None, b"")}
+    assert len({str(point.values) for point, _ in points}) == 100
+
+
+def test_parameters_of_a_points_model_are_counted_if_asked_for() -> None:
+    from fmnist.models.factory import build
+
+    point, _ = spaces._Builder("notebook", 0, counted=True).random(1)
+
+    model = build("notebook", point.values, learning_rate=0.1, seed=0, precision="float32").model
+    assert point.model_parameters == model.count_params() > 0

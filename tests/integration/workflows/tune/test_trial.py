@@ -53,13 +53,14 @@ class Process:
     def __init__(self, folder: Path, images: tuple[Images, Images], *points: dict[str, Any]) -> None:
         self.run = RunFolder(FolderStore(folder), "search")
         config = TuneConfig(space="extended", max_epochs=EPOCHS, patience=0)
-        trainable = tune.with_parameters(SearchTrial, task=SearchTask(config, points, {}, self.run, *images))
+        trainable = tune.with_parameters(SearchTrial, task=SearchTask(config, self.run, *images))
+        self._points = points
         self._make = ray.remote(num_cpus=1)(trainable).remote
         self._actor: Any = None
 
     def begin(self, number: int) -> None:
         info = SimpleNamespace(trial_id=f"test_{number - 1:05d}", trial_name="test")
-        config = {"trial": number, TRIAL_INFO: info}
+        config = {"trial": number, "point": {"values": self._points[number - 1]}, TRIAL_INFO: info}
         if self._actor is None:
             self._actor = self._make(config)
         else:

@@ -15,7 +15,7 @@ from fmnist.report.page import Report
 from fmnist.workflows.train.results import TrainMetrics
 from fmnist.workflows.tune.page import render_tune, tune_comparison, tune_headline
 from fmnist.workflows.tune.records import TrialRecord
-from fmnist.workflows.tune.results import SearchSummary, TuneMetrics
+from fmnist.workflows.tune.results import SearchSummary, SizedTrial, TuneMetrics
 
 HISTORY = pd.DataFrame({"epoch": [1, 2], "loss": [0.5, 0.4], "val_accuracy": [0.9082, 0.9051]})
 TUNE_PLOTS = ("trial_curves", "parameters")
@@ -141,3 +141,16 @@ def test_values_of_a_search_are_escaped(report):
     html = render(searched(report, space=evil), records)
     assert "<script" not in html
     assert Page(html).open == []
+
+
+def test_page_of_a_search_for_small_models_shows_their_sizes_and_the_rule(report):
+    front = (SizedTrial(2, 60_000, 0.9),)
+    report = replace(
+        searched(report, front=front, sampler="tpe", time_budget="2h"), plots={**report.plots, "pareto_front": b"PNG"}
+    )
+    page = Page(render(report, [replace(RECORDS[1], model_parameters=60_000)]))
+
+    assert "smallest model of those whose validation accuracy is within one standard error" in page.text
+    assert "Parzen estimator" in page.text and "The search was given 2h." in page.text
+    row = next(row for row in page.rows if row[0] == "2 (winner)")
+    assert "60,000" in row or "60000" in row

@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -8,7 +9,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from fmnist.report.style import VAL
-from fmnist.workflows.tune.plots import accuracy_limits, parameters, trial_curves, tune_plots
+from fmnist.workflows.tune.plots import accuracy_limits, front_figure, parameters, trial_curves, tune_plots
 from fmnist.workflows.tune.records import TrialRecord
 
 
@@ -173,3 +174,25 @@ def test_labels_of_a_hundred_trials_do_not_touch():
             label.get_window_extent() for label in axes.get_xticklabels() if label.get_text() and label.get_visible()
         ]
         assert all(left.x1 < right.x0 for left, right in pairwise(boxes))
+
+
+def test_front_rises_with_the_size_and_the_winner_is_ringed():
+    sizes = {1: 20_000, 2: 500_000, 3: 60_000, 4: 10_000, 5: 80_000, 6: 30_000}
+    records = [replace(one, model_parameters=sizes[one.trial]) for one in search()]
+
+    figure = front_figure(records, 5, 12_000)
+
+    (axes,) = figure.axes
+    (front,) = axes.lines
+    # Of trials 6, 1, 3, 5 and 2 by size, 6 learned nothing, and 4 failed.
+    assert list(front.get_xdata()) == [20_000, 60_000, 80_000, 500_000]
+    assert list(front.get_ydata()) == [0.85, 0.88, 0.91, 0.92]
+    points, ring = axes.collections
+    assert len(points.get_offsets()) == 5
+    assert ring.get_offsets().tolist() == [[80_000, 0.91]]
+
+
+def test_front_is_drawn_with_the_other_figures_if_parameters_were_counted():
+    records = [replace(one, model_parameters=1000) for one in search()]
+
+    assert set(tune_plots(records, 2, 100)) - set(tune_plots(records, 2)) == {"pareto_front"}

@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from fmnist.workflows.tune.records import Status, TrialRecord, best_trial, trials_table
+from dataclasses import replace
+
+import pytest
+from fuzzing import examples
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fmnist.workflows.tune.records import (
+    Status,
+    TrialRecord,
+    best_trial,
+    pareto_front,
+    smallest_trial,
+    standard_error,
+    trials_table,
+)
 
 
 def record(trial: int, accuracies: list[float], status: Status = "finished", **parameters: object) -> TrialRecord:
@@ -39,3 +54,49 @@ def test_hyperparameter_does_not_take_a_columns_place():
 
     assert table.loc[0, "epochs"] == 1
     assert table.loc[0, "epochs (hyper-parameter)"] == 99
+
+
+SIZED = st.lists(st.tuples(st.integers(1, 9), st.integers(0, 10)), max_size=12)
+
+
+def sized(pairs: list[tuple[int, int]]) -> list[TrialRecord]:
+    return [
+        replace(record(number, [tenths / 10]), model_parameters=size)
+        for number, (size, tenths) in enumerate(pairs, start=1)
+    ]
+
+
+@examples(100)
+@given(pairs=SIZED)
+def test_front_has_every_trial_that_no_other_equals_in_both_and_only_those(pairs: list[tuple[int, int]]) -> None:
+    def dominated(pair: tuple[int, int]) -> bool:
+        return any(size <= pair[0] and tenths >= pair[1] and (size, tenths) != pair for size, tenths in pairs)
+
+    front = [pairs[one.trial - 1] for one in pareto_front(sized(pairs))]
+
+    assert front == sorted({pair for pair in pairs if not dominated(pair)})
+
+
+@examples(100)
+@given(pairs=SIZED, images=st.integers(1, 1000))
+def test_smallest_is_on_the_front_and_within_one_standard_error(pairs: list[tuple[int, int]], images: int) -> None:
+    records = sized(pairs)
+    best, chosen = best_trial(records), smallest_trial(records, images)
+    if best is None:
+        assert chosen is None
+        return
+    assert chosen in pareto_front(records)
+    highest = best.best["val_accuracy"]
+    near = [one for one in records if one.best["val_accuracy"] >= highest - standard_error(highest, images)]
+    assert chosen in near and chosen.model_parameters == min(one.model_parameters for one in near)
+
+
+def test_failed_trial_is_neither_on_the_front_nor_the_smallest() -> None:
+    failed, sound = replace(record(1, [0.9], "failed"), model_parameters=1), sized([(1, 1), (5, 8)])[1]
+
+    assert pareto_front([failed, sound]) == [sound]
+    assert smallest_trial([failed, sound], 100) == sound
+
+
+def test_standard_error_is_the_binomial_one() -> None:
+    assert standard_error(0.9, 10_000) == pytest.approx(0.003)
