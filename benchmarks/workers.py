@@ -69,9 +69,10 @@ def our_worker(settings: dict[str, Any]) -> list[float]:
 
     context = ray.train.get_context()
     rank, workers = context.get_world_rank(), context.get_world_size()
-    lanes = devices.configure_tensorflow(1, least_lanes=2 if workers == 1 else 1)
+    devices.configure_tensorflow(1)
     from fmnist.models import MODELS, build_model
     from fmnist.models.optimizers import FusedAdam
+    from fmnist.training.sharding import gather_over
 
     strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
     train = Images(*settings["images"])
@@ -84,7 +85,7 @@ def our_worker(settings: dict[str, Any]) -> list[float]:
         batch_size=BATCH_SIZE,
         epochs=EPOCHS,
         seed=0,
-        shard=engine.Shard(strategy, rank, workers, lanes),
+        shard=engine.Shard(2, rank, workers, gather_over(strategy) if strategy else None),
     )
     return [epoch.images_per_second for epoch in epochs]
 

@@ -97,6 +97,7 @@ TrackerNames = text_type(
     "^(tensorboard|mlflow|tensorboard,mlflow|mlflow,tensorboard)$",
     "tensorboard, mlflow, or both with a comma between",
 )
+WorkerRange = text_type("WorkerRange", r"^[1-9]\d{0,5}:[1-9]\d{0,5}$", "a range such as 1:8")
 TwoOrMore = number_type("TwoOrMore", int, (">=", 2), "a whole number of 2 or more")
 
 
@@ -183,6 +184,12 @@ class JobConfig:
 def batch_size_of(hyperparameters: Mapping[str, Any] | None, default: int) -> int:
     """Returns the images per step: the hyper-parameter ``batch_size`` if there is one, else ``default``."""
     return int((hyperparameters or {}).get("batch_size", default))
+
+
+def worker_range(workers: int | str) -> tuple[int, int]:
+    """Returns the least and the greatest number of workers that a setting names, such as 2 or ``1:8``."""
+    least, _, most = str(workers).partition(":")
+    return int(least), int(most or least)
 
 
 def own_builder(config: JobConfig) -> str | None:

@@ -15,6 +15,7 @@ from typing import Literal
 import ray
 
 from fmnist.boundary import say
+from fmnist.config import worker_range
 from fmnist.console import console
 from fmnist.distributed import local
 from fmnist.distributed.access import check_address, own_token
@@ -200,25 +201,35 @@ def _resources(started_here: bool) -> Resources:
     )
 
 
-def cpus_per_worker(resources: Resources, workers: int, wanted: float | Literal["auto"], gpus: float) -> float:
+def cpus_per_worker(resources: Resources, workers: int | str, wanted: float | Literal["auto"], gpus: float) -> float:
     """Returns the number of processors of each worker, above 0.
 
     Args:
         resources: of the cluster.
-        workers: how many run at once, 1 or more.
-        wanted: the setting; ``"auto"`` divides the cluster's processors evenly, into whole numbers.
+        workers: how many run at once, 1 or more, or a range of it.
+        wanted: the setting; ``"auto"`` divides the cluster's processors evenly, into whole numbers, among the least
+            number of workers.
         gpus: GPUs a worker, 0-1.
 
     Raises:
         UserError: as `check_room`.
     """
+    least, most = worker_range(workers)
     if wanted == "auto":
-        share = min(resources.cpus / workers, resources.cpus_of_largest_node, MOST_CPUS_PER_WORKER)
+        share = min(resources.cpus / least, resources.cpus_of_largest_node, MOST_CPUS_PER_WORKER)
         cpus = float(max(1, math.floor(share)))
     else:
         cpus = float(wanted)
-    check_room(resources, "worker", workers, cpus, gpus)
+    check_room(resources, "worker", least, cpus, gpus, most)
     return cpus
+
+
+def workers_now(resources: Resources, workers: int | str, cpus: float, gpus: float) -> int | str:
+    """Returns the setting of workers, but the number that fit, up to the greatest, on a cluster that cannot grow."""
+    least, most = worker_range(workers)
+    if least == most or not resources.started_here:
+        return workers if least < most else least
+    return min(most, int(resources.cpus // cpus), int(resources.gpus // gpus) if gpus else most)
 
 
 def check_room(
@@ -227,17 +238,18 @@ def check_room(
     count: int,
     cpus: float,
     gpus: float,
+    most: int = 1,
 ) -> None:
-    """Checks that ``count`` workers, trials, folds, shards or tasks can run at once.
+    """Checks that ``count`` workers, trials, folds, shards or tasks can run at once, of workers also ``most``.
 
     Raises:
         UserError: naming the settings, if a cluster that cannot grow has less than they ask for.
     """
     if gpus > 1:
         raise UserError(f"gpus_per_{kind}: found {gpus:g}, expected 0 to 1; several GPUs take several --workers")
-    if kind == "worker" and count > 1 and 0 < gpus < 1:
+    if kind == "worker" and (many := max(count, most)) > 1 and 0 < gpus < 1:
         expected = "expected 1, or 1 worker: workers exchange gradients, and NCCL refuses two on one GPU"
-        raise UserError(f"gpus_per_worker: found {gpus:g} and {count} workers, {expected}")
+        raise UserError(f"gpus_per_worker: found {gpus:g} and {many} workers, {expected}")
     if cpus > 1 and not float(cpus).is_integer():
         raise UserError(f"cpus_per_{kind}: found {cpus:g}, expected a whole number, or a share of one processor")
     if not resources.started_here:

@@ -16,7 +16,7 @@ from typing import Any, Generic, Protocol, TypeVar
 
 from fmnist import clock
 from fmnist.boundary import spared
-from fmnist.config import JobConfig, own_builder
+from fmnist.config import JobConfig, own_builder, worker_range
 from fmnist.console import console
 from fmnist.distributed import cluster
 from fmnist.distributed.gauges import publisher
@@ -186,7 +186,7 @@ def with_gpus(config: Config, opened: OpenedRun, resources: cluster.Resources) -
     """
     automatic = [name for name in sorted(config.gpu_shares()) if getattr(config, name) == "auto"]
     before = opened.folder.get_yaml(CONFIG, Names) if opened.is_resumed and opened.folder.exists(CONFIG) else {}
-    needed = {"gpus_per_worker": getattr(config, "workers", 1)}
+    needed = {"gpus_per_worker": worker_range(getattr(config, "workers", 1))[0]}
     chosen: dict[str, Any] = {
         name: before.get(name, float(resources.gpus >= needed.get(name, 1))) for name in automatic
     }
@@ -203,7 +203,7 @@ def assumptions(config: JobConfig, location: str, resources: cluster.Resources) 
         yield f"{location}: all nodes must see this folder; if they do not, use s3://"
     # On Kubernetes, the policies of k8s/ fence a cluster off. A single worker exchanges nothing.
     fenced = "KUBERNETES_SERVICE_HOST" in os.environ
-    if getattr(config, "workers", 1) > 1 and not resources.started_here and not fenced:
+    if worker_range(getattr(config, "workers", 1))[1] > 1 and not resources.started_here and not fenced:
         yield (
             "workers: they exchange gradients at ports that ask for no token; whoever reaches these machines can read "
             "and write as you do, so fence them off (SECURITY.md)"

@@ -27,7 +27,9 @@ from ray.train.v2._internal.constants import (
 from ray.train.v2._internal.execution.callback import RayTrainCallback
 from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2._internal.execution.failure_handling import DefaultFailurePolicy, FailureDecision
-from ray.train.v2._internal.execution.scaling_policy.fixed import FixedScalingPolicy
+from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy, FixedScalingPolicy
+from ray.train.v2._internal.execution.scaling_policy.scaling_policy import NoopDecision, ScalingDecision
+from ray.train.v2._internal.execution.worker_group import WorkerGroupPollStatus, WorkerGroupState
 from ray.train.v2.tensorflow.tensorflow_trainer import TensorflowTrainer
 from ray.util.placement_group import PlacementGroup, remove_placement_group
 from ray.util.queue import Queue
@@ -45,6 +47,7 @@ class StrategyTrainer(TensorflowTrainer):
     Args:
         worker: gets ``train_loop_config``; what it returns on rank 0 is the result's ``return_value``.
         events: where Ray Train's controller posts ``WORKERS_STARTED`` and ``WORKERS_ENDED``, if any.
+        epochs: number of the last epoch, after which the number of workers changes no more.
         look: called about each second while the workers work; what it raises ends the training.
         settings: arguments of Ray's `TensorflowTrainer` but the backend.
     """
@@ -54,12 +57,13 @@ class StrategyTrainer(TensorflowTrainer):
         worker: Callable[[dict[str, Any]], Any],
         *,
         events: Queue | None = None,
+        epochs: int | None = None,
         look: Callable[[], None] = lambda: None,
         **settings: Any,
     ) -> None:
         # Skips TensorflowTrainer's own __init__, which only chooses Ray's backend and imports it.
         super(TensorflowTrainer, self).__init__(worker, backend_config=StrategyConfig(events), **settings)
-        self._look = look
+        self._epochs, self._look = epochs, look
 
     def _create_default_callbacks(self) -> list[RayTrainCallback]:
         """Leaves out what costs a process each and has nothing to do.
@@ -80,6 +84,8 @@ class StrategyTrainer(TensorflowTrainer):
         # A cluster that this process has started cannot grow.
         if node is not None and node.head:
             settings["scaling_policy"] = SameNodePolicy(self.scaling_config)
+        elif self.scaling_config.elasticity_enabled:
+            settings["scaling_policy"] = EpochEndPolicy(self.scaling_config, self._epochs)
         here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
         environment = get_env_vars_to_propagate()
         environment.setdefault(
@@ -118,6 +124,31 @@ class SameNodePolicy(FixedScalingPolicy):
 
     def _maybe_send_resource_request(self) -> None:
         pass
+
+
+class EpochEndPolicy(ElasticScalingPolicy):
+    """Changes the number of workers that work when all have reported an epoch, as the next one has hardly begun."""
+
+    def __init__(self, scaling_config: ray.train.ScalingConfig, epochs: int | None) -> None:
+        super().__init__(scaling_config)
+        self._epochs, self._reported = epochs, set[int]()
+
+    def make_decision_for_non_running_worker_group(self) -> ScalingDecision:
+        self._reported.clear()
+        return super().make_decision_for_non_running_worker_group()
+
+    def make_decision_for_running_worker_group(
+        self, worker_group_state: WorkerGroupState, worker_group_status: WorkerGroupPollStatus
+    ) -> ScalingDecision:
+        statuses = worker_group_status.worker_statuses
+        reports = {rank: status.training_report for rank, status in statuses.items() if status.training_report}
+        self._reported |= reports.keys()
+        last = any(report.metrics["epoch"] == self._epochs for report in reports.values())
+        if len(self._reported) < len(statuses) or last:
+            self._maybe_send_resource_request()
+            return NoopDecision()
+        self._reported.clear()
+        return super().make_decision_for_running_worker_group(worker_group_state, worker_group_status)
 
 
 def _free_room() -> None:

@@ -17,6 +17,7 @@ import ray.train
 from ray.util.queue import Queue
 
 from fmnist.boundary import lasting
+from fmnist.config import worker_range
 from fmnist.console import plural
 from fmnist.distributed.events import listen, post
 from fmnist.distributed.snapshots import drop_damaged
@@ -43,12 +44,15 @@ Outcome = TypeVar("Outcome")
 # In environment.json, the lanes of all workers together.
 LANES = "lanes"
 
+# The least time between two changes of the number of workers, since each starts their processes anew.
+RESIZE_SECONDS = 60.0
+
 
 class Scale(Protocol):
     """A job's settings of workers."""
 
     @property
-    def workers(self) -> int: ...
+    def workers(self) -> int | str: ...
     @property
     def gpus_per_worker(self) -> float: ...
     @property
@@ -87,12 +91,12 @@ def run_workers(
     events: Queue,
     progress: Progress,
 ) -> tuple[Outcome, int]:
-    """Runs a function on the workers; restarts all of them after a failure.
+    """Runs a function on the workers; restarts all of them after a failure, or when their number changes.
 
     Args:
         worker: gets ``{"task": task}``; what it returns on rank 0 is the outcome.
         task: argument of every worker; plain data and references into the object store.
-        scale: how many workers, their GPUs, and how often they may fail.
+        scale: how many workers or a range of it, their GPUs, and how often they may fail.
         cpus: processors of a worker.
         run, checkpoints: a folder of the run that keeps the checkpoints; training resumes from the last one in it.
         events: where rank 0 posts its history at each start, and each epoch.
@@ -108,14 +112,17 @@ def run_workers(
     """
     filesystem, path = store_filesystem(run.store)
     folder, _, name = f"{run.run_id}/{checkpoints}".rpartition("/")
+    least, most = worker_range(scale.workers)
     shown = _Shown(progress, scale, cpus)
     trainer = StrategyTrainer(
         worker,
         events=events,
+        epochs=progress.total,
         look=shown.look,
         train_loop_config={"task": task},
         scaling_config=ray.train.ScalingConfig(
-            num_workers=scale.workers,
+            num_workers=(least, most) if least < most else most,
+            elastic_resize_monitor_interval_s=RESIZE_SECONDS,
             use_gpu=scale.gpus_per_worker > 0,
             resources_per_worker={"CPU": cpus, **({"GPU": scale.gpus_per_worker} if scale.gpus_per_worker else {})},
         ),
@@ -147,30 +154,31 @@ def run_workers(
     return outcome, shown.starts - 1
 
 
-def keep_lanes(opened: OpenedRun, scale: Scale, cpus: float) -> int:
+def keep_lanes(opened: OpenedRun, scale: Scale, cpus: float, wanted: int | Literal["auto"] = "auto") -> int:
     """Returns the number of lanes of all workers together: those that the run was started with, if it goes on.
 
     The order in which a step's gradients are summed follows from it, and so do the last digits of all numbers.
 
+    Args:
+        wanted: the setting; ``"auto"`` is one for each processor or GPU of the greatest number of workers.
+
     Raises:
-        UserError: if the workers cannot share them evenly.
+        UserError: if there are fewer than workers.
     """
+    _, most = worker_range(scale.workers)
     each = 1 if scale.gpus_per_worker else max(1, math.floor(cpus))
     # At least two for a single worker, so that it computes the same numbers as two workers of one processor.
-    now = scale.workers * each if scale.gpus_per_worker else max(2, scale.workers * each)
-    lanes: int = opened.fact(LANES) or now
-    if lanes % scale.workers:
-        shares = ", ".join(str(workers) for workers in range(1, lanes + 1) if lanes % workers == 0)
-        raise UserError(
-            f"workers: found {scale.workers}, expected one of {shares}: the run was started with {lanes} lanes"
-        )
+    now = most * each if scale.gpus_per_worker else max(2, most * each)
+    lanes: int = opened.fact(LANES) or (now if wanted == "auto" else wanted)
+    if lanes < most:
+        raise UserError(f"workers: found {scale.workers}, expected at most {lanes}, the number of the run's lanes")
     return lanes
 
 
 def join(cpus: float, lanes: int, *, deterministic: bool) -> Shard:
     """Connects a worker of ``cpus`` processors with the others, before anything else uses TensorFlow.
 
-    Returns its shard of each step, with its share of the ``lanes`` of all workers. ``deterministic`` is as in
+    Returns its shard, with its share of the ``lanes`` of all workers. ``deterministic`` is as in
     `devices.configure_tensorflow`.
     """
     context = ray.train.get_context()
@@ -178,11 +186,11 @@ def join(cpus: float, lanes: int, *, deterministic: bool) -> Shard:
     devices.configure_tensorflow(cpus, deterministic=deterministic)
     import tensorflow as tf
 
-    from fmnist.training.engine import Shard
-
     # The strategy must be the first to use TensorFlow: it starts the server that connects the workers.
     strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
-    return Shard(strategy, rank, workers, lanes // workers)
+    from fmnist.training.sharding import Shard, gather_over
+
+    return Shard(lanes, rank, workers, gather_over(strategy) if strategy else None)
 
 
 def train_epochs(
@@ -207,6 +215,8 @@ def train_epochs(
             history = checkpoint.restore(Path(folder), built.model, built.optimizer)
     if shard.rank == 0:
         post(events, history)
+        if history.rows and history.rows[-1].get("workers", shard.workers) != shard.workers:
+            post(events, f"{plural(shard.workers, 'worker')} from epoch {history.epochs + 1} on")
     if history.should_stop(schedule.patience):
         return history, None
     epochs = engine.train(
@@ -227,18 +237,19 @@ def train_epochs(
     )
     try:
         for result in epochs:
-            history = history.add(result.row())
+            row = {**result.row(), "workers": shard.workers}
+            history = history.add(row)
             with tempfile.TemporaryDirectory() as folder:
                 if shard.rank == 0:
                     checkpoint.save(Path(folder), built.model, built.optimizer, history)
                 ray.train.report(
-                    result.row(),
+                    row,
                     checkpoint=ray.train.Checkpoint(folder) if shard.rank == 0 else None,
                     checkpoint_dir_name=f"epoch-{result.epoch:04d}{schedule.checkpoint_suffix}",
                     checkpoint_upload_fn=_upload,
                 )
             if shard.rank == 0:
-                post(events, result.row())
+                post(events, row)
             if history.should_stop(schedule.patience):
                 break
     except TrainingError as error:
@@ -276,7 +287,7 @@ class _Shown:
     def __init__(self, progress: Progress, scale: Scale, cpus: float) -> None:
         self.starts = 0
         self._progress = progress
-        workers, gpus = scale.workers, scale.gpus_per_worker
+        (workers, _), gpus = worker_range(scale.workers), scale.gpus_per_worker
         self._room = Wait(
             progress.note,
             lambda: to_start(workers, "worker", cpus, gpus),

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
+from fmnist.console import plural
 from fmnist.data import Images
 from fmnist.report import style
 from fmnist.training.evaluation import Evaluation, worst_mistakes
@@ -71,10 +73,32 @@ def learning_curves(history: pd.DataFrame, best_epoch: int) -> Figure:
             color=style.VAL,
             bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1},
         )
+    _mark_workers(panels[0], history)
     style.epoch_axes(panels, history["epoch"])
     handles, names = panels[0].get_legend_handles_labels()
     figure.legend(handles[:3], names[:3], loc="outside upper center", ncols=3)
     return figure
+
+
+def _mark_workers(axes: Axes, history: pd.DataFrame) -> None:
+    """Marks the epochs from which on another number of workers trained; no marks if it never changed."""
+    if "workers" not in history or history["workers"].nunique() < 2:
+        return
+    # Epochs of earlier versions do not say.
+    known = history.dropna(subset="workers")
+    for epoch, workers in known.loc[known["workers"].ne(known["workers"].shift()), ["epoch", "workers"]].values:
+        axes.axvline(epoch - 0.5, color=style.QUIET, linewidth=0.8, zorder=0)
+        axes.annotate(
+            plural(workers, "worker"),
+            (epoch - 0.5, 1),
+            xycoords=("data", "axes fraction"),
+            xytext=(3, -3),
+            textcoords="offset points",
+            va="top",
+            rotation=90,
+            fontsize="small",
+            color=style.QUIET,
+        )
 
 
 @style.styled

@@ -14,9 +14,9 @@ from fmnist.runs.environment import environment
 from fmnist.runs.files import HISTORY, METRICS, TRIALS_HISTORY
 from fmnist.runs.folder import RunFolder
 
-# What an epoch is of, by the columns of a table of epochs; all others are its numbers, but for those that are times.
+# What an epoch is of, by the columns of a table of epochs; all others are its numbers, but for those of its speed.
 KEYS = ("epoch", "trial", "phase", "backbone", "fold", "weights")
-TIMES = ("seconds", "images_per_second")
+SPEED = ("seconds", "images_per_second", "workers")
 # Of a finished run: what follows from its weights.
 SCORES = ("test.accuracy", "test.loss", "held_out.accuracy", "held_out.loss")
 
@@ -89,7 +89,7 @@ def _epochs(run: RunFolder, name: str) -> dict[str, Numbers]:
     try:
         table = pd.read_csv(io.BytesIO(run.get_bytes(name)))
         keys = [key for key in KEYS if key in table]
-        columns = [column for column in table if column not in (*KEYS, *TIMES)]
+        columns = [column for column in table if column not in (*KEYS, *SPEED)]
         rows = table.to_dict("records")
         return {
             ", ".join(f"{key} {row[key]}" for key in keys): {str(column): float(row[column]) for column in columns}

@@ -26,7 +26,7 @@ from fmnist.models.optimizers import swap_averages
 from fmnist.models.schedules import set_length
 from fmnist.training.compilation import Compiler
 from fmnist.training.examples import Examples, on_device
-from fmnist.training.sharding import Shard
+from fmnist.training.sharding import LaneScope, Shard
 
 # Images of a validation step, over all workers: large enough that dispatch costs nothing, small enough for any GPU.
 VALIDATION_BATCH_SIZE = 1000
@@ -82,8 +82,8 @@ def train(
 ) -> Iterator[EpochResult]:
     """Trains ``model`` in place and yields after each epoch.
 
-    W workers use the same global batches as one, each split W ways, so the losses depend on W only by rounding.
-    Dropout and batch normalisation are the exception: they see only their worker's share.
+    All numbers depend on the number of lanes, and not on the number of workers that compute them. Each lane normalises
+    its own slice of a batch, and the statistics for prediction are the mean of those of the lanes.
 
     Args:
         model: the examples' inputs, such as uint8 [n, 28, 28], to probabilities [n, 10], with a layer named "logits"
@@ -115,10 +115,9 @@ def train(
     val_positions = np.arange(len(val_images)) if val_positions is None else val_positions
     set_length(optimizer, math.ceil(len(train_positions) / batch_size) * epochs)
     optimizer.build(model.trainable_variables)
-    compiler = Compiler(model, xla=xla, whole_epochs=shard.strategy is None, note=note)
+    compiler = Compiler(model, xla=xla, whole_epochs=shard.workers == 1, note=note)
     train_epoch, validate = _programs(model, loss, optimizer, train_images, val_images, shard, compiler)
-    if shard.strategy is not None:
-        shard.copy_from_rank_zero([*model.variables, *optimizer.variables])
+    shard.copy_from_rank_zero([*model.variables, *optimizer.variables])
 
     val_batches = shard.split(val_positions, VALIDATION_BATCH_SIZE)
     for epoch in range(first_epoch, epochs + 1):
@@ -126,7 +125,9 @@ def train(
         if epoch > 1:
             swap_averages(optimizer)
         order = np.random.default_rng([seed, epoch]).permutation(train_positions)
-        step_losses, hits = train_epoch(*shard.split(order, batch_size))
+        indices, mask = shard.split(order, batch_size)
+        images_of_step = np.minimum(batch_size, len(order) - batch_size * np.arange(len(indices)))
+        step_losses, hits = train_epoch(indices, mask, images_of_step.astype(np.float32))
         step_losses = step_losses.numpy()
         trained = time.perf_counter()
         if not np.isfinite(step_losses).all():
@@ -139,7 +140,6 @@ def train(
         val_loss, val_hits = (float(total) for total in validate(*val_batches))
         if not np.isfinite(val_loss):
             raise TrainingError(f"epoch {epoch}: the validation loss is {val_loss}, expected a finite number")
-        images_of_step = np.minimum(batch_size, len(order) - batch_size * np.arange(len(step_losses)))
         yield EpochResult(
             epoch=epoch,
             loss=float(step_losses.astype(np.float64) @ images_of_step / len(order)),
@@ -162,13 +162,15 @@ def _programs(
     shard: Shard,
     compiler: Compiler,
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """Returns the two programs of an epoch: its training and its validation, of indices and mask [steps, lanes, share].
+    """Returns the two programs of an epoch: its training and its validation.
 
+    Their arguments are indices and mask [steps, own lanes, share], and for training the images [steps] of each step.
     Each has one shape, also for incomplete batches, which a mask fills up: it is compiled once.
     """
     network = keras.Model(model.inputs, model.get_layer(LOGITS).output)
     variables = model.trainable_variables
-    averaged = [v for v in changing_variables(model) if not v.trainable and "float" in v.dtype]
+    state = [v for v in changing_variables(model) if not v.trainable]
+    statistics, counters = ([v for v in state if ("float" in v.dtype) == wanted] for wanted in (True, False))
     train_inputs, train_labels = on_device(train_images)
     val_inputs, val_labels = on_device(val_images)
 
@@ -179,63 +181,66 @@ def _programs(
         correct = tf.cast(tf.argmax(logits, axis=-1, output_type=tf.int32) == labels, tf.float32)
         return tf.reduce_sum(loss(labels, logits) * mask), tf.reduce_sum(correct * mask)
 
-    def gradients_of(
-        inputs: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor, count: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        with tf.GradientTape() as tape:
+    def of_lane(lane: int, inputs: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor, count: tf.Tensor) -> tuple[Any, ...]:
+        with LaneScope(statistics, counters, lane) as scope, tf.GradientTape() as tape:
             total, hits = forward(inputs, labels, mask, training=True)
             # The sum over the lanes is the gradient of the global batch's mean loss, so each lane divides by the global
             # batch. Regularisation belongs to the model, not to an image, so each lane adds its share of it.
             mean = total / count
-            regularisation = tf.add_n([0.0, *network.losses]) / (shard.workers * shard.lanes)
-            objective = optimizer.scale_loss(mean + regularisation)
+            objective = optimizer.scale_loss(mean + tf.add_n([0.0, *network.losses]) / shard.lanes)
         gradients = tape.gradient(
             objective, [v.value for v in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        return mean, hits, gradients
+        dense = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        return mean, hits, dense, scope.changed_statistics(), scope.next_counters()
 
     @compiler.part
-    def compute(indices: tf.Tensor, mask: tf.Tensor, count: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[tf.Tensor]]:
-        """Returns loss, correct predictions and gradients of this worker's share [lanes, share] of a step."""
+    def compute(indices: tf.Tensor, mask: tf.Tensor, count: tf.Tensor) -> tuple[Any, ...]:
+        """Returns of this worker's share [own lanes, share] of a step: losses and correct predictions [own lanes], the
+        subtotals of each gradient and of each statistic (None for one that does not change), and the next counters.
+        """
         inputs, labels = tf.gather(train_inputs, indices), tf.gather(train_labels, indices)
         # A Python loop, so that the graph has independent lanes, which TensorFlow runs in parallel.
-        lanes = [gradients_of(inputs[lane], labels[lane], mask[lane], count) for lane in range(shard.lanes)]
-        losses, hits, gradients = zip(*lanes, strict=True)
-        summed = [tf.add_n(list(of_variable)) for of_variable in zip(*gradients, strict=True)]
-        return tf.add_n(list(losses)), tf.add_n(list(hits)), summed
+        lanes = [of_lane(lane, inputs[i], labels[i], mask[i], count) for i, lane in enumerate(shard.own)]
+        losses, hits, gradients, changed, (following, *_) = zip(*lanes, strict=True)
+        summed = [shard.subtotals(of_variable) for of_variable in zip(*gradients, strict=True)]
+        merged = [None if one[0] is None else shard.subtotals(one) for one in zip(*changed, strict=True)]
+        return tf.stack(losses), tf.stack(hits), summed, merged, following
 
     @compiler.part
     def update(gradients: list[tf.Tensor]) -> None:
         optimizer.apply_gradients(zip(gradients, variables, strict=True))
 
     @compiler.program
-    def train_epoch(indices: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def train_epoch(indices: tf.Tensor, mask: tf.Tensor, counts: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         # Known before it runs: XLA's loop then asks nothing between two steps.
         steps = indices.shape[0]
-        counts = shard.sum(tf.reduce_sum(mask, axis=[1, 2]))
-        losses, hits = tf.TensorArray(tf.float32, steps), 0.0
+        losses, hits = tf.TensorArray(tf.float32, steps), tf.zeros([len(shard.own)])
         for step in tf.range(steps):
-            step_loss, step_hits, gradients = compute(indices[step], mask[step], counts[step])
-            update(shard.sum_gradients(gradients))
-            losses, hits = losses.write(step, step_loss), hits + step_hits
-        for variable in averaged if shard.workers > 1 else []:
-            variable.assign(shard.sum(variable.value) / shard.workers)
-        return shard.sum(losses.stack()), shard.sum(hits)
+            step_losses, step_hits, gradients, merged, following = compute(indices[step], mask[step], counts[step])
+            changed = [variable for variable, one in zip(statistics, merged, strict=True) if one is not None]
+            totals = shard.totals([*gradients, *(one for one in merged if one is not None)])
+            update(totals[: len(variables)])
+            for variable, total in zip(changed, totals[len(variables) :], strict=True):
+                variable.assign(total / shard.lanes)
+            for variable, value in zip(counters, following, strict=True):
+                variable.assign(value)
+            losses, hits = losses.write(step, step_losses), hits + step_hits
+        return shard.sum(tf.unstack(losses.stack(), axis=1)), shard.sum(tf.unstack(hits))
 
     @compiler.part
     def measure(indices: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        """Returns summed loss and correct predictions of this worker's share [lanes, share] of a validation step."""
+        """Returns summed loss and correct predictions [own lanes, 2] of this worker's share of a validation step."""
         inputs, labels = tf.gather(val_inputs, indices), tf.gather(val_labels, indices)
-        lanes = [tf.stack(forward(inputs[i], labels[i], mask[i], training=False)) for i in range(shard.lanes)]
-        # float64 sums of float32 losses do not depend on how the images are sharded.
-        return tf.add_n([tf.cast(lane, tf.float64) for lane in lanes])
+        lanes = [tf.stack(forward(inputs[i], labels[i], mask[i], training=False)) for i in range(len(shard.own))]
+        return tf.cast(tf.stack(lanes), tf.float64)
 
     @compiler.program
     def validate(indices: tf.Tensor, mask: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        sums = tf.zeros((2,), tf.float64)
+        sums = tf.zeros([len(shard.own), 2], tf.float64)
         for step in tf.range(indices.shape[0]):
             sums += measure(indices[step], mask[step])
-        sums = shard.sum(sums)
-        return sums[0], sums[1]
+        loss_and_hits = shard.sum(tf.unstack(sums))
+        return loss_and_hits[0], loss_and_hits[1]
 
     return train_epoch, validate

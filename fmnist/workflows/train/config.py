@@ -8,7 +8,16 @@ from typing import ClassVar, Literal
 
 from jsonargparse.typing import NonNegativeInt, PositiveFloat, PositiveInt
 
-from fmnist.config import GpuShare, JobConfig, ModelName, gpu_share, may_change
+from fmnist.config import (
+    GpuShare,
+    JobConfig,
+    ModelName,
+    SettingError,
+    WorkerRange,
+    gpu_share,
+    may_change,
+    worker_range,
+)
 
 TRAIN = "train"
 
@@ -26,7 +35,10 @@ class TrainConfig(JobConfig):
         batch_size: Images per step, over all workers together.
         learning_rate: Learning rate of the Adam optimizer.
         patience: Stop after this many epochs without a lower validation loss; 0 disables it.
-        workers: Data-parallel processes.
+        workers: Data-parallel processes; a range such as 1:8 takes what the cluster has room for, and grows and shrinks
+            with it.
+        lanes: Slices of each batch, which the workers share. All numbers depend on the lanes and not on the workers.
+            auto is one for each CPU of the workers, at least two, or one for each GPU.
         cpus_per_worker: CPUs of a worker, and so TensorFlow's threads; auto divides the cluster's CPUs among them.
         gpus_per_worker: GPUs of a worker, 0 to 1, or auto: 1 where there is one; a fraction shares one GPU.
         max_failures: How often failed workers are restarted from the last epoch before the run fails.
@@ -40,7 +52,14 @@ class TrainConfig(JobConfig):
     batch_size: PositiveInt = 64
     learning_rate: PositiveFloat = 1e-3
     patience: NonNegativeInt = 10
-    workers: PositiveInt = may_change(1)
+    workers: PositiveInt | WorkerRange = may_change(1)
+    lanes: PositiveInt | Literal["auto"] = "auto"
     cpus_per_worker: PositiveFloat | Literal["auto"] = may_change("auto")
     gpus_per_worker: GpuShare = gpu_share()
     max_failures: NonNegativeInt = may_change(3)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        least, most = worker_range(self.workers)
+        if least > most:
+            raise SettingError("workers", self.workers, WorkerRange)

@@ -82,13 +82,16 @@ def train(config: TrainConfig, resources: cluster.Resources | None = None) -> Ru
 def _train(session: Session[TrainConfig, PreparedData]) -> None:
     config, resources = session.config, session.resources
     cpus = cluster.cpus_per_worker(resources, config.workers, config.cpus_per_worker, config.gpus_per_worker)
+    lanes, suffix = keep_lanes(session.opened, config, cpus, config.lanes), session.opened.checkpoint_suffix
+    # Recorded as asked for, so that a resumed run takes what there is then.
+    recorded = replace(session, config=replace(config, lanes=lanes))
+    config = replace(config, workers=cluster.workers_now(resources, config.workers, cpus, config.gpus_per_worker))
     session.note(f"Ray: {resources}; workers: {config.workers} of {cpus:g} CPUs, {config.gpus_per_worker:g} GPUs")
     check_model(config.model, config.hyperparameters)
     # Imported here: Matplotlib takes a second, and settings are checked before.
     from fmnist.report.data_plots import draw_data
 
-    lanes, suffix = keep_lanes(session.opened, config, cpus), session.opened.checkpoint_suffix
-    started_run = session.begin(draw_data, facts={LANES: lanes})
+    started_run = recorded.begin(draw_data, facts={LANES: lanes})
     outcome = fit(session, config, cpus, lanes, suffix)
     if outcome.failure:
         epochs, text = outcome.history.epochs, f"run {session.run.run_id}: {outcome.failure}"

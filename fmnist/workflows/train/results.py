@@ -10,7 +10,7 @@ from typing import TypeVar
 import pandas as pd
 
 from fmnist import clock
-from fmnist.config import JobConfig
+from fmnist.config import JobConfig, worker_range
 from fmnist.data.preparation import PreparedData
 from fmnist.distributed.session import StartedRun
 from fmnist.report.card import card_file
@@ -30,7 +30,7 @@ class TrainMetrics(ModelMetrics):
 
     stopped_early: bool  # whether training ended before the last epoch of its settings
     images_per_second: float  # of training, median over the epochs
-    workers: int  # data-parallel processes
+    workers: int  # data-parallel processes, of the last epoch where their number changed
 
 
 AnyTrainMetrics = TypeVar("AnyTrainMetrics", bound=TrainMetrics)
@@ -130,6 +130,6 @@ def _metrics(
         val=SetScores(best["val_loss"], best["val_accuracy"], len(started.data.val)),
         test=evaluation,
         images_per_second=median(row["images_per_second"] for row in rows),
-        workers=config.workers,
+        workers=int(rows[-1].get("workers", worker_range(config.workers)[1])),
         restarts=outcome.restarts,
     )

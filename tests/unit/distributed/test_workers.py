@@ -6,10 +6,14 @@ import pickle
 
 import pytest
 import ray
-from ray.train import ControllerError, TrainingFailedError, WorkerGroupError
+from ray.train import ControllerError, ScalingConfig, TrainingFailedError, WorkerGroupError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy, NoopDecision, ResizeDecision
+from ray.train.v2._internal.execution.training_report import _TrainingReport
+from ray.train.v2._internal.execution.worker_group import WorkerGroupPollStatus, WorkerStatus
 
 from fmnist.boundary import lasting
+from fmnist.distributed.trainer import EpochEndPolicy
 from fmnist.errors import DataError
 from fmnist.storage import MissingKeyError
 
@@ -38,3 +42,23 @@ def test_error_for_people_is_found_in_what_ray_train_raises(
 ) -> None:
     for found in (lasting(error), lasting(pickle.loads(pickle.dumps(error)))):
         assert (type(found), str(found)) == (type(cause), str(cause))
+
+
+def test_number_of_workers_changes_when_all_have_reported_an_epoch_but_not_the_last(monkeypatch) -> None:
+    resize = ResizeDecision(3, {"CPU": 1})
+    monkeypatch.setattr(ElasticScalingPolicy, "make_decision_for_running_worker_group", lambda *_: resize)
+    monkeypatch.setattr(EpochEndPolicy, "_maybe_send_resource_request", lambda _: None)
+    policy = EpochEndPolicy(ScalingConfig(num_workers=(1, 3)), epochs=3)
+
+    def decides(*epochs: int | None) -> bool:
+        reports = [epoch and _TrainingReport(None, {"epoch": epoch}, False) for epoch in epochs]
+        statuses = {rank: WorkerStatus(running=True, training_report=one) for rank, one in enumerate(reports)}
+        decision = policy.make_decision_for_running_worker_group(None, WorkerGroupPollStatus(statuses))
+        assert decision is resize or isinstance(decision, NoopDecision)
+        return decision is resize
+
+    assert not decides(None, None)
+    assert decides(1, 1)
+    assert not decides(None, 2)
+    assert decides(2, None)
+    assert not decides(3, 3)

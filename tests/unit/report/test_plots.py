@@ -140,6 +140,18 @@ def test_learning_curves_of_a_resumed_history_find_the_epoch_by_its_number():
     assert lines["best"].get_ydata()[0] == pytest.approx(1 / 6 + 0.1)
 
 
+def test_learning_curves_mark_where_the_number_of_workers_changes():
+    history = history_of(6)
+    for workers, marks in (
+        ([2] * 6, []),
+        ([1, 1, 2, 2, 1, 1], [(0.5, "1 worker"), (2.5, "2 workers"), (4.5, "1 worker")]),
+        ([np.nan, np.nan, 1, 1, 2, 2], [(2.5, "1 worker"), (4.5, "2 workers")]),
+    ):
+        axes = plots.learning_curves(history.assign(workers=workers), 4).axes[0]
+        found = [(text.xy[0], text.get_text()) for text in axes.texts if "worker" in text.get_text()]
+        assert found == marks
+
+
 def test_confusion_matrix_colours_by_share_of_the_true_class_and_writes_counts():
     labels = np.array([0] * 8 + [1] * 2)
     predicted = np.array([0] * 6 + [2] * 2 + [1] * 2)

@@ -1,10 +1,12 @@
 """How an epoch's images are dealt to steps and workers."""
 
 import numpy as np
+import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fmnist.training.sharding import batches
+from fmnist.training.sharding import Shard, batches
 
 
 @given(count=st.integers(1, 300), batch_size=st.integers(1, 70), workers=st.integers(1, 7), seed=st.integers(0, 9))
@@ -36,3 +38,29 @@ def test_left_over_places_repeat_images_and_weigh_nothing() -> None:
 
     np.testing.assert_array_equal(indices, [[4, 2, 0, 1], [3, 4, 2, 0]])
     np.testing.assert_array_equal(mask, [[1, 1, 1, 1], [1, 0, 0, 0]])
+
+
+@pytest.mark.parametrize("lanes", [2, 3, 5, 8])
+def test_graph_sums_lanes_in_the_order_of_the_tree(lanes: int) -> None:
+    # Of sizes so different that each order of summation gives another result.
+    random = np.random.default_rng(lanes)
+    values = (random.normal(size=(lanes, 1000)) * 10 ** random.uniform(0, 6, (lanes, 1000))).astype(np.float32)
+
+    def tree(part: np.ndarray) -> np.ndarray:
+        middle = len(part) // 2
+        return part[0] if len(part) == 1 else tree(part[:middle]) + tree(part[middle:])
+
+    @tf.function
+    def summed(part: tf.Tensor) -> tf.Tensor:
+        return Shard(lanes).sum(tf.unstack(part)) + tf.zeros([1000])
+
+    np.testing.assert_array_equal(summed(tf.constant(values)), tree(values))
+
+
+@given(lanes=st.integers(1, 20), workers=st.integers(1, 20))
+def test_each_lane_has_one_worker_and_all_have_some(lanes: int, workers: int) -> None:
+    workers = min(workers, lanes)
+    own = [Shard(lanes, rank, workers).own for rank in range(workers)]
+
+    assert [lane for part in own for lane in part] == list(range(lanes))
+    assert max(map(len, own)) - min(map(len, own)) <= 1 <= min(map(len, own))

@@ -1,4 +1,4 @@
-"""Data-parallel training: what two workers compute is what one computes."""
+"""Data-parallel training: what two workers compute is what one computes, to the last bit."""
 
 from __future__ import annotations
 
@@ -31,20 +31,28 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 class Case:
     """What an engine trains on: how many images, in batches of how many, from which seed, and how.
 
-    With XLA the model is tiny: a CPU takes half a minute to compile LeNet-5.
+    With XLA the model is tiny: a CPU takes half a minute to compile LeNet-5. The model fast has batch normalisation and
+    random layers.
     """
 
     train: int
     val: int
     batch_size: int
     seed: int
+    model: str = "lenet5"
+    lanes: int = 2
     xla: bool = False
 
 
 # In seeds 1 and 2 a difference of rounding alone would turn a ReLU within twenty steps: docs/decisions/ has the story.
 # 1,599 and 499: neither the last batch nor the validation set divides evenly; 61: no batch does.
 # One worker compiles whole epochs with XLA; two compile what a step computes before and after their sum.
-CASES = [*(Case(1_599, 499, 64, seed) for seed in (0, 1, 2)), Case(305, 7, 61, 0), Case(150, 49, 32, 0, xla=True)]
+CASES = [
+    *(Case(1_599, 499, 64, seed) for seed in (1, 2)),
+    Case(305, 7, 61, 0, lanes=3),
+    Case(305, 7, 61, 0, "fast", lanes=5),
+    Case(150, 49, 32, 0, "tiny", xla=True),
+]
 
 
 def tiny_model(seed: int) -> Any:
@@ -60,40 +68,47 @@ def tiny_model(seed: int) -> Any:
 def losses_of_steps(settings: dict[str, Any]) -> list[list[list[float]]]:
     """A worker's training function: the engine alone, under the strategy of the train job, in each of the cases."""
     rank, workers = ray.train.get_context().get_world_rank(), ray.train.get_context().get_world_size()
-    lanes = devices.configure_tensorflow(1, least_lanes=2 if workers == 1 else 1)
+    devices.configure_tensorflow(1)
     import tensorflow as tf
 
-    from fmnist.models import MODELS, build_model
+    from fmnist.models import sparse_cross_entropy
+    from fmnist.models.compiled import Trainable
+    from fmnist.models.factory import build
     from fmnist.models.optimizers import FusedAdam
     from fmnist.training import engine
+    from fmnist.training.sharding import gather_over
 
     strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
     losses = []
     for case in CASES:
         # Other weights on rank 1: it has to take rank 0's before the first step.
         seed = case.seed + rank
-        model = tiny_model(seed) if case.xla else build_model("lenet5", seed=seed)
+        if case.model == "tiny":
+            built = Trainable(tiny_model(seed), sparse_cross_entropy, FusedAdam(1e-3))
+        else:
+            built = build(case.model, None, learning_rate=1e-3, seed=seed, precision="float32")
         epochs = engine.train(
-            model,
-            MODELS["lenet5"].loss,
-            FusedAdam(1e-3),
+            built.model,
+            built.loss,
+            built.optimizer,
             settings["train"].select(np.arange(case.train)),
             settings["val"].select(np.arange(case.val)),
             batch_size=case.batch_size,
             epochs=2,
             seed=case.seed,
-            shard=engine.Shard(strategy, rank, workers, lanes),
+            shard=engine.Shard(case.lanes, rank, workers, gather_over(strategy) if strategy else None),
             xla=case.xla,
         )
-        losses.append(
-            [[*map(float, epoch.step_losses), epoch.loss, epoch.val_loss, epoch.val_accuracy] for epoch in epochs]
-        )
+        losses.append([])
+        for epoch in epochs:
+            state = sum(float(np.asarray(variable, np.float64).sum()) for variable in built.model.variables)
+            losses[-1].append([*map(float, epoch.step_losses), epoch.loss, epoch.val_loss, epoch.val_accuracy, state])
     return losses
 
 
 @pytest.fixture(scope="module")
 def losses(ray_cluster: str, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[np.ndarray]]:
-    """For one worker and for two, the losses of each case's steps and epochs."""
+    """For one worker and for two, the losses of each case's steps and epochs, and the sum of all weights and state."""
     images = load(str(small_data), cache=tmp_path_factory.mktemp("cache"))
     with cluster.connected():
         trainers = {
@@ -111,8 +126,12 @@ def losses(ray_cluster: str, small_data: Path, tmp_path_factory: pytest.TempPath
 def test_losses_do_not_depend_on_the_number_of_workers(losses: dict[int, list[np.ndarray]], case: Case) -> None:
     one, two = (losses[workers][CASES.index(case)] for workers in (1, 2))
 
-    assert one.shape == (2, math.ceil(case.train / case.batch_size) + 3)
-    np.testing.assert_allclose(two, one, rtol=1e-4)
+    assert one.shape == (2, math.ceil(case.train / case.batch_size) + 4)
+    if case.xla:
+        # It compiles other programs for one worker, and may round otherwise.
+        np.testing.assert_allclose(two, one, rtol=1e-4)
+    else:
+        np.testing.assert_array_equal(two, one)
 
 
 # A finished run of two workers is also that of tests/acceptance/test_train_job.py.
