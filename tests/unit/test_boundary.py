@@ -163,8 +163,11 @@ def test_control_c_is_not_spared() -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_signal_interrupts_once_and_is_named(number: signal.Signals) -> None:
-    before = signal.getsignal(number)
+def test_signal_interrupts_once_and_is_named(number: signal.Signals, request: pytest.FixtureRequest) -> None:
+    before = signal.SIG_DFL
+    # It is ignored where the tests were started by `nohup`, and stays so.
+    ignored = signal.signal(number, before)
+    request.addfinalizer(lambda: signal.signal(number, ignored))
     with signals_as_interrupts() as received:
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), number)

@@ -46,6 +46,8 @@ def test_error_for_people_is_found_in_what_ray_train_raises(
 
 def test_number_of_workers_changes_when_all_have_reported_an_epoch_but_not_the_last(monkeypatch) -> None:
     resize = ResizeDecision(3, {"CPU": 1})
+    # It would join a cluster.
+    monkeypatch.setattr(ElasticScalingPolicy, "__init__", lambda *_: None)
     monkeypatch.setattr(ElasticScalingPolicy, "make_decision_for_running_worker_group", lambda *_: resize)
     monkeypatch.setattr(EpochEndPolicy, "_maybe_send_resource_request", lambda _: None)
     policy = EpochEndPolicy(ScalingConfig(num_workers=(1, 3)), epochs=3)
