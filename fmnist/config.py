@@ -75,12 +75,17 @@ def may_change(default: Any) -> Any:
     return field(default=default, metadata={"may_change": True})
 
 
-def gpu_share() -> Any:
-    """Declares how many GPUs one process of a kind gets: `GpuShare`, ``auto`` by default.
+def settled(**metadata: bool) -> Any:
+    """Declares a setting that is ``auto`` by default: a new run settles it by what the cluster has.
 
-    A new run settles ``auto`` by what the cluster has; a resumed run takes what was settled.
+    A resumed run takes what was settled.
     """
-    return field(default="auto", metadata={"gpu_share": True})
+    return field(default="auto", metadata={"settled": True, **metadata})
+
+
+def gpu_share() -> Any:
+    """Declares how many GPUs one process of a kind gets, a `GpuShare` that is `settled`."""
+    return settled(gpu_share=True)
 
 
 _BUILDER = r"[A-Za-z_][\w.]*:[A-Za-z_]\w*"
@@ -173,12 +178,12 @@ class JobConfig:
     @classmethod
     def fixed_settings(cls) -> frozenset[str]:
         """Names of the settings that a resumed run must not change."""
-        return frozenset(one.name for one in fields(cls) if not one.metadata.get("may_change"))
+        return frozenset(one.name for one in fields(cls)) - cls.declared("may_change")
 
     @classmethod
-    def gpu_shares(cls) -> frozenset[str]:
-        """Returns the names of the settings that say how many GPUs a process gets."""
-        return frozenset(one.name for one in fields(cls) if one.metadata.get("gpu_share"))
+    def declared(cls, kind: Literal["may_change", "settled", "gpu_share"]) -> frozenset[str]:
+        """Returns the names of the settings that the function of that name declares."""
+        return frozenset(one.name for one in fields(cls) if one.metadata.get(kind))
 
 
 def batch_size_of(hyperparameters: Mapping[str, Any] | None, default: int) -> int:

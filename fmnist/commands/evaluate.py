@@ -50,7 +50,7 @@ def run(arguments: list[str]) -> int:
     model = load_run_model(run)
     from fmnist import data
     from fmnist.training.evaluation import evaluate
-    from fmnist.training.inference import probabilities
+    from fmnist.training.inference import averaged_with_mirror, probabilities
 
     recorded = run.get_record(METRICS, _Metrics).test.accuracy
     source = options.data or run.get_yaml(CONFIG, _Settings).data
@@ -58,7 +58,7 @@ def run(arguments: list[str]) -> int:
     predicted = probabilities(model, test.pixels)
     measured, mirrored = evaluate(test.labels, predicted, test.class_names), None
     if options.mirrored:
-        mirrored = evaluate(test.labels, (predicted + probabilities(model, test.pixels[:, :, ::-1])) / 2)
+        mirrored = evaluate(test.labels, averaged_with_mirror(model, test.pixels, predicted))
     difference = measured.accuracy - recorded
     if options.json:
         also = {"mirrored_accuracy": mirrored.accuracy} if mirrored else {}

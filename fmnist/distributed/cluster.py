@@ -227,9 +227,15 @@ def cpus_per_worker(resources: Resources, workers: int | str, wanted: float | Li
 def workers_now(resources: Resources, workers: int | str, cpus: float, gpus: float) -> int | str:
     """Returns the setting of workers, but the number that fit, up to the greatest, on a cluster that cannot grow."""
     least, most = worker_range(workers)
-    if least == most or not resources.started_here:
-        return workers if least < most else least
-    return min(most, int(resources.cpus // cpus), int(resources.gpus // gpus) if gpus else most)
+    if least == most:
+        return least
+    return min(most, room(resources, cpus, gpus)) if resources.started_here else workers
+
+
+def room(resources: Resources, cpus: float, gpus: float) -> int:
+    """Returns how many processes of so many processors and GPUs the cluster has room for at once."""
+    shares = [resources.cpus / cpus, *([resources.gpus / gpus] if gpus else [])]
+    return int(min(shares))
 
 
 def check_room(

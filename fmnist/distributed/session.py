@@ -184,7 +184,7 @@ def with_gpus(config: Config, opened: OpenedRun, resources: cluster.Resources) -
 
     Else one GPU, if the cluster has one now, and for workers one for each.
     """
-    automatic = [name for name in sorted(config.gpu_shares()) if getattr(config, name) == "auto"]
+    automatic = [name for name in sorted(config.declared("gpu_share")) if getattr(config, name) == "auto"]
     before = opened.folder.get_yaml(CONFIG, Names) if opened.is_resumed and opened.folder.exists(CONFIG) else {}
     needed = {"gpus_per_worker": worker_range(getattr(config, "workers", 1))[0]}
     chosen: dict[str, Any] = {

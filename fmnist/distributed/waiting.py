@@ -27,14 +27,9 @@ READY_SECONDS = 900.0
 
 def get(reference: ray.ObjectRef, wait: Wait) -> Any:
     """Returns the value of a reference, as `ray.get` does."""
-    until_ready(reference, wait)
-    return ray.get(reference)
-
-
-def until_ready(reference: ray.ObjectRef | ray.ObjectRefGenerator, wait: Wait) -> None:
-    """Returns when there is a value, or a generator's next one."""
     while not ray.wait([reference], timeout=1)[0]:
         wait.look()
+    return ray.get(reference)
 
 
 def to_start(count: int, kind: str, cpus: float, gpus: float) -> str:

@@ -226,7 +226,7 @@ def changed_setting(run: RunFolder, config: JobConfig) -> str | None:
         for name, now in asdict(config).items():
             then = before.get(name, defaults[name])
             # Where it was settled by what there was, the run goes on with that.
-            settled = now == "auto" and (name == "lanes" or name in config.gpu_shares())
+            settled = now == "auto" and name in config.declared("settled")
             if name not in config.fixed_settings() or then == now or settled:
                 continue
             # A run that diverged, or that is long enough, is finished with the epochs that it has.

@@ -103,9 +103,14 @@ def probabilities(model: keras.Model, pixels: np.ndarray, mirrored: bool = False
     With ``mirrored`` they are the mean of those of each image and of its mirror image, for twice the time.
     """
     batch_size = max(1, min(BATCH_SIZE, LARGEST_OUTPUT // _largest_output(model)))
-    sides = [pixels, pixels[:, :, ::-1]] if mirrored else [pixels]
-    predicted: np.ndarray = np.mean([model.predict(one, batch_size=batch_size, verbose=0) for one in sides], axis=0)
-    return predicted
+    predicted: np.ndarray = model.predict(pixels, batch_size=batch_size, verbose=0)
+    return averaged_with_mirror(model, pixels, predicted) if mirrored else predicted
+
+
+def averaged_with_mirror(model: keras.Model, pixels: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Returns the `probabilities` with ``mirrored``, from those that were ``predicted`` without."""
+    averaged: np.ndarray = (predicted + probabilities(model, pixels[:, :, ::-1])) / 2
+    return averaged
 
 
 def _read_json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:

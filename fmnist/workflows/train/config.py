@@ -16,6 +16,7 @@ from fmnist.config import (
     WorkerRange,
     gpu_share,
     may_change,
+    settled,
     worker_range,
 )
 
@@ -53,7 +54,7 @@ class TrainConfig(JobConfig):
     learning_rate: PositiveFloat = 1e-3
     patience: NonNegativeInt = 10
     workers: PositiveInt | WorkerRange = may_change(1)
-    lanes: PositiveInt | Literal["auto"] = "auto"
+    lanes: PositiveInt | Literal["auto"] = settled()
     cpus_per_worker: PositiveFloat | Literal["auto"] = may_change("auto")
     gpus_per_worker: GpuShare = gpu_share()
     max_failures: NonNegativeInt = may_change(3)

@@ -70,7 +70,8 @@ def _tune(session: Session[TuneConfig, PreparedData]) -> None:
         needs = f"{config.workers} workers of {cpus:g} CPUs and {config.gpus_per_worker:g} GPUs"
         session.note(f"the retraining needs room for {needs}; this cluster has {resources}")
     trials = config.iterations * sum(bracket.sizes[0] for bracket in plan)
-    ahead = session.opened.fact(AHEAD) or 2 * _slots(config, resources)
+    at_once = max(1, cluster.room(resources, config.cpus_per_trial, config.gpus_per_trial))
+    ahead = session.opened.fact(AHEAD) or 2 * at_once
     at_random = drawn_at_random(trials, ahead) if config.sampler == "tpe" else trials
     with ExitStack() as drawing:
         source = drawing.enter_context(Points(config.space, config.seed, counted=config.prefer_small))
@@ -122,14 +123,6 @@ def _draw_trials(records: list[TrialRecord], winner: int, images: int | None) ->
     from fmnist.workflows.tune.plots import tune_plots
 
     return tune_plots(records, winner, images)
-
-
-def _slots(config: TuneConfig, resources: cluster.Resources) -> int:
-    """Returns how many trials the cluster has room for at once, 1 or more."""
-    shares = [resources.cpus / config.cpus_per_trial]
-    if config.gpus_per_trial:
-        shares.append(resources.gpus / config.gpus_per_trial)
-    return max(1, int(min(shares)))
 
 
 def _search(
