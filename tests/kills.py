@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import psutil
 
-from jobs import Job
+from fmnist.runs import RunFolder
+from jobs import Job, leaving_ray
 
 
 def task_processes(name: str) -> list[psutil.Process]:
@@ -37,6 +43,45 @@ def kill_driver(job: Job, name: str) -> None:
     job.process.kill()
     job.wait()
     psutil.wait_procs(task_processes(name), timeout=60)
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """A finished run whose driver was killed on the way.
+
+    Attributes:
+        run: its folder.
+        before: the rows of each trial or fold that were stored when its driver was killed, by number.
+        lines: what it printed after that.
+    """
+
+    run: RunFolder
+    before: dict[int, list[dict[str, Any]]]
+    lines: list[str]
+
+
+def kill_and_resume(
+    run: RunFolder, job: str, arguments: list[str], *, after: str, task: str, stored_in: str, more: Sequence[str] = ()
+) -> Resumed:
+    """Starts a job, kills its driver, and ends its run by the same command.
+
+    Args:
+        run: of the job.
+        job, arguments: name of the job, and its command line.
+        after: matches the line after which the driver is killed.
+        task: name of the job's tasks or actors.
+        stored_in: name of the file that a trial or fold keeps its rows in.
+        more: arguments of the second process only.
+    """
+    with Job(sys.executable, f"jobs/{job}.py", *arguments) as killed:
+        killed.wait_for(after)
+        kill_driver(killed, task)
+    assert run.state() == "unfinished"
+    paths = filter(None, (re.fullmatch(rf"\w+/\D*(\d+)/{re.escape(stored_in)}", path) for path in run.files()))
+    before = {int(found[1]): json.loads(run.get_bytes(found[0]))["rows"] for found in paths}
+    with leaving_ray(job, *arguments, *more) as resumed:
+        assert resumed.wait() == 0, resumed.output
+    return Resumed(run, before, resumed.lines)
 
 
 class Killer:

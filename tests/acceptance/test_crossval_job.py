@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import io
-import json
 import re
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
-from kills import kill_driver
+from kills import Resumed, kill_and_resume
 
 from fmnist import cli
 from fmnist.runs import RunFolder
 from fmnist.storage import FolderStore, S3Store
-from jobs import REPOSITORY, Job, command, fmnist, leaving_ray
+from jobs import REPOSITORY, command, fmnist
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -35,44 +31,29 @@ def settings(data: Path, artifacts: str, *more: str) -> list[str]:
     ]
 
 
-@dataclass(frozen=True)
-class Validated:
-    """A finished cross-validation.
-
-    Attributes:
-        run: its folder.
-        before: the rows of each fold that had ended when its driver was killed.
-        lines: what it printed after that.
-    """
-
-    run: RunFolder
-    before: dict[int, list[dict[str, Any]]]
-    lines: list[str]
-
-
 def folds(run: RunFolder) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(run.get_bytes("folds.csv")))
 
 
-def kill_and_resume(store: FolderStore | S3Store, data: Path) -> Validated:
-    """A cross-validation whose driver is killed after its first fold, and which the same command ends."""
-    run, arguments = RunFolder(store, "folds"), settings(data, store.location)
-    with Job(sys.executable, "jobs/crossval.py", *arguments) as job:
-        job.wait_for(r"^fold \d ended")
-        kill_driver(job, "train_folds")
-    assert run.state() == "unfinished"
-    outcomes = {path: json.loads(run.get_bytes(path))["rows"] for path in run.files() if path.endswith("outcome.json")}
-    with leaving_ray("crossval", *arguments, "--concurrency", "1") as job:
-        assert job.wait() == 0, job.output
-    return Validated(run, {int(path.split("/")[1].split("-")[1]): rows for path, rows in outcomes.items()}, job.lines)
+def killed_and_resumed(store: FolderStore | S3Store, data: Path) -> Resumed:
+    """A cross-validation whose driver is killed after its first fold."""
+    return kill_and_resume(
+        RunFolder(store, "folds"),
+        "crossval",
+        settings(data, store.location),
+        after=r"^fold \d ended",
+        task="train_folds",
+        stored_in="outcome.json",
+        more=("--concurrency", "1"),
+    )
 
 
 @pytest.fixture(scope="module")
-def validated(ray_cluster: str, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Validated:
-    return kill_and_resume(FolderStore(tmp_path_factory.mktemp("artifacts")), small_data)
+def validated(ray_cluster: str, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Resumed:
+    return killed_and_resumed(FolderStore(tmp_path_factory.mktemp("artifacts")), small_data)
 
 
-def test_run_folder_is_complete(validated: Validated) -> None:
+def test_run_folder_is_complete(validated: Resumed) -> None:
     run = validated.run
     metrics = run.get_json("metrics.json")
 
@@ -85,7 +66,7 @@ def test_run_folder_is_complete(validated: Validated) -> None:
     assert held_out["accuracy"] == pytest.approx(folds(run)["held_out_accuracy"].mean())
 
 
-def test_output_without_a_terminal_is_a_few_plain_lines(validated: Validated) -> None:
+def test_output_without_a_terminal_is_a_few_plain_lines(validated: Resumed) -> None:
     lines = validated.lines
 
     assert lines[0].startswith("taking over the run from process ") and lines[1].startswith("run folds in ")
@@ -97,7 +78,7 @@ def test_output_without_a_terminal_is_a_few_plain_lines(validated: Validated) ->
 
 
 def test_run_is_shown_with_its_mean_and_has_no_model_to_use(
-    validated: Validated, capsys: pytest.CaptureFixture[str]
+    validated: Resumed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store = ["--artifacts", validated.run.store.location]
 
@@ -110,7 +91,7 @@ def test_run_is_shown_with_its_mean_and_has_no_model_to_use(
         assert line.endswith("/folds: a crossval run has no model.keras, expected one of train, tune or transfer")
 
 
-def test_killed_driver_costs_no_fold_that_has_ended(validated: Validated) -> None:
+def test_killed_driver_costs_no_fold_that_has_ended(validated: Resumed) -> None:
     ended = len(validated.before)
 
     assert 0 < ended < 4
@@ -124,7 +105,7 @@ def test_killed_driver_costs_no_fold_that_has_ended(validated: Validated) -> Non
 # tests/integration/workflows/train/test_faults.py compares with a run that nothing happened to.
 @pytest.mark.slow
 def test_killed_driver_changes_no_number(small_data: Path, s3_bucket: str, tmp_path: Path) -> None:
-    killed = kill_and_resume(S3Store(s3_bucket, "runs"), small_data).run
+    killed = killed_and_resumed(S3Store(s3_bucket, "runs"), small_data).run
     with fmnist("crossval", *settings(small_data, str(tmp_path))) as job:
         assert job.wait() == 0, job.output
 
@@ -133,7 +114,7 @@ def test_killed_driver_changes_no_number(small_data: Path, s3_bucket: str, tmp_p
     pd.testing.assert_frame_equal(folds(killed).drop(columns="seconds"), undisturbed, check_exact=True)
 
 
-def test_held_out_predictions_cover_every_image_once(validated: Validated) -> None:
+def test_held_out_predictions_cover_every_image_once(validated: Resumed) -> None:
     predictions = pd.read_csv(io.BytesIO(validated.run.get_bytes("predictions.csv")))
     metrics = validated.run.get_json("metrics.json")
 

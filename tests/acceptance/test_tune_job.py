@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import io
-import json
 import re
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 import yaml
-from kills import Killer, kill_driver
+from kills import Killer, Resumed, kill_and_resume, kill_driver
 
 from fmnist import cli
 from fmnist.distributed import spaces
 from fmnist.errors import UserError
 from fmnist.runs import RunFolder
 from fmnist.storage import FolderStore, S3Store
-from jobs import Job, command, fmnist, leaving_ray
+from jobs import command, fmnist
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -38,39 +34,24 @@ def trials(run: RunFolder) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(run.get_bytes("trials.csv")))
 
 
-@dataclass(frozen=True)
-class Searched:
-    """A finished search.
-
-    Attributes:
-        run: its folder.
-        before: the rows of each trial that were stored when its driver was killed.
-        lines: what it printed after that.
-    """
-
-    run: RunFolder
-    before: dict[int, list[dict[str, Any]]]
-    lines: list[str]
-
-
-def kill_and_resume(store: FolderStore | S3Store, data: Path) -> Searched:
-    """A search of the study's space whose driver is killed after its first trial, and which the same command ends."""
-    run, arguments = RunFolder(store, "search"), settings(data, store.location, "--limit", "600")
-    with Job(sys.executable, "jobs/tune.py", *arguments) as job:
-        job.wait_for(r"^trial \d+ finished after 4 epochs")
-        kill_driver(job, "SearchTrial")
-    states = {path.split("/")[1]: json.loads(run.get_bytes(path)) for path in run.files() if "/state.json" in path}
-    with leaving_ray("tune", *arguments) as job:
-        assert job.wait() == 0, job.output
-    return Searched(run, {int(name): state["rows"] for name, state in states.items()}, job.lines)
+def killed_and_resumed(store: FolderStore | S3Store, data: Path) -> Resumed:
+    """A search of the study's space whose driver is killed after its first trial."""
+    return kill_and_resume(
+        RunFolder(store, "search"),
+        "tune",
+        settings(data, store.location, "--limit", "600"),
+        after=r"^trial \d+ finished after 4 epochs",
+        task="SearchTrial",
+        stored_in="state.json",
+    )
 
 
 @pytest.fixture(scope="module")
-def searched(ray_cluster: str, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Searched:
-    return kill_and_resume(FolderStore(tmp_path_factory.mktemp("artifacts")), small_data)
+def searched(ray_cluster: str, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Resumed:
+    return killed_and_resumed(FolderStore(tmp_path_factory.mktemp("artifacts")), small_data)
 
 
-def test_run_folder_is_complete(searched: Searched) -> None:
+def test_run_folder_is_complete(searched: Resumed) -> None:
     run = searched.run
 
     assert run.verify() == []
@@ -85,7 +66,7 @@ def test_run_folder_is_complete(searched: Searched) -> None:
     assert metrics["search"]["trials"] == 6 and metrics["search"]["failed"] == 0
 
 
-def test_every_trial_is_in_the_table(searched: Searched) -> None:
+def test_every_trial_is_in_the_table(searched: Resumed) -> None:
     run = searched.run
     table, metrics = trials(run), run.get_json("metrics.json")["search"]
 
@@ -99,7 +80,7 @@ def test_every_trial_is_in_the_table(searched: Searched) -> None:
     assert table["CONV_1_FILTER"].between(32, 64).all() and table["learning_rate"].between(1e-4, 1e-2).all()
 
 
-def test_best_is_the_winner_of_the_table(searched: Searched) -> None:
+def test_best_is_the_winner_of_the_table(searched: Resumed) -> None:
     run = searched.run
     settings = yaml.safe_load(run.get_bytes("best.yaml"))
     table = trials(run)
@@ -111,7 +92,7 @@ def test_best_is_the_winner_of_the_table(searched: Searched) -> None:
 
 
 @pytest.mark.slow
-def test_best_is_what_was_trained_and_what_train_accepts(searched: Searched, tmp_path: Path) -> None:
+def test_best_is_what_was_trained_and_what_train_accepts(searched: Resumed, tmp_path: Path) -> None:
     run = searched.run
     best = tmp_path / "best.yaml"
     best.write_bytes(run.get_bytes("best.yaml"))
@@ -123,7 +104,7 @@ def test_best_is_what_was_trained_and_what_train_accepts(searched: Searched, tmp
         assert again[part]["loss"] == pytest.approx(run.get_json("metrics.json")[part]["loss"], rel=1e-4)
 
 
-def test_run_is_shown_with_its_search(searched: Searched) -> None:
+def test_run_is_shown_with_its_search(searched: Resumed) -> None:
     run = searched.run
 
     shown = command("runs", "show", "search", "--artifacts", run.store.location).stdout
@@ -133,7 +114,7 @@ def test_run_is_shown_with_its_search(searched: Searched) -> None:
     assert values["winner"].isdigit() and values["val_accuracy"].startswith("0.")
 
 
-def test_output_without_a_terminal_is_a_few_plain_lines(searched: Searched) -> None:
+def test_output_without_a_terminal_is_a_few_plain_lines(searched: Resumed) -> None:
     lines = searched.lines
 
     assert len(lines) < 40
@@ -142,7 +123,7 @@ def test_output_without_a_terminal_is_a_few_plain_lines(searched: Searched) -> N
 
 
 def test_best_with_a_value_outside_the_space_is_one_line(
-    searched: Searched, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    searched: Resumed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = yaml.safe_load(searched.run.get_bytes("best.yaml"))
     settings["hyperparameters"]["KERNEL_1_FILTER"] = 4
@@ -243,7 +224,7 @@ def test_builder_of_a_user_is_searched_and_survives_a_killed_trial(small_data: P
     assert trials(run)[["status", "epochs"]].values.tolist() == [["finished", 1]]
 
 
-def test_killed_driver_costs_no_finished_epoch(searched: Searched) -> None:
+def test_killed_driver_costs_no_finished_epoch(searched: Resumed) -> None:
     run = searched.run
 
     assert 0 < sum(len(rows) == 4 for rows in searched.before.values()) < 3
@@ -258,7 +239,7 @@ def test_killed_driver_costs_no_finished_epoch(searched: Searched) -> None:
 # tests/integration/workflows/train/test_faults.py compares with a run that nothing happened to.
 @pytest.mark.slow
 def test_killed_driver_changes_no_number(small_data: Path, s3_bucket: str, tmp_path: Path) -> None:
-    killed = kill_and_resume(S3Store(s3_bucket, "runs"), small_data).run
+    killed = killed_and_resumed(S3Store(s3_bucket, "runs"), small_data).run
     with fmnist("tune", *settings(small_data, str(tmp_path), "--limit", "600")) as job:
         assert job.wait() == 0, job.output
 
