@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -34,6 +35,15 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 os.environ["RAY_DASHBOARD_STARTUP_TIMEOUT_S"] = "300"
 
 register_profiles()
+
+
+@pytest.fixture(autouse=True)
+def _ray_is_left() -> Iterator[None]:
+    """No test leaves its process on a cluster: Ray joins one unasked, and the tests after it would not leave it."""
+    yield
+    if (ray := sys.modules.get("ray")) and hasattr(ray, "is_initialized") and ray.is_initialized():
+        ray.shutdown()
+        pytest.fail("the test has joined a Ray cluster and not left it")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
