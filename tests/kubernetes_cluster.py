@@ -137,6 +137,22 @@ def own_jobs(
     return Jobs(jobs)
 
 
+def renamed(job: str, name: str, *operations: Object) -> Object:
+    """A patch of ``own_jobs`` that gives a RayJob another name, and changes more of it.
+
+    Args:
+        operations: as JSON patches have them.
+    """
+    patch = [{"op": "replace", "path": "/metadata/name", "value": name}, *operations]
+    return {"target": {"kind": "RayJob", "name": job}, "patch": json.dumps(patch)}
+
+
+def submitted_with(number: int, name: str, value: str) -> Object:
+    """An operation of such a patch: the submitter has another variable, at a place in its list; `RUN_ID` is at 0."""
+    path = f"/spec/submitterPodTemplate/spec/containers/0/env/{number}"
+    return {"op": "replace" if number == 0 else "add", "path": path, "value": {"name": name, "value": value}}
+
+
 def job_status(name: str) -> tuple[str, str]:
     """What the RayJob says of the job and of its deployment; empty texts in the beginning."""
     status = get("rayjob", name).get("status", {})
