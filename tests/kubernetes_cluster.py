@@ -26,6 +26,18 @@ NAMESPACE = "fmnist-e2e"
 IMAGE = os.environ.get("E2E_IMAGE")
 EPOCH = re.compile(r"^epoch +(\d+)/\d+ .*$", re.MULTILINE)
 
+# Says of each address among its arguments whether something answers there.
+STRANGER = """
+import socket, sys
+for address in sys.argv[1:]:
+    host, port = address.split(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=4)
+        print(address, "reached")
+    except OSError:
+        print(address, "not reached")
+"""
+
 # Small settings: a job takes about a minute, most of it the start of pods and the import of TensorFlow.
 SMALL = {
     "train": {"limit": 2000, "epochs": 3, "batch_size": 32},
@@ -89,9 +101,10 @@ class Jobs:
         assert output.returncode == 0 and "Warning" not in output.stderr, output.stderr
 
     def start(self, job: str) -> None:
-        """Applies the settings of the jobs, which other tests may have changed, policies of components, and a job."""
+        """Applies the settings of the jobs, which other tests may have changed, what components add, and a job."""
         common = [one for one in render(self.folder) if "job" not in one["metadata"].get("labels", {})]
-        wanted = [one for one in common if one["kind"] == "NetworkPolicy" or one["metadata"]["name"] == "fmnist-jobs"]
+        added = ("NetworkPolicy", "PodMonitor")
+        wanted = [one for one in common if one["kind"] in added or one["metadata"]["name"] == "fmnist-jobs"]
         kubectl("apply", "-f", "-", text=yaml.safe_dump_all(wanted))
         self.apply("-l", f"job={job}")
 
@@ -164,10 +177,32 @@ def wait_for_job(name: str, timeout: float = 300) -> None:
 
     def ended() -> bool:
         job, deployment = job_status(name)
-        assert deployment != "Failed", f"{name} failed\n{state()}"
+        assert deployment != "Failed" and job != "STOPPED", f"{name} failed\n{state()}"
         return job == "SUCCEEDED" and deployment == "Complete"
 
     wait_until(f"end of {name}", ended, timeout)
+
+
+def run_pod(name: str, program: str, *arguments: str) -> None:
+    """Starts a pod without a label of ours that runs a Python program of our image."""
+    head, *_ = get("pods", "", "-l", "ray.io/node-type=head")
+    image = head["spec"]["containers"][0]["image"]
+    overrides = {
+        "spec": {
+            "automountServiceAccountToken": False,
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [
+                {
+                    "name": name,
+                    "image": image,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["python", "-c", program, *arguments],
+                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                }
+            ],
+        }
+    }
+    kubectl("run", name, "--restart=Never", f"--image={image}", f"--overrides={json.dumps(overrides)}")
 
 
 @contextmanager
