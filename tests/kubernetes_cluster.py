@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from manifests import Object, overlay, render
+from manifests import OF_JOBS, Object, overlay, render
 
 from jobs import command
 
 NAMESPACE = "fmnist-e2e"
 # The image to test, as a cluster's nodes know it; that of the manifests if not given.
 IMAGE = os.environ.get("E2E_IMAGE")
+# How many times as long as usual to wait, on a machine that does other work too.
+PATIENCE = float(os.environ.get("E2E_PATIENCE", "1"))
 EPOCH = re.compile(r"^epoch +(\d+)/\d+ .*$", re.MULTILINE)
 
 # Says of each address among its arguments whether something answers there.
@@ -73,7 +75,7 @@ def get(kind: str, name: str = "", *options: str) -> Any:
 
 def wait_until(what: str, ready: Callable[[], Any], timeout: float = 240, pause: float = 1) -> Any:
     """Returns what ``ready`` returns as soon as it is true; fails with the state of the namespace if it never is."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * PATIENCE
     while not (found := ready()):
         assert time.monotonic() < deadline, f"no {what} within {timeout:g} s\n{state()}"
         time.sleep(pause)
@@ -121,7 +123,7 @@ def own_jobs(
 
     Args:
         folder: is created.
-        components: of k8s/, for the clusters.
+        components: of k8s/.
         settings: by job, instead of the small ones.
         suffix: behind the names of the jobs and of the ConfigMaps that only these jobs use.
         values: of the ConfigMap of all jobs, as ``NAME=value``.
@@ -132,7 +134,7 @@ def own_jobs(
     overlay(
         folder / "cluster",
         ["overlays/dev-storage"],
-        [f"components/{name}" for name in components],
+        [f"components/{name}" for name in components if name not in OF_JOBS],
         namespace=NAMESPACE,
         configMapGenerator=[
             {"name": "fmnist-jobs", "behavior": "merge", "literals": literals},
@@ -144,7 +146,8 @@ def own_jobs(
             else {}
         ),
     )
-    jobs = overlay(folder / "jobs", [], ["jobs/rayjobs"], namespace=NAMESPACE, patches=patches or [])
+    of_jobs = [f"components/{name}" for name in components if name in OF_JOBS]
+    jobs = overlay(folder / "jobs", [], ["jobs/rayjobs", *of_jobs], namespace=NAMESPACE, patches=patches or [])
     content = yaml.safe_load((jobs / "kustomization.yaml").read_text()) | {"resources": ["../cluster"]}
     (jobs / "kustomization.yaml").write_text(yaml.safe_dump(content))
     return Jobs(jobs)
@@ -158,12 +161,6 @@ def renamed(job: str, name: str, *operations: Object) -> Object:
     """
     patch = [{"op": "replace", "path": "/metadata/name", "value": name}, *operations]
     return {"target": {"kind": "RayJob", "name": job}, "patch": json.dumps(patch)}
-
-
-def submitted_with(number: int, name: str, value: str) -> Object:
-    """An operation of such a patch: the submitter has another variable, at a place in its list; `RUN_ID` is at 0."""
-    path = f"/spec/submitterPodTemplate/spec/containers/0/env/{number}"
-    return {"op": "replace" if number == 0 else "add", "path": path, "value": {"name": name, "value": value}}
 
 
 def job_status(name: str) -> tuple[str, str]:

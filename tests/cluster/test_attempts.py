@@ -18,7 +18,6 @@ from kubernetes_cluster import (
     own_jobs,
     pull,
     renamed,
-    submitted_with,
     wait_for_job,
     wait_until,
 )
@@ -43,9 +42,13 @@ def attempts(jobs: Jobs, tmp_path: Path) -> Iterator[tuple[str, str]]:
     """Two RayJobs of the run: the first trains and has come to its second epoch, the other waits for it."""
     names = (f"{RUN}-1", f"{RUN}-2")
     kubectl("delete", "raycluster", "fmnist", "--ignore-not-found")
-    one_cluster = {"op": "replace", "path": "/spec/backoffLimit", "value": 0}
+    variable = "/spec/submitterPodTemplate/spec/containers/0/env/0"
+    patch = [
+        {"op": "replace", "path": variable, "value": {"name": "RUN_ID", "value": RUN}},
+        {"op": "replace", "path": "/spec/backoffLimit", "value": 0},
+    ]
     for name in names:
-        patches = [renamed("train", name, submitted_with(0, "RUN_ID", RUN), one_cluster)]
+        patches = [renamed("train", name, *patch)]
         own_jobs(tmp_path / name, settings={"train": TRAIN}, values=("WORKERS=1",), patches=patches).start("train")
         # The second one's driver comes after the first one's.
         wait_until(f"job {name}", partial(lambda name: job_status(name)[0] == "RUNNING", name))

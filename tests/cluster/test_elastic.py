@@ -17,7 +17,6 @@ from kubernetes_cluster import (
     own_jobs,
     pull,
     renamed,
-    submitted_with,
     wait_for_job,
     wait_until,
 )
@@ -30,8 +29,8 @@ TRAIN = {"limit": 8000, "epochs": EPOCHS, "batch_size": 16, "patience": 0}
 @pytest.mark.timeout(1500)
 def test_worker_pods_go_and_come_back_while_a_run_trains(jobs: Jobs, tmp_path: Path) -> None:
     kubectl("delete", "raycluster", "fmnist", "--ignore-not-found")
-    patches = [renamed("train", "elastic", submitted_with(1, "WORKERS", "1:2"))]
-    own_jobs(tmp_path / "jobs", settings={"train": TRAIN}, patches=patches).start("train")
+    patches = [renamed("train", "elastic")]
+    own_jobs(tmp_path / "jobs", ("elastic",), settings={"train": TRAIN}, patches=patches).start("train")
 
     with EpochWatch("elastic") as watch:
         wait_until("second epoch", lambda: watch.last >= 2, timeout=400)
