@@ -103,10 +103,9 @@ class Jobs:
         assert output.returncode == 0 and "Warning" not in output.stderr, output.stderr
 
     def start(self, job: str) -> None:
-        """Applies the settings of the jobs, which other tests may have changed, what components add, and a job."""
+        """Applies the settings of the jobs, which other tests may have changed, policies of components, and a job."""
         common = [one for one in render(self.folder) if "job" not in one["metadata"].get("labels", {})]
-        added = ("NetworkPolicy", "PodMonitor")
-        wanted = [one for one in common if one["kind"] in added or one["metadata"]["name"] == "fmnist-jobs"]
+        wanted = [one for one in common if one["kind"] == "NetworkPolicy" or one["metadata"]["name"] == "fmnist-jobs"]
         kubectl("apply", "-f", "-", text=yaml.safe_dump_all(wanted))
         self.apply("-l", f"job={job}")
 
