@@ -114,8 +114,6 @@ def own_jobs(
     folder: Path,
     components: tuple[str, ...] = (),
     settings: dict[str, dict[str, Any]] | None = None,
-    suffix: str = "",
-    values: tuple[str, ...] = (),
     patches: list[Object] | None = None,
 ) -> Jobs:
     """Writes an overlay as docs/kubernetes.md describes one: upon dev-storage, with settings of its own.
@@ -124,8 +122,6 @@ def own_jobs(
         folder: is created.
         components: of k8s/.
         settings: by job, instead of the small ones.
-        suffix: behind the names of the jobs and of the ConfigMaps that only these jobs use.
-        values: of the ConfigMap of all jobs, as ``NAME=value``.
         patches: of the jobs, as kustomize has them.
     """
     files = {**SMALL, **(settings or {})}
@@ -135,10 +131,7 @@ def own_jobs(
         ["overlays/dev-storage"],
         [f"components/{name}" for name in components if name not in OF_JOBS],
         namespace=NAMESPACE,
-        configMapGenerator=[
-            {"name": "fmnist-jobs", "behavior": "merge", "literals": literals},
-            *([{"name": "fmnist-settings", "behavior": "merge", "literals": list(values)}] if values else []),
-        ],
+        configMapGenerator=[{"name": "fmnist-jobs", "behavior": "merge", "literals": literals}],
         **(
             {"images": [dict(zip(("name", "newName", "newTag"), ("fmnist", *IMAGE.rsplit(":", 1)), strict=True))]}
             if IMAGE

@@ -49,7 +49,7 @@ def attempts(jobs: Jobs, tmp_path: Path) -> Iterator[tuple[str, str]]:
     ]
     for name in names:
         patches = [renamed("train", name, *patch)]
-        own_jobs(tmp_path / name, settings={"train": TRAIN}, values=("WORKERS=1",), patches=patches).start("train")
+        own_jobs(tmp_path / name, settings={"train": TRAIN}, patches=patches).start("train")
         # The second one's driver comes after the first one's.
         wait_until(f"job {name}", partial(lambda name: job_status(name)[0] == "RUNNING", name))
     with EpochWatch(names[0]) as watch:

@@ -142,7 +142,7 @@ def test_bad_settings_are_told_and_end(jobs: Jobs, tmp_path: Path) -> None:
     def broken(name: str, retries: int, *operations: Object) -> None:
         limit = {"op": "replace", "path": "/spec/backoffLimit", "value": retries}
         patches = [renamed("train", name, limit, *operations)]
-        own_jobs(tmp_path / name, values=("WORKERS=1",), patches=patches).start("train")
+        own_jobs(tmp_path / name, patches=patches).start("train")
 
     cluster = "/spec/rayClusterSpec"
     container = "template/spec/containers/0"
@@ -188,7 +188,7 @@ def test_wrong_settings_get_no_other_cluster_and_a_script_that_waits_as_document
         {"op": "replace", "path": "/spec/entrypoint", "value": command},
         {"op": "replace", "path": "/spec/backoffLimit", "value": 1},
     ]
-    own_jobs(tmp_path, values=("WORKERS=1",), patches=[renamed("train", name, *patch)]).start("train")
+    own_jobs(tmp_path, patches=[renamed("train", name, *patch)]).start("train")
 
     ended = subprocess.run(["bash", "-c", documented_wait(name)], capture_output=True, text=True, timeout=300)
 
