@@ -145,14 +145,15 @@ def own_jobs(
     return Jobs(jobs)
 
 
-def renamed(job: str, name: str, *operations: Object) -> Object:
-    """A patch of ``own_jobs`` that gives a RayJob another name, and changes more of it.
+def renamed(job: str, name: str, *operations: Object) -> list[Object]:
+    """Patches of ``own_jobs`` that give a RayJob and its fence another name, and change more of the RayJob.
 
     Args:
         operations: as JSON patches have them.
     """
-    patch = [{"op": "replace", "path": "/metadata/name", "value": name}, *operations]
-    return {"target": {"kind": "RayJob", "name": job}, "patch": json.dumps(patch)}
+    rename = {"op": "replace", "path": "/metadata/name", "value": name}
+    changes = {"RayJob": [rename, *operations], "NetworkPolicy": [rename]}
+    return [{"target": {"kind": kind, "name": job}, "patch": json.dumps(each)} for kind, each in changes.items()]
 
 
 def job_status(name: str) -> tuple[str, str]:

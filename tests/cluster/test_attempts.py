@@ -23,7 +23,7 @@ from kubernetes_cluster import (
 )
 
 RUN = "attempts"
-EPOCHS = 20
+EPOCHS = 15
 TRAIN = {"limit": 4000, "epochs": EPOCHS, "batch_size": 16, "patience": 0, "max_failures": 10}
 # Sends a signal to the driver of a head.
 TO_DRIVER = """
@@ -48,7 +48,7 @@ def attempts(jobs: Jobs, tmp_path: Path) -> Iterator[tuple[str, str]]:
         {"op": "replace", "path": "/spec/backoffLimit", "value": 0},
     ]
     for name in names:
-        patches = [renamed("train", name, *patch)]
+        patches = renamed("train", name, *patch)
         own_jobs(tmp_path / name, settings={"train": TRAIN}, patches=patches).start("train")
         # The second one's driver comes after the first one's.
         wait_until(f"job {name}", partial(lambda name: job_status(name)[0] == "RUNNING", name))

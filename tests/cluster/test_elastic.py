@@ -29,7 +29,7 @@ TRAIN = {"limit": 8000, "epochs": EPOCHS, "batch_size": 16, "patience": 0}
 @pytest.mark.timeout(1500)
 def test_worker_pods_go_and_come_back_while_a_run_trains(jobs: Jobs, tmp_path: Path) -> None:
     kubectl("delete", "raycluster", "fmnist", "--ignore-not-found")
-    patches = [renamed("train", "elastic")]
+    patches = renamed("train", "elastic")
     own_jobs(tmp_path / "jobs", ("elastic",), settings={"train": TRAIN}, patches=patches).start("train")
 
     with EpochWatch("elastic") as watch:

@@ -86,7 +86,7 @@ def test_crossval_on_a_cluster_that_grows_from_nothing_and_shrinks_again(jobs: J
     grown = own_jobs(
         tmp_path,
         components=("autoscaling",),
-        patches=[renamed("crossval", "grows", *patch)],
+        patches=renamed("crossval", "grows", *patch),
     )
     grown.start("crossval")
 
@@ -130,7 +130,7 @@ def test_gpu_workers_are_placed_one_a_gpu_and_ray_sees_them__without_a_device(
         "import ray; ray.init(); print('GPUs:', *sorted(int(node['Resources'].get('GPU', 0)) for node in ray.nodes()))"
     )
     entrypoint = {"op": "replace", "path": "/spec/entrypoint", "value": f'python -c "{look}"'}
-    placed = own_jobs(tmp_path, components=("gpu",), patches=[renamed("train", "gpus", entrypoint)])
+    placed = own_jobs(tmp_path, components=("gpu",), patches=renamed("train", "gpus", entrypoint))
     placed.start("train")
     wait_for_job("gpus")
 
@@ -141,7 +141,7 @@ def test_gpu_workers_are_placed_one_a_gpu_and_ray_sees_them__without_a_device(
 def test_bad_settings_are_told_and_end(jobs: Jobs, tmp_path: Path) -> None:
     def broken(name: str, retries: int, *operations: Object) -> None:
         limit = {"op": "replace", "path": "/spec/backoffLimit", "value": retries}
-        patches = [renamed("train", name, limit, *operations)]
+        patches = renamed("train", name, limit, *operations)
         own_jobs(tmp_path / name, patches=patches).start("train")
 
     cluster = "/spec/rayClusterSpec"
@@ -188,7 +188,7 @@ def test_wrong_settings_get_no_other_cluster_and_a_script_that_waits_as_document
         {"op": "replace", "path": "/spec/entrypoint", "value": command},
         {"op": "replace", "path": "/spec/backoffLimit", "value": 1},
     ]
-    own_jobs(tmp_path, patches=[renamed("train", name, *patch)]).start("train")
+    own_jobs(tmp_path, patches=renamed("train", name, *patch)).start("train")
 
     ended = subprocess.run(["bash", "-c", documented_wait(name)], capture_output=True, text=True, timeout=300)
 

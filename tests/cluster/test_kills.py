@@ -67,7 +67,7 @@ VICTIMS: dict[str, Callable[[str], None]] = {
 
 
 def started(job: str, folder: Path) -> Jobs:
-    jobs = own_jobs(folder, settings={"train": TRAIN}, patches=[renamed("train", job)])
+    jobs = own_jobs(folder, settings={"train": TRAIN}, patches=renamed("train", job))
     jobs.start("train")
     return jobs
 

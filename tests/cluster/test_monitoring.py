@@ -39,7 +39,7 @@ TRAIN = {"limit": 4000, "epochs": 20, "batch_size": 16, "patience": 0}
 def scraped(jobs: Jobs, tmp_path: Path) -> Iterator[str]:
     """A RayJob that trains on a cluster with the component, and a Prometheus."""
     kubectl("delete", "raycluster", "fmnist", "--ignore-not-found")
-    own = own_jobs(tmp_path, ("monitoring",), settings={"train": TRAIN}, patches=[renamed("train", "scraped")])
+    own = own_jobs(tmp_path, ("monitoring",), settings={"train": TRAIN}, patches=renamed("train", "scraped"))
     monitor = named(render(own.folder), "PodMonitor", "fmnist")
     if "podmonitors" in kubectl("api-resources", "--api-group=monitoring.coreos.com", "-o", "name"):
         kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", text=yaml.safe_dump(monitor))
