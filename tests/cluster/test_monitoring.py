@@ -1,7 +1,7 @@
 """Prometheus reads a training's gauges through the component `monitoring`, and nobody else does.
 
-E2E_PROMETHEUS names Prometheus' image, as the cluster's nodes know it. It finds the pods as the Prometheus operator
-would tell it by the PodMonitor, which is only compared with its definition where the cluster has one.
+E2E_PROMETHEUS names Prometheus' image, as the cluster's nodes know it. It is told the pods that the PodMonitor chooses,
+as the Prometheus operator would do. The PodMonitor is compared with its definition where the cluster has one.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from urllib.parse import quote
 import pytest
 import yaml
 from kubernetes_cluster import (
-    NAMESPACE,
     STRANGER,
     Jobs,
     get,
+    job_status,
     kubectl,
     own_jobs,
     renamed,
@@ -43,71 +43,39 @@ def scraped(jobs: Jobs, tmp_path: Path) -> Iterator[str]:
     monitor = named(render(own.folder), "PodMonitor", "fmnist")
     if "podmonitors" in kubectl("api-resources", "--api-group=monitoring.coreos.com", "-o", "name"):
         kubectl("apply", "--server-side", "--dry-run=server", "-f", "-", text=yaml.safe_dump(monitor))
-    for where in (THERE, NAMESPACE):
-        objects = [one for one in prometheus(monitor) if one["metadata"].get("namespace", where) == where]
-        kubectl("--namespace", where, "apply", "-f", "-", text=yaml.safe_dump_all(objects))
     own.start("train")
+    wait_until("training", lambda: job_status("scraped")[0] == "RUNNING")
+    kubectl("--namespace", THERE, "apply", "-f", "-", text=yaml.safe_dump_all(prometheus(monitor)))
     yield "scraped"
     kubectl("delete", "rayjob/scraped", "pod/metrics-reader", "--ignore-not-found", "--wait=false")
     kubectl("delete", "namespace", THERE, "--wait=false")
 
 
 def prometheus(monitor: Object) -> list[Object]:
-    """A Prometheus that looks for pods as a PodMonitor says, and its right to look."""
+    """A Prometheus that asks the pods of a PodMonitor, those that there are now."""
     (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
     (rule,) = monitor["spec"]["selector"]["matchExpressions"]
     assert rule["operator"] == "Exists"
-
-    def source(name: str) -> str:
-        return f"__meta_kubernetes_pod_{name}"
-
-    def label(name: str) -> str:
-        return name.translate(str.maketrans("./-", "___"))
-
-    scrape = {
-        "job_name": "fmnist",
-        "scrape_interval": endpoint["interval"],
-        "kubernetes_sd_configs": [{"role": "pod", "namespaces": {"names": [NAMESPACE]}}],
-        "relabel_configs": [
-            {
-                "source_labels": [source(f"labelpresent_{label(rule['key'])}"), source("container_port_name")],
-                "regex": f"true;{endpoint['port']}",
-                "action": "keep",
-            },
-            {"source_labels": [source("name")], "target_label": "pod"},
-            *(
-                {"source_labels": [source(f"label_{label(name)}")], "target_label": label(name)}
-                for name in monitor["spec"]["podTargetLabels"]
-            ),
-        ],
-    }
-    account = {"kind": "ServiceAccount", "name": "prometheus", "namespace": THERE}
-    here = {"name": "prometheus", "namespace": NAMESPACE}
-    there = {"name": "prometheus", "namespace": THERE}
-    rbac = "rbac.authorization.k8s.io"
-    pod = {
-        "serviceAccountName": "prometheus",
-        "containers": [
-            {
-                "name": "prometheus",
-                "image": IMAGE,
-                "imagePullPolicy": "IfNotPresent",
-                "args": ["--config.file=/etc/own/prometheus.yml", "--storage.tsdb.path=/prometheus"],
-                "volumeMounts": [{"name": "own", "mountPath": "/etc/own"}],
-            }
-        ],
-        "volumes": [{"name": "own", "configMap": {"name": "prometheus"}}],
-    }
-    rights = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
-    role = {"apiGroup": rbac, "kind": "Role", "name": "prometheus"}
+    targets = [
+        {"targets": [f"{pod['status']['podIP']}:{port['containerPort']}"], "labels": {"pod": pod["metadata"]["name"]}}
+        for pod in get("pods", "", "-l", rule["key"])
+        for port in pod["spec"]["containers"][0]["ports"]
+        if port.get("name") == endpoint["port"]
+    ]
+    scrape = {"job_name": "fmnist", "scrape_interval": endpoint["interval"], "static_configs": targets}
     config = {"prometheus.yml": yaml.safe_dump({"scrape_configs": [scrape]})}
-    labelled = there | {"labels": {"app.kubernetes.io/name": "prometheus"}}
+    container = {
+        "name": "prometheus",
+        "image": IMAGE,
+        "imagePullPolicy": "IfNotPresent",
+        "args": ["--config.file=/etc/own/prometheus.yml", "--storage.tsdb.path=/prometheus"],
+        "volumeMounts": [{"name": "own", "mountPath": "/etc/own"}],
+    }
+    pod = {"containers": [container], "volumes": [{"name": "own", "configMap": {"name": "prometheus"}}]}
+    labelled = {"name": "prometheus", "labels": {"app.kubernetes.io/name": "prometheus"}}
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": THERE}},
-        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": there},
-        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": there, "data": config},
-        {"apiVersion": f"{rbac}/v1", "kind": "Role", "metadata": here, "rules": [rights]},
-        {"apiVersion": f"{rbac}/v1", "kind": "RoleBinding", "metadata": here, "roleRef": role, "subjects": [account]},
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "prometheus"}, "data": config},
         {"apiVersion": "v1", "kind": "Pod", "metadata": labelled, "spec": pod},
     ]
 
@@ -129,7 +97,6 @@ def test_prometheus_gets_the_gauges_of_a_training_and_a_stranger_nothing(scraped
     kubectl("wait", "--for=jsonpath={.status.phase}=Succeeded", "pod/metrics-reader", "--timeout=120s")
 
     assert 0 < float(gauge["value"][1]) < 1 and gauge["metric"]["fmnist_job"] == "train", gauge
-    assert gauge["metric"]["ray_io_cluster"] == get("rayjob", scraped)["status"]["rayClusterName"]
     assert len(pods) == 3 and found == set(pods)
     assert kubectl("logs", "metrics-reader").splitlines() == [f"{target} not reached" for target in targets]
     wait_for_job(scraped, timeout=400)
