@@ -22,7 +22,6 @@ from kubernetes_cluster import (
     wait_until,
 )
 
-RUN = "attempts"
 EPOCHS = 15
 TRAIN = {"limit": 4000, "epochs": EPOCHS, "batch_size": 16, "patience": 0, "max_failures": 10}
 # Sends a signal to the driver of a head.
@@ -38,13 +37,13 @@ STOP, CONTINUE = "19", "18"
 
 
 @pytest.fixture
-def attempts(jobs: Jobs, tmp_path: Path) -> Iterator[tuple[str, str]]:
+def attempts(jobs: Jobs, run: str, tmp_path: Path) -> Iterator[tuple[str, str]]:
     """Two RayJobs of the run: the first trains and has come to its second epoch, the other waits for it."""
-    names = (f"{RUN}-1", f"{RUN}-2")
+    names = (f"{run}-1", f"{run}-2")
     kubectl("delete", "raycluster", "fmnist", "--ignore-not-found")
     variable = "/spec/submitterPodTemplate/spec/containers/0/env/0"
     patch = [
-        {"op": "replace", "path": variable, "value": {"name": "RUN_ID", "value": RUN}},
+        {"op": "replace", "path": variable, "value": {"name": "RUN_ID", "value": run}},
         {"op": "replace", "path": "/spec/backoffLimit", "value": 0},
     ]
     for name in names:
@@ -74,14 +73,17 @@ def signal_driver(job: str, number: str) -> None:
     assert kubectl("exec", head(job), "--", "python", "-c", TO_DRIVER, number) == "sent\n"
 
 
-def assert_whole(folder: Path) -> None:
+def assert_whole(run: str, folder: Path) -> None:
     """The run is finished, each of its files is what the manifest says, and no epoch is missing or there twice."""
-    pull(RUN, folder)
-    assert pd.read_csv(folder / RUN / "history.csv")["epoch"].tolist() == list(range(1, EPOCHS + 1))
+    pull(run, folder)
+    assert pd.read_csv(folder / run / "history.csv")["epoch"].tolist() == list(range(1, EPOCHS + 1))
 
 
 @pytest.mark.timeout(900)
-def test_both_attempts_succeed_when_the_head_of_the_first_is_deleted(attempts: tuple[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("run", ["head-deleted"])
+def test_both_attempts_succeed_when_the_head_of_the_first_is_deleted(
+    run: str, attempts: tuple[str, str], tmp_path: Path
+) -> None:
     first, second = attempts
     kubectl("delete", "pod", head(first), "--wait=false")
 
@@ -89,12 +91,13 @@ def test_both_attempts_succeed_when_the_head_of_the_first_is_deleted(attempts: t
         wait_for_job(name, timeout=500)
 
     assert re.search(r"taking over the run from .*\(attempt \d+\)", output(first) + output(second))
-    assert_whole(tmp_path)
+    assert_whole(run, tmp_path)
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.parametrize("run", ["driver-stopped"])
 def test_driver_that_stopped_for_longer_than_its_lease_ends_with_a_line_and_harms_nothing(
-    attempts: tuple[str, str], tmp_path: Path
+    run: str, attempts: tuple[str, str], tmp_path: Path
 ) -> None:
     first, second = attempts
     signal_driver(first, STOP)
@@ -107,4 +110,4 @@ def test_driver_that_stopped_for_longer_than_its_lease_ends_with_a_line_and_harm
     last = output(first).splitlines()[-1]
     assert re.fullmatch(r"fmnist: .*taken over by process \d+ on \S+ since \S+ \(attempt 2\).*", last), last
     assert "Traceback" not in output(first)
-    assert_whole(tmp_path)
+    assert_whole(run, tmp_path)
