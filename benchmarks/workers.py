@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
+from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -17,7 +19,12 @@ from measure import images, in_child, notebook_layers, report, set_threads, spre
 BATCH_SIZE = 256
 EPOCHS = 4
 
-WAYS = {"ours-1": "fmnist, 1 worker", "ours-2": "fmnist, 2 workers", "ray-2": "Ray's documented path, 2 workers"}
+WAYS = {
+    "ours-1": "fmnist, 1 worker",
+    "ours-2": "fmnist, 2 workers",
+    "strategy-2": "fmnist, 2 workers as on two machines",
+    "ray-2": "Ray's documented path, 2 workers",
+}
 
 
 def main() -> None:
@@ -28,53 +35,59 @@ def main() -> None:
     options = parser.parse_args()
     if options.child:
         way, workers = options.child.split("-")
-        report(
-            rates=ray_rates(int(workers), options.images) if way == "ray" else our_rates(int(workers), options.images)
-        )
+        measured = ray_rates if way == "ray" else our_rates
+        report(**measured(way, int(workers), options.images))
         return
 
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
+    exchanges: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
     for _ in range(options.rounds):
-        for way, values in rates.items():
+        for way in WAYS:
             # Ray sets this in its workers, but only after they have imported TensorFlow, which reads it at its import.
             legacy = {"TF_USE_LEGACY_KERAS": "1"} if way == "ray-2" else {}
             child = in_child(__file__, "--images", str(options.images), "--child", way, environment=legacy)
-            values += child["rates"][1:]
+            rates[way] += child["rates"][1:]
+            exchanges[way] += child.get("exchanges", [])
     print(f"images/s, global batch {BATCH_SIZE}, 1 thread a worker, {options.images:,} images: median (range)")
     for way, title in WAYS.items():
-        print(f"  {title:<34} {spread(rates[way])}")
+        print(f"  {title:<38} {spread(rates[way])}")
+        if exchanges[way]:
+            wall, processor = (min(one) * 1000 for one in zip(*exchanges[way], strict=True))
+            print(f"    an exchange of 2 MB alone, at best: {wall:.1f} ms, {processor:.1f} ms of each processor")
     print(f"two workers / one: {median(rates['ours-2']) / median(rates['ours-1']):.2f}x")
     print(f"ours / Ray's documented path, two workers: {median(rates['ours-2']) / median(rates['ray-2']):.2f}x")
 
 
-def our_rates(workers: int, count: int) -> list[float]:
-
+def our_rates(way: str, workers: int, count: int) -> dict[str, Any]:
     from fmnist.distributed import cluster
     from fmnist.distributed.trainer import StrategyTrainer
 
     with cluster.connected():
         trainer = StrategyTrainer(
-            our_worker, train_loop_config={"images": images(count)}, scaling_config=scaling(workers)
+            our_worker, train_loop_config={"images": images(count), "way": way}, scaling_config=scaling(workers)
         )
-        rates: list[float] = trainer.fit().return_value
-        return rates
+        measured: dict[str, Any] = trainer.fit().return_value
+        return measured
 
 
-def our_worker(settings: dict[str, Any]) -> list[float]:
-    import ray.train
+def our_worker(settings: dict[str, Any]) -> dict[str, Any]:
     import tensorflow as tf
 
     from fmnist.data import Images
-    from fmnist.training import devices, engine
+    from fmnist.distributed.workers import join
+    from fmnist.training import devices
 
-    context = ray.train.get_context()
-    rank, workers = context.get_world_rank(), context.get_world_size()
     devices.configure_tensorflow(1)
+    # The first to use TensorFlow.
+    strategy = tf.distribute.MultiWorkerMirroredStrategy() if settings["way"] == "strategy" else None
+    shard = join(1, 2, deterministic=False)
     from fmnist.models import MODELS, build_model
     from fmnist.models.optimizers import FusedAdam
+    from fmnist.training import engine
     from fmnist.training.sharding import gather_over
 
-    strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
+    if strategy:
+        shard = replace(shard, gather=gather_over(strategy))
     train = Images(*settings["images"])
     epochs = engine.train(
         build_model("lenet5", seed=0),
@@ -85,12 +98,32 @@ def our_worker(settings: dict[str, Any]) -> list[float]:
         batch_size=BATCH_SIZE,
         epochs=EPOCHS,
         seed=0,
-        shard=engine.Shard(2, rank, workers, gather_over(strategy) if strategy else None),
+        shard=shard,
     )
-    return [epoch.images_per_second for epoch in epochs]
+    rates = [epoch.images_per_second for epoch in epochs]
+    return {"rates": rates, "exchanges": exchange_seconds(shard.gather) if shard.gather else []}
 
 
-def ray_rates(workers: int, count: int) -> list[float]:
+def exchange_seconds(gather: Callable[[Any], Any]) -> list[tuple[float, float]]:
+    """Returns wall and processor time of an exchange of 2 MB, the mean of many, ten times."""
+    import tensorflow as tf
+
+    @tf.function
+    def exchange(value: tf.Tensor) -> tf.Tensor:
+        total = tf.zeros([])
+        for _ in tf.range(50):
+            total += gather(value)[0]
+        return total
+
+    seconds = []
+    for _ in range(10):
+        began = time.perf_counter(), time.process_time()
+        exchange(tf.zeros([500_000]))
+        seconds.append(((time.perf_counter() - began[0]) / 50, (time.process_time() - began[1]) / 50))
+    return seconds
+
+
+def ray_rates(way: str, workers: int, count: int) -> dict[str, Any]:
     from ray.train.tensorflow import TensorflowTrainer
 
     from fmnist.distributed import cluster
@@ -99,8 +132,7 @@ def ray_rates(workers: int, count: int) -> list[float]:
         trainer = TensorflowTrainer(
             ray_worker, train_loop_config={"images": images(count)}, scaling_config=scaling(workers)
         )
-        rates: list[float] = trainer.fit().return_value
-        return rates
+        return {"rates": trainer.fit().return_value}
 
 
 def ray_worker(settings: dict[str, Any]) -> list[float]:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import resource
-import socket
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import ml_dtypes
@@ -107,15 +107,16 @@ def test_workers_that_exchange_other_tensors_do_not_mix_them() -> None:
 
 
 def test_nothing_of_an_exchange_has_a_name_or_is_inherited() -> None:
-    before = set(os.listdir("/dev/shm"))
-    gathers = connected(2)
+    def descriptors() -> set[int]:
+        return {int(path.name) for path in Path("/proc/self/fd").iterdir()}
 
-    assert set(os.listdir("/dev/shm")) == before
-    with open("/proc/net/unix") as sockets:
-        assert not [line for line in sockets if "@fmnist-" in line]
-    child = "import os; print([os.readlink(f'/proc/self/fd/{fd}') for fd in os.listdir('/proc/self/fd')[3:-1]])"
-    inherited = subprocess.run([sys.executable, "-c", child], close_fds=False, capture_output=True, text=True).stdout
-    assert "socket" not in inherited and "memfd" not in inherited
+    names, before = list[str](), descriptors()
+    gathers = connected(2, names.append)
+
+    assert names[0] not in Path("/proc/net/unix").read_text()
+    assert not [path for path in Path("/dev/shm").iterdir() if "fmnist" in path.name]
+    made = [each for each in descriptors() - before if Path(f"/proc/self/fd/{each}").exists()]
+    assert made and not [each for each in made if os.get_inheritable(each)]
     del gathers
 
 
@@ -124,7 +125,7 @@ def test_too_little_memory_is_one_line_before_anything_is_trained() -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (2**20, before[1]))
     try:
         with pytest.raises(
-            TrainingError, match="^no 16,777,216 bytes of memory for 2 workers to share: File too large$"
+            TrainingError, match=r"^no 16,777,216 bytes of memory for 2 workers to share: File too large$"
         ):
             shared_memory.connect(0, 2, lambda name: name)
     finally:
