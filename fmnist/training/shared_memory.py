@@ -89,7 +89,10 @@ def _take(rank: int, workers: int, name: str) -> tuple[int, dict[int, socket.soc
         if not _is_own(connection):
             raise ConnectionError("another user's process answers in the place of worker 0")
         connection.send(str(rank).encode())
-        _, (memory, *ends), *_ = socket.recv_fds(connection, 1, workers, socket.MSG_CMSG_CLOEXEC)
+        _, (memory, *ends), *_ = socket.recv_fds(connection, 1, workers)
+    for received in (memory, *ends):
+        # Python's own are closed in child processes.
+        os.set_inheritable(received, False)
     others = (one for one in range(workers) if one != rank)
     return memory, {other: socket.socket(fileno=end) for other, end in zip(others, ends, strict=True)}
 
