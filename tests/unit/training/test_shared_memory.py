@@ -133,7 +133,9 @@ def test_too_little_memory_is_one_line_before_anything_is_trained() -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root starts a process of another user")
-def test_process_of_another_user_is_handed_nothing() -> None:
+def test_process_of_another_user_is_handed_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    # For worker 1 in its place, which would wait.
+    monkeypatch.setattr(shared_memory, "PEER_SECONDS", 60.0)
     program = """
 import os, socket, sys
 os.setuid(65534)
