@@ -58,6 +58,7 @@ pictures: $(VENV)/.dev  ## draw the architecture picture of README and docs agai
 bench: $(VENV)/.dev  ## measure training against its peers, on an otherwise idle machine
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/workers.py
+	$(BIN)/python benchmarks/exchange.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/tune.py
 	$(BIN)/python benchmarks/crossval.py

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from statistics import median
 from typing import Any
 
@@ -19,12 +17,7 @@ from measure import images, in_child, notebook_layers, report, set_threads, spre
 BATCH_SIZE = 256
 EPOCHS = 4
 
-WAYS = {
-    "ours-1": "fmnist, 1 worker",
-    "ours-2": "fmnist, 2 workers",
-    "strategy-2": "fmnist, 2 workers as on two machines",
-    "ray-2": "Ray's documented path, 2 workers",
-}
+WAYS = {"ours-1": "fmnist, 1 worker", "ours-2": "fmnist, 2 workers", "ray-2": "Ray's documented path, 2 workers"}
 
 
 def main() -> None:
@@ -35,59 +28,46 @@ def main() -> None:
     options = parser.parse_args()
     if options.child:
         way, workers = options.child.split("-")
-        measured = ray_rates if way == "ray" else our_rates
-        report(**measured(way, int(workers), options.images))
+        report(
+            rates=ray_rates(int(workers), options.images) if way == "ray" else our_rates(int(workers), options.images)
+        )
         return
 
     rates: dict[str, list[float]] = {way: [] for way in WAYS}
-    exchanges: dict[str, list[tuple[float, float]]] = {way: [] for way in WAYS}
     for _ in range(options.rounds):
-        for way in WAYS:
+        for way, values in rates.items():
             # Ray sets this in its workers, but only after they have imported TensorFlow, which reads it at its import.
             legacy = {"TF_USE_LEGACY_KERAS": "1"} if way == "ray-2" else {}
             child = in_child(__file__, "--images", str(options.images), "--child", way, environment=legacy)
-            rates[way] += child["rates"][1:]
-            exchanges[way] += child.get("exchanges", [])
+            values += child["rates"][1:]
     print(f"images/s, global batch {BATCH_SIZE}, 1 thread a worker, {options.images:,} images: median (range)")
     for way, title in WAYS.items():
-        print(f"  {title:<38} {spread(rates[way])}")
-        if exchanges[way]:
-            wall, processor = (min(one) * 1000 for one in zip(*exchanges[way], strict=True))
-            print(f"    an exchange of 2 MB alone, at best: {wall:.1f} ms, {processor:.1f} ms of each processor")
+        print(f"  {title:<34} {spread(rates[way])}")
     print(f"two workers / one: {median(rates['ours-2']) / median(rates['ours-1']):.2f}x")
     print(f"ours / Ray's documented path, two workers: {median(rates['ours-2']) / median(rates['ray-2']):.2f}x")
 
 
-def our_rates(way: str, workers: int, count: int) -> dict[str, Any]:
+def our_rates(workers: int, count: int) -> list[float]:
     from fmnist.distributed import cluster
     from fmnist.distributed.trainer import StrategyTrainer
 
     with cluster.connected():
         trainer = StrategyTrainer(
-            our_worker, train_loop_config={"images": images(count), "way": way}, scaling_config=scaling(workers)
+            our_worker, train_loop_config={"images": images(count)}, scaling_config=scaling(workers)
         )
-        measured: dict[str, Any] = trainer.fit().return_value
-        return measured
+        rates: list[float] = trainer.fit().return_value
+        return rates
 
 
-def our_worker(settings: dict[str, Any]) -> dict[str, Any]:
-    import tensorflow as tf
-
+def our_worker(settings: dict[str, Any]) -> list[float]:
     from fmnist.data import Images
     from fmnist.distributed.workers import join
-    from fmnist.training import devices
 
-    devices.configure_tensorflow(1)
-    # The first to use TensorFlow.
-    strategy = tf.distribute.MultiWorkerMirroredStrategy() if settings["way"] == "strategy" else None
     shard = join(1, 2, deterministic=False)
     from fmnist.models import MODELS, build_model
     from fmnist.models.optimizers import FusedAdam
     from fmnist.training import engine
-    from fmnist.training.sharding import gather_over
 
-    if strategy:
-        shard = replace(shard, gather=gather_over(strategy))
     train = Images(*settings["images"])
     epochs = engine.train(
         build_model("lenet5", seed=0),
@@ -100,30 +80,10 @@ def our_worker(settings: dict[str, Any]) -> dict[str, Any]:
         seed=0,
         shard=shard,
     )
-    rates = [epoch.images_per_second for epoch in epochs]
-    return {"rates": rates, "exchanges": exchange_seconds(shard.gather) if shard.gather else []}
+    return [epoch.images_per_second for epoch in epochs]
 
 
-def exchange_seconds(gather: Callable[[Any], Any]) -> list[tuple[float, float]]:
-    """Returns wall and processor time of an exchange of 2 MB, the mean of many, ten times."""
-    import tensorflow as tf
-
-    @tf.function
-    def exchange(value: tf.Tensor) -> tf.Tensor:
-        total = tf.zeros([])
-        for _ in tf.range(50):
-            total += gather(value)[0]
-        return total
-
-    seconds = []
-    for _ in range(10):
-        began = time.perf_counter(), time.process_time()
-        exchange(tf.zeros([500_000]))
-        seconds.append(((time.perf_counter() - began[0]) / 50, (time.process_time() - began[1]) / 50))
-    return seconds
-
-
-def ray_rates(way: str, workers: int, count: int) -> dict[str, Any]:
+def ray_rates(workers: int, count: int) -> list[float]:
     from ray.train.tensorflow import TensorflowTrainer
 
     from fmnist.distributed import cluster
@@ -132,7 +92,8 @@ def ray_rates(way: str, workers: int, count: int) -> dict[str, Any]:
         trainer = TensorflowTrainer(
             ray_worker, train_loop_config={"images": images(count)}, scaling_config=scaling(workers)
         )
-        return {"rates": trainer.fit().return_value}
+        rates: list[float] = trainer.fit().return_value
+        return rates
 
 
 def ray_worker(settings: dict[str, Any]) -> list[float]:
