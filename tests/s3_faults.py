@@ -71,7 +71,7 @@ def faulty(server: S3Server, refusal: Refusal) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer
+        do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer  # noqa: N815  (of http.server)
 
     proxy = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=proxy.serve_forever)
