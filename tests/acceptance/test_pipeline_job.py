@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tracked_runs import sent_epochs
 
 from fmnist import cli
 from fmnist.runs import RunFolder
 from fmnist.storage import FolderStore
 from jobs import Job, command, fmnist, leaving_ray
-from tracked_runs import sent_epochs
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 

@@ -188,7 +188,13 @@ def test_checkpoint_that_cannot_be_stored_ends_the_run_in_a_line_and_nothing_rep
     ],
 )
 def test_store_that_refuses_while_a_run_trains_ends_it_in_a_line_and_nothing_reported_is_lost(
-    status: int, code: str, reason: str, small_data: Path, s3_server: S3Server, s3_bucket: str, undisturbed: pd.DataFrame
+    status: int,
+    code: str,
+    reason: str,
+    small_data: Path,
+    s3_server: S3Server,
+    s3_bucket: str,
+    undisturbed: pd.DataFrame,
 ) -> None:
     refuses = threading.Event()
 
