@@ -41,6 +41,8 @@ _CAUSES = {
     "RequestTimeTooSkewed": "access denied, the clock of this machine is wrong",
     "AuthorizationHeaderMalformed": "access denied, AWS_REGION is not the bucket's region",
     "QuotaExceeded": "the bucket's quota is used up",
+    "XMinioAdminBucketQuotaExceeded": "the bucket's quota is used up",
+    "XMinioStorageFull": "the server's disk is full",
     "507": "the server's disk or the bucket's quota is full",
     "InvalidBucketName": "not a valid bucket name",
     "ParamValidationError": "not a valid bucket name",
@@ -273,6 +275,8 @@ class S3Store:
             if code in {"400", "403"}:
                 code = self._reason() or code
             cause = "no such bucket" if code == "404" else _CAUSES.get(code, code)
+            if what == "cannot be written" and code in _UNKNOWN:
+                cause += "; a server without CRC32 sums needs AWS_REQUEST_CHECKSUM_CALCULATION=when_required"
             # Not chained: the library's own texts quote addresses and proxies, which may carry passwords.
             raise StoreError(f"{address}: {what} at {s3.server_name()}: {cause}") from None
         except OSError as error:

@@ -105,6 +105,23 @@ def test_folder_is_deleted_on_a_server_that_does_not_know_how_to_delete_many_fil
     assert [entry.key for entry in store.entries()] == ["run-2/c"]
 
 
+def test_server_without_checksums_is_told_what_it_needs_and_is_used_with_it(
+    refuse: Through, store: S3Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    refuse(lambda request: (400, "InvalidArgument") if any("checksum" in name for name in request.headers) else None)
+    with pytest.raises(StoreError, match=r"needs AWS_REQUEST_CHECKSUM_CALCULATION=when_required$"):
+        store.check()
+
+    monkeypatch.setenv("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required")
+    fmnist.storage.s3.client.cache_clear()
+    (tmp_path / "large").write_bytes(bytes(9 << 20))
+    store.check()
+    store.put_file(tmp_path / "large", "run/large")
+    store.delete_folder("run")
+
+    assert list(store.entries()) == []
+
+
 @pytest.mark.parametrize("endpoint", ["http://127.0.0.1:99999", "http://127.0.0.1:80?token=marker-secret"])
 def test_endpoint_of_another_form_is_named_without_its_secrets(
     endpoint: str, store: S3Store, monkeypatch: pytest.MonkeyPatch
