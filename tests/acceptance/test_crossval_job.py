@@ -112,7 +112,6 @@ def test_each_epoch_of_a_fold_is_tracked_once_though_the_driver_was_killed(valid
     }
 
 
-# Another job's numbers: tests/acceptance/test_transfer_job.py and test_tune_job.py have theirs.
 @pytest.mark.slow
 def test_run_is_reproduced_to_the_last_digit(validated: Resumed) -> None:
     ended = command("runs", "reproduce", "folds", "--artifacts", validated.run.store.location)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tracked_runs import sent_epochs
 
 from fmnist import cli
 from fmnist.runs import RunFolder
@@ -32,7 +31,6 @@ class Pipeline:
     def __init__(self, data: Path, artifacts: Path) -> None:
         self.store = FolderStore(artifacts)
         self.settings = ["--profile", "smoke", "--data", str(data), "--artifacts", str(artifacts), "--run-id", "night"]
-        self.settings += ["--track", "tensorboard"]
         with Job(sys.executable, "jobs/pipeline.py", *self.settings, "--stages", "train") as job:
             job.wait_for("^stage train-lenet5-1998: ")
             job.process.send_signal(signal.SIGINT)
@@ -80,13 +78,6 @@ def test_interrupted_pipeline_resumes_without_what_had_finished(pipeline: Pipeli
     assert pipeline.run("train-lenet5").get_json("metrics.json")["finished"] == pipeline.trained_at
     assert not any(line.startswith("stage train-lenet5: ") for line in pipeline.second)
     assert any(line.startswith("stage train-lenet5-1998: ") for line in pipeline.second)
-
-
-def test_each_epoch_of_a_stage_is_tracked_once_though_it_was_interrupted(pipeline: Pipeline) -> None:
-    for stage in TRAININGS:
-        epochs = pipeline.run(stage).get_json("metrics.json")["epochs"]
-        assert sent_epochs(pipeline.store, f"night-{stage}") == {"": list(range(1, epochs + 1))}
-    assert "fold-carried-0003" in sent_epochs(pipeline.store, "night-crossval-lenet5")
 
 
 def test_finished_pipeline_adds_stages_that_were_left_out(pipeline: Pipeline) -> None:

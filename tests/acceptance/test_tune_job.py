@@ -91,15 +91,6 @@ def test_best_is_the_winner_of_the_table(searched: Resumed) -> None:
     assert {name: winner[name] for name in settings["hyperparameters"]} == pytest.approx(settings["hyperparameters"])
 
 
-# Another job's numbers: tests/acceptance/test_crossval_job.py and test_transfer_job.py have theirs.
-@pytest.mark.slow
-def test_run_is_reproduced_to_the_last_digit(searched: Resumed) -> None:
-    ended = command("runs", "reproduce", "search", "--artifacts", searched.run.store.location)
-
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert ended.stdout.splitlines()[-1].startswith("run search-reproduced reproduces run search: ")
-
-
 @pytest.mark.slow
 def test_best_is_what_was_trained_and_what_train_accepts(searched: Resumed, tmp_path: Path) -> None:
     run = searched.run

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 import re
-import threading
 from pathlib import Path
 
 import pandas as pd
 import psutil
 import pytest
 from kills import kill_driver, task_processes
-from s3_faults import Request, faulty
 from s3_server import S3Server
 
 from fmnist import cli
@@ -176,48 +174,6 @@ def test_checkpoint_that_cannot_be_stored_ends_the_run_in_a_line_and_nothing_rep
     assert re.search(r"^fmnist: run run: .*epoch-0002/.*: cannot be written: ", job.lines[-1]), job.output
     assert "Traceback" not in job.output and not [line for line in job.lines if line.startswith("epoch 2/")]
     assert RunFolder(FolderStore(tmp_path), "run").exists(f"{CHECKPOINTS}/epoch-0001/variables.npz")
-
-
-# tests/integration/storage/test_s3_faults.py has what each refusal says.
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("status", "code", "reason"),
-    [
-        (400, "ExpiredToken", "access denied, the credentials have expired"),
-        (507, "QuotaExceeded", "the bucket's quota is used up"),
-    ],
-)
-def test_store_that_refuses_while_a_run_trains_ends_it_in_a_line_and_nothing_reported_is_lost(
-    status: int,
-    code: str,
-    reason: str,
-    small_data: Path,
-    s3_server: S3Server,
-    s3_bucket: str,
-    undisturbed: pd.DataFrame,
-) -> None:
-    refuses = threading.Event()
-
-    def refusal(request: Request) -> tuple[int, str] | None:
-        refused = refuses.is_set() and (request.method == "PUT" or code == "ExpiredToken")
-        return (status, code) if refused else None
-
-    arguments = settings(small_data, f"s3://{s3_bucket}/artifacts")
-    with (
-        faulty(s3_server, refusal) as endpoint,
-        fmnist("train", *arguments, environment={**OWN_RAY, "AWS_ENDPOINT_URL": endpoint}) as job,
-    ):
-        job.wait_for(r"^epoch +2/")
-        refuses.set()
-        assert job.wait() == 2, job.output
-    reported = max(int(match[1]) for match in map(re.compile(r"epoch +(\d+)/").match, job.lines) if match)
-    assert job.lines[-1].endswith(f": {reason}") and resumptions(job.lines) == [], job.output
-    assert "Traceback" not in job.output
-
-    with fmnist("train", *arguments) as job:
-        assert job.wait() == 0, job.output
-    assert resumptions(job.lines) == [reported], job.output
-    assert_like(RunFolder(S3Store(s3_bucket, "artifacts"), "run"), undisturbed)
 
 
 def test_unreachable_store_is_told_before_any_training(small_data: Path) -> None:
