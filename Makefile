@@ -22,8 +22,8 @@ $(JOBS): $(VENV)/.runtime
 
 train: ARGS += $(if $(EPOCHS),--epochs $(EPOCHS))
 
-# Files side by side, each process with a Ray head of its own: jobs wait more than they compute.
-TEST = $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile
+# Files side by side, each process with a Ray head of its own; those that take long come first in tests/.
+TEST = $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.dev  ## run the tests but the slow ones; some of them through ARGS=
 	$(TEST) -m "not kubernetes and not slow" $(ARGS)
@@ -32,7 +32,7 @@ test-all: $(VENV)/.dev  ## run the slow tests, too: what repeats a promise for o
 	$(TEST) -m "not kubernetes" $(ARGS)
 
 fuzz: $(VENV)/.dev  ## run the property tests with new seeds and a hundred times the examples; some of them through ARGS=
-	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile fuzz --timeout 0 -n logical --maxprocesses 4 $(ARGS)
+	$(BIN)/python -m pytest -m hypothesis --hypothesis-profile fuzz --timeout 0 -n auto $(ARGS)
 
 e2e: $(VENV)/.dev  ## run the jobs on the Kubernetes cluster that KUBECONFIG names; E2E_IMAGE= names the image, E2E_KILLS=5 kills more
 	@test -n "$$KUBECONFIG" || { echo "KUBECONFIG: not set, expected the file of a cluster with the KubeRay operator" >&2; exit 2; }

@@ -31,19 +31,26 @@ os.environ["RAY_AUTH_MODE"] = "token"
 # Test processes side by side have one, so that none can take another's cluster for a stranger's.
 if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+# Ray starts or joins a cluster unasked where one is needed and nobody has: an error, in a test.
+os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 # Ray gives up a cluster whose dashboard has not started after a minute, which a busy machine may need.
 os.environ["RAY_DASHBOARD_STARTUP_TIMEOUT_S"] = "300"
 
 register_profiles()
 
 
-@pytest.fixture(autouse=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """One test process more than processors, since jobs wait more than they compute."""
+    return min(len(os.sched_getaffinity(0)), 3) + 1
+
+
+@pytest.fixture(scope="module", autouse=True)
 def _ray_is_left() -> Iterator[None]:
-    """No test leaves its process on a cluster: Ray joins one unasked, and the tests after it would not leave it."""
+    """No module leaves its test process on a cluster, which the tests of others would use and not leave."""
     yield
-    if (ray := sys.modules.get("ray")) and hasattr(ray, "is_initialized") and ray.is_initialized():
+    if (ray := sys.modules.get("ray")) and ray.is_initialized():
         ray.shutdown()
-        pytest.fail("the test has joined a Ray cluster and not left it")
+        pytest.fail("a test of this module has joined a Ray cluster and not left it")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -26,7 +26,7 @@ class Head:
 
     Attributes:
         address: for RAY_ADDRESS.
-        dashboard: where ``ray job submit`` finds it.
+        dashboard: where ``ray job submit`` finds it, if it has one.
     """
 
     address: str
@@ -34,17 +34,18 @@ class Head:
 
 
 @contextmanager
-def running_head(environment: dict[str, str]) -> Iterator[Head]:
+def running_head(environment: dict[str, str], *, dashboard: bool = False) -> Iterator[Head]:
     """Runs ``ray start --head`` with two CPUs for the block. Its workers can import the modules of ``tests/``.
 
     Args:
         environment: more variables for the head and all its processes.
+        dashboard: whether jobs can be submitted to it; this costs 13 processes.
     """
     for _ in range(ATTEMPTS):
         # Short: Ray's sockets lie below it, and their paths have at most 107 characters.
         with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
             log = Path(folder, "head.log")
-            head, found = _start(environment, Path(folder), log)
+            head, found = _start(environment, Path(folder), log, dashboard)
             try:
                 if _has_started(head, log):
                     yield found
@@ -55,11 +56,11 @@ def running_head(environment: dict[str, str]) -> Iterator[Head]:
     raise AssertionError(f"no head after {ATTEMPTS} attempts:\n{output}")
 
 
-def _start(environment: dict[str, str], folder: Path, log: Path) -> tuple[subprocess.Popen[str], Head]:
+def _start(environment: dict[str, str], folder: Path, log: Path, dashboard: bool) -> tuple[subprocess.Popen[str], Head]:
     # Ray reads RAY_AUTH_MODE at its import, and conftest.py, which imports this module, sets it.
     import ray
 
-    port, dashboard_port, client_port, agent_port = free_ports(4)
+    port, dashboard_port, agent_port = free_ports(3)
     address = f"{ray.util.get_node_ip_address()}:{port}"
     # Its processes must know it: else they ask the machine's latest head for theirs, hear there that a run's controller
     # is unknown, and end the run's workers.
@@ -68,12 +69,13 @@ def _start(environment: dict[str, str], folder: Path, log: Path) -> tuple[subpro
     head = subprocess.Popen(
         [
             *(RAY, "start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--disable-usage-stats"),
-            # Without a dashboard Ray Train waits 12 s for it at the end of each of its runs.
-            *("--include-dashboard=true", f"--dashboard-port={dashboard_port}", "--object-store-memory=800000000"),
+            *(f"--include-dashboard={str(dashboard).lower()}", f"--dashboard-port={dashboard_port}"),
+            "--object-store-memory=800000000",
             # The defaults are the same for all heads. A head whose agent finds its port taken accepts no job.
             f"--dashboard-agent-listen-port={agent_port}",
             *("--min-worker-port=0", "--max-worker-port=0"),
-            f"--ray-client-server-port={client_port}",
+            # Neither Ray's client nor an autoscaler: a process each.
+            *("--ray-client-server-port=0", "--no-monitor"),
             # A submitted job joins the latest cluster of its head's folder, whichever machine-wide cluster that is.
             f"--temp-dir={folder}",
         ],

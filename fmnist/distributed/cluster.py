@@ -101,6 +101,9 @@ def connected(resources: Resources | None = None) -> Iterator[Resources]:
                 # Nobody preempts or scrapes it, and either costs a process.
                 "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
                 "RAY_TRAIN_METRICS_ENABLED": "0",
+                # On a busy machine Ray's own processes take longer to start than the 30 and 60 s that it gives them.
+                "RAY_agent_register_timeout_ms": "300000",
+                "RAY_worker_register_timeout_seconds": "300",
                 # Temporary files of workers that are killed go with the folder.
                 "TMPDIR": str(folder),
                 **own_address(),
@@ -133,7 +136,7 @@ def _join(address: str) -> None:
 
 
 def _start(folder: Path) -> None:
-    """Starts a local Ray: again if a busy machine does not start its processes in Ray's 30 s."""
+    """Starts a local Ray: again if its processes do not start."""
     for left in reversed(range(START_ATTEMPTS)):
         try:
             local.start(folder)
@@ -159,9 +162,6 @@ def _leave() -> None:
     try:
         gc.collect()
         gc.freeze()
-        # It watches a cluster that cannot grow, and does not end when Ray asks it to: Ray waits a second for it.
-        if (node := ray._private.worker._global_node) is not None:
-            node.kill_monitor(check_alive=False)
         ray.shutdown()
     except BaseException as error:
         say(f"Ray did not end cleanly: {first_line(error)}")

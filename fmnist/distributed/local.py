@@ -13,13 +13,14 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import ray
-from ray._private import ray_constants
+from ray._private import parameter, ray_constants
+from ray._private.node import Node
+from ray._private.parameter import RayParams
 
 from fmnist.training.devices import usable_cpus
 
@@ -63,9 +64,7 @@ def own_address() -> dict[str, str]:
 
     Without them they guess, and take another cluster on the machine for theirs, or wait for one that is gone.
     """
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port = listener.getsockname()[1]
+    [port] = _free_ports(1)
     return {"RAY_GCS_SERVER_PORT": str(port), "RAY_ADDRESS": f"127.0.0.1:{port}"}
 
 
@@ -85,15 +84,18 @@ def start(folder: Path) -> None:
     executable = shlex.quote(sys.executable)
     # Ray hands the path to a shell as it is, which cuts it at a blank.
     environment = {"py_executable": executable} if executable != sys.executable else None
-    # Ray takes the loopback address for the node's only where it believes that there can be no other nodes.
-    with _replaced(ray_constants, "ENABLE_RAY_CLUSTER", False):
+    with (
+        # Ray takes the loopback address for the node's only where it believes that there can be no other nodes.
+        _replaced(ray_constants, "ENABLE_RAY_CLUSTER", False),
+        _replaced(parameter, "RayParams", _parameters),
+        _replaced(Node, "start_api_server", _announce_agent),
+    ):
         connect(
             address="local",
             # Ray counts the machine's, and of less than one makes none.
             num_cpus=usable_cpus(),
             _node_ip_address="127.0.0.1",
             _temp_dir=str(folder),
-            # Nobody looks at it, and it costs 13 processes.
             include_dashboard=False,
             runtime_env=environment,
         )
@@ -113,11 +115,39 @@ def connect(**options: Any) -> None:
         signal.signal(signal.SIGTERM, handler)
 
 
+def _parameters(**parameters: Any) -> parameter.RayParams:
+    """Returns what Ray starts a node by, with what `ray.init` has no arguments for.
+
+    The node's agents have given ports: a raylet that has to read them from files ends if an agent takes longer than
+    15 s to start (https://github.com/ray-project/ray/issues/65983). A cluster that cannot grow has no autoscaler.
+    """
+    agents = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
+    ports = dict(zip(agents, _free_ports(len(agents)), strict=True))
+    return RayParams(**{**parameters, **ports, "no_monitor": True})
+
+
+def _announce_agent(node: Node, **options: Any) -> None:
+    """Writes the file of the one port that Ray does not tell the raylet, before it starts.
+
+    This takes the place of starting the server of a dashboard that nobody looks at.
+    """
+    session, name = node.get_session_dir_path(), ray._raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME
+    ray._raylet.persist_port(session, node.node_id, name, node.dashboard_agent_listen_port)
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in listeners]
+
+
 @contextmanager
-def _replaced(module: ModuleType, name: str, value: Any) -> Iterator[None]:
-    before = getattr(module, name)
-    setattr(module, name, value)
+def _replaced(owner: object, name: str, value: Any) -> Iterator[None]:
+    before = getattr(owner, name)
+    setattr(owner, name, value)
     try:
         yield
     finally:
-        setattr(module, name, before)
+        setattr(owner, name, before)

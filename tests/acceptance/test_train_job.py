@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from ray_head import RAY, Head
+from ray_head import RAY, Head, running_head
 
 from fmnist import cli
 from fmnist.data import CLASS_NAMES, load
@@ -25,15 +25,23 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 @pytest.fixture(scope="module")
-def submitted(ray_head: Head, small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Artifacts and output of a run that was given to the head by ``ray job submit``."""
+def submitted(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Artifacts and output of a run that was given to a head by ``ray job submit``."""
     artifacts = tmp_path_factory.mktemp("artifacts")
+    with running_head({}, dashboard=True) as head:
+        ended = submit(head, small_data, artifacts)
+    output = ended.stdout + ended.stderr
+    assert ended.returncode == 0, output
+    return artifacts, output
+
+
+def submit(head: Head, data: Path, artifacts: Path) -> subprocess.CompletedProcess[str]:
     began = time.monotonic()
     while True:
         ended = subprocess.run(
             [
-                *(RAY, "job", "submit", f"--address={ray_head.dashboard}", "--working-dir", "."),
-                *("--", sys.executable, "jobs/train.py", "--data", str(small_data), "--artifacts", str(artifacts)),
+                *(RAY, "job", "submit", f"--address={head.dashboard}", "--working-dir", "."),
+                *("--", sys.executable, "jobs/train.py", "--data", str(data), "--artifacts", str(artifacts)),
                 *("--run-id", "submitted", "--epochs", "3", "--batch-size", "32", "--cpus-per-worker", "1"),
             ],
             capture_output=True,
@@ -43,12 +51,9 @@ def submitted(ray_head: Head, small_data: Path, tmp_path_factory: pytest.TempPat
             env={**os.environ, "RAY_ADDRESS": ""},
             timeout=LIMIT,
         )
-        output = ended.stdout + ended.stderr
         # A head says that it has started before it has all that it takes to start jobs.
-        if "No available agent" not in output or time.monotonic() > began + 240:
-            break
-    assert ended.returncode == 0, output
-    return artifacts, output
+        if "No available agent" not in ended.stdout + ended.stderr or time.monotonic() > began + 240:
+            return ended
 
 
 @pytest.fixture(scope="module")
