@@ -71,7 +71,7 @@ bench-gpu:  ## measure one GPU beside JAX and PyTorch, in eight minutes at most;
 
 lock: $(VENV)/.dev  ## resolve the dependencies of pyproject.toml again and write them down with their hashes
 	$(BIN)/uv pip compile $(LOCK) --extra build pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile $(LOCK) --extra build --extra dev --extra onnx --extra litert pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile $(LOCK) --extra build --extra dev --extra onnx --extra litert --extra mlflow pyproject.toml -o requirements-dev.txt
 	$(BIN)/uv pip compile $(LOCK) --extra build --extra gpu pyproject.toml -o requirements-gpu.txt
 
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header

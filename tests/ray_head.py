@@ -16,6 +16,7 @@ import psutil
 from ports import free_ports
 
 ATTEMPTS = 5
+AGENT_PORTS = ("dashboard-agent-listen", "dashboard-agent-grpc", "metrics-export", "runtime-env-agent")
 RAY = str(Path(sys.executable).parent / "ray")
 TESTS = Path(__file__).resolve().parent
 
@@ -27,10 +28,12 @@ class Head:
     Attributes:
         address: for RAY_ADDRESS.
         dashboard: where ``ray job submit`` finds it, if it has one.
+        agent_port: where its dashboard's agent listens.
     """
 
     address: str
     dashboard: str
+    agent_port: int
 
 
 @contextmanager
@@ -47,7 +50,7 @@ def running_head(environment: dict[str, str], *, dashboard: bool = False) -> Ite
             log = Path(folder, "head.log")
             head, found = _start(environment, Path(folder), log, dashboard)
             try:
-                if _has_started(head, log):
+                if _has_started(head, log, found.agent_port):
                     yield found
                     return
             finally:
@@ -60,22 +63,23 @@ def _start(environment: dict[str, str], folder: Path, log: Path, dashboard: bool
     # Ray reads RAY_AUTH_MODE at its import, and conftest.py, which imports this module, sets it.
     import ray
 
-    port, dashboard_port, agent_port = free_ports(3)
+    port, dashboard_port, client_port, *agent_ports = free_ports(7)
     address = f"{ray.util.get_node_ip_address()}:{port}"
     # Its processes must know it: else they ask the machine's latest head for theirs, hear there that a run's controller
     # is unknown, and end the run's workers.
     environment = {**os.environ, **environment, "RAY_ADDRESS": address}
+    # On a busy machine they take longer to start than Ray gives them.
+    environment |= {"RAY_agent_register_timeout_ms": "300000", "RAY_worker_register_timeout_seconds": "300"}
     environment["PYTHONPATH"] = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
     head = subprocess.Popen(
         [
             *(RAY, "start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--disable-usage-stats"),
             *(f"--include-dashboard={str(dashboard).lower()}", f"--dashboard-port={dashboard_port}"),
             "--object-store-memory=800000000",
-            # The defaults are the same for all heads. A head whose agent finds its port taken accepts no job.
-            f"--dashboard-agent-listen-port={agent_port}",
+            # Else the raylet reads them from files, and ends where an agent takes longer than 15 s to start.
+            *(f"--{name}-port={number}" for name, number in zip(AGENT_PORTS, agent_ports, strict=True)),
             *("--min-worker-port=0", "--max-worker-port=0"),
-            # Neither Ray's client nor an autoscaler: a process each.
-            *("--ray-client-server-port=0", "--no-monitor"),
+            *(f"--ray-client-server-port={client_port}", "--no-monitor"),
             # A submitted job joins the latest cluster of its head's folder, whichever machine-wide cluster that is.
             f"--temp-dir={folder}",
         ],
@@ -84,15 +88,20 @@ def _start(environment: dict[str, str], folder: Path, log: Path, dashboard: bool
         text=True,
         env=environment,
     )
-    return head, Head(address, f"http://127.0.0.1:{dashboard_port}")
+    return head, Head(address, f"http://127.0.0.1:{dashboard_port}", agent_ports[0])
 
 
-def _has_started(head: subprocess.Popen[str], log: Path) -> bool:
+def _has_started(head: subprocess.Popen[str], log: Path, agent_port: int) -> bool:
     """Waits until the head runs, and returns True; or False, if it has ended, as when another took a port of its."""
     deadline = time.monotonic() + 240
     while head.poll() is None:
         if "Ray runtime started" in (output := log.read_text()):
             return True
+        # The one port that Ray does not tell the raylet, which starts after the process that wrote the other file.
+        for written in log.parent.glob("session_*/gcs_server_port_*"):
+            file = written.with_name(written.name.replace("gcs_server_port", "dashboard_agent_listen_port"))
+            if not written.parent.is_symlink() and not file.exists():
+                file.write_text(str(agent_port))
         assert time.monotonic() < deadline, output
         time.sleep(0.1)
     return False
