@@ -17,14 +17,28 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from manifests import Object, overlay, render
+from manifests import OF_JOBS, Object, overlay, render
 
 from jobs import command
 
 NAMESPACE = "fmnist-e2e"
 # The image to test, as a cluster's nodes know it; that of the manifests if not given.
 IMAGE = os.environ.get("E2E_IMAGE")
+# How many times as long as usual to wait, on a machine that does other work too.
+PATIENCE = float(os.environ.get("E2E_PATIENCE", "1"))
 EPOCH = re.compile(r"^epoch +(\d+)/\d+ .*$", re.MULTILINE)
+
+# Says of each address among its arguments whether something answers there.
+STRANGER = """
+import socket, sys
+for address in sys.argv[1:]:
+    host, port = address.split(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=4)
+        print(address, "reached")
+    except OSError:
+        print(address, "not reached")
+"""
 
 # Small settings: a job takes about a minute, most of it the start of pods and the import of TensorFlow.
 SMALL = {
@@ -61,7 +75,7 @@ def get(kind: str, name: str = "", *options: str) -> Any:
 
 def wait_until(what: str, ready: Callable[[], Any], timeout: float = 240, pause: float = 1) -> Any:
     """Returns what ``ready`` returns as soon as it is true; fails with the state of the namespace if it never is."""
-    deadline = time.monotonic() + timeout
+    deadline = time.monotonic() + timeout * PATIENCE
     while not (found := ready()):
         assert time.monotonic() < deadline, f"no {what} within {timeout:g} s\n{state()}"
         time.sleep(pause)
@@ -100,18 +114,14 @@ def own_jobs(
     folder: Path,
     components: tuple[str, ...] = (),
     settings: dict[str, dict[str, Any]] | None = None,
-    suffix: str = "",
-    values: tuple[str, ...] = (),
     patches: list[Object] | None = None,
 ) -> Jobs:
     """Writes an overlay as docs/kubernetes.md describes one: upon dev-storage, with settings of its own.
 
     Args:
         folder: is created.
-        components: of k8s/, for the clusters.
+        components: of k8s/.
         settings: by job, instead of the small ones.
-        suffix: behind the names of the jobs and of the ConfigMaps that only these jobs use.
-        values: of the ConfigMap of all jobs, as ``NAME=value``.
         patches: of the jobs, as kustomize has them.
     """
     files = {**SMALL, **(settings or {})}
@@ -119,22 +129,31 @@ def own_jobs(
     overlay(
         folder / "cluster",
         ["overlays/dev-storage"],
-        [f"components/{name}" for name in components],
+        [f"components/{name}" for name in components if name not in OF_JOBS],
         namespace=NAMESPACE,
-        configMapGenerator=[
-            {"name": "fmnist-jobs", "behavior": "merge", "literals": literals},
-            *([{"name": "fmnist-settings", "behavior": "merge", "literals": list(values)}] if values else []),
-        ],
+        configMapGenerator=[{"name": "fmnist-jobs", "behavior": "merge", "literals": literals}],
         **(
             {"images": [dict(zip(("name", "newName", "newTag"), ("fmnist", *IMAGE.rsplit(":", 1)), strict=True))]}
             if IMAGE
             else {}
         ),
     )
-    jobs = overlay(folder / "jobs", [], ["jobs/rayjobs"], namespace=NAMESPACE, patches=patches or [])
+    of_jobs = [f"components/{name}" for name in components if name in OF_JOBS]
+    jobs = overlay(folder / "jobs", [], ["jobs/rayjobs", *of_jobs], namespace=NAMESPACE, patches=patches or [])
     content = yaml.safe_load((jobs / "kustomization.yaml").read_text()) | {"resources": ["../cluster"]}
     (jobs / "kustomization.yaml").write_text(yaml.safe_dump(content))
     return Jobs(jobs)
+
+
+def renamed(job: str, name: str, *operations: Object) -> list[Object]:
+    """Patches of ``own_jobs`` that give a RayJob and its fence another name, and change more of the RayJob.
+
+    Args:
+        operations: as JSON patches have them.
+    """
+    rename = {"op": "replace", "path": "/metadata/name", "value": name}
+    changes = {"RayJob": [rename, *operations], "NetworkPolicy": [rename]}
+    return [{"target": {"kind": kind, "name": job}, "patch": json.dumps(each)} for kind, each in changes.items()]
 
 
 def job_status(name: str) -> tuple[str, str]:
@@ -148,10 +167,32 @@ def wait_for_job(name: str, timeout: float = 300) -> None:
 
     def ended() -> bool:
         job, deployment = job_status(name)
-        assert deployment != "Failed", f"{name} failed\n{state()}"
+        assert deployment != "Failed" and job != "STOPPED", f"{name} failed\n{state()}"
         return job == "SUCCEEDED" and deployment == "Complete"
 
     wait_until(f"end of {name}", ended, timeout)
+
+
+def run_pod(name: str, program: str, *arguments: str) -> None:
+    """Starts a pod without a label of ours that runs a Python program of our image."""
+    head, *_ = get("pods", "", "-l", "ray.io/node-type=head")
+    image = head["spec"]["containers"][0]["image"]
+    overrides = {
+        "spec": {
+            "automountServiceAccountToken": False,
+            "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [
+                {
+                    "name": name,
+                    "image": image,
+                    "imagePullPolicy": "IfNotPresent",
+                    "command": ["python", "-c", program, *arguments],
+                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                }
+            ],
+        }
+    }
+    kubectl("run", name, "--restart=Never", f"--image={image}", f"--overrides={json.dumps(overrides)}")
 
 
 @contextmanager

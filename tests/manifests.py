@@ -22,6 +22,7 @@ Object = dict[str, Any]
 FOLDERS = ("base", "overlays/cpu", "overlays/gpu", "overlays/dev-storage", "jobs/cpu", "jobs/gpu", "jobs/dev-storage")
 COMPONENTS = (
     "autoscaling",
+    "elastic",
     "gcs-fault-tolerance",
     "gpu",
     "internet",
@@ -30,6 +31,8 @@ COMPONENTS = (
     "spot",
     "workload-identity",
 )
+# Those that change jobs, not clusters.
+OF_JOBS = ("elastic", "kueue")
 # All that `rendered` takes.
 EVERYTHING = (*FOLDERS, *(f"components/{name}" for name in COMPONENTS))
 KUSTOMIZATION = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization", "namespace": "fmnist"}
@@ -51,8 +54,8 @@ def rendered(folder: str) -> tuple[Object, ...]:
 
 def with_component(name: str, folder: Path) -> tuple[Object, ...]:
     """The jobs of overlays/cpu with one component more, at the place that its own text names."""
-    if name == "kueue":
-        return render(overlay(folder / "queued", ["jobs/cpu"], ["components/kueue"]))
+    if name in OF_JOBS:
+        return render(overlay(folder / "jobs", ["jobs/cpu"], [f"components/{name}"]))
     overlay(folder / "cluster", ["overlays/cpu"], [f"components/{name}"])
     jobs = overlay(folder / "jobs", [], ["jobs/rayjobs"])
     content = yaml.safe_load((jobs / "kustomization.yaml").read_text()) | {"resources": ["../cluster"]}

@@ -13,14 +13,15 @@ from collections.abc import Iterator
 
 import pytest
 from kubernetes_cluster import (
-    IMAGE,
     NAMESPACE,
+    STRANGER,
     Jobs,
     forwarded,
     get,
     job_status,
     kubectl,
     own_jobs,
+    run_pod,
     secret,
     wait_until,
 )
@@ -29,17 +30,6 @@ from ray_head import RAY
 
 from jobs import REPOSITORY
 
-# Says of each address among its arguments whether something answers there.
-STRANGER = """
-import socket, sys
-for address in sys.argv[1:]:
-    host, port = address.split(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=4)
-        print(address, "reached")
-    except OSError:
-        print(address, "not reached")
-"""
 ENTRYPOINT = "python jobs/train.py --config /etc/fmnist/train.yaml --artifacts s3://fmnist/runs --run-id by-hand"
 
 
@@ -86,28 +76,6 @@ def test_submission_with_the_token_trains_and_the_dashboard_shows_it(dashboard: 
     assert "Ray: 2 CPUs (3 nodes, joined)" in output, output
     request = urllib.request.Request(f"{dashboard}/api/jobs/", headers={"Authorization": f"Bearer {token}"})
     assert b"by-hand" in urllib.request.urlopen(request, timeout=20).read()
-
-
-def run_pod(name: str, program: str, *arguments: str) -> None:
-    """Starts a pod without a label of ours that runs a Python program of our image."""
-    (head,) = get("pods", "", "-l", "ray.io/node-type=head,ray.io/cluster=fmnist")
-    image = IMAGE or head["spec"]["containers"][0]["image"]
-    overrides = {
-        "spec": {
-            "automountServiceAccountToken": False,
-            "securityContext": {"runAsNonRoot": True, "runAsUser": 1000, "seccompProfile": {"type": "RuntimeDefault"}},
-            "containers": [
-                {
-                    "name": name,
-                    "image": image,
-                    "imagePullPolicy": "IfNotPresent",
-                    "command": ["python", "-c", program, *arguments],
-                    "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
-                }
-            ],
-        }
-    }
-    kubectl("run", name, "--restart=Never", f"--image={image}", f"--overrides={json.dumps(overrides)}")
 
 
 def reached_from(pod: str, addresses: list[str]) -> list[str]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 from kubernetes_cluster import (
+    NAMESPACE,
     Jobs,
     artifacts,
     get,
@@ -16,12 +19,14 @@ from kubernetes_cluster import (
     kubectl,
     own_jobs,
     pull,
+    renamed,
     state,
     wait_for_job,
     wait_until,
 )
+from manifests import Object
 
-from jobs import command
+from jobs import REPOSITORY, command
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -74,7 +79,6 @@ def test_schedule_fires_and_each_firing_is_a_run_of_its_own(jobs: Jobs, tmp_path
 def test_crossval_on_a_cluster_that_grows_from_nothing_and_shrinks_again(jobs: Jobs, tmp_path: Path) -> None:
     # A cluster that stays when its job has ended, to see it shrink.
     patch = [
-        {"op": "replace", "path": "/metadata/name", "value": "grows"},
         {"op": "replace", "path": "/spec/shutdownAfterJobFinishes", "value": False},
         {"op": "remove", "path": "/spec/ttlSecondsAfterFinished"},
         {"op": "add", "path": "/spec/rayClusterSpec/autoscalerOptions/idleTimeoutSeconds", "value": 5},
@@ -82,7 +86,7 @@ def test_crossval_on_a_cluster_that_grows_from_nothing_and_shrinks_again(jobs: J
     grown = own_jobs(
         tmp_path,
         components=("autoscaling",),
-        patches=[{"target": {"kind": "RayJob", "name": "crossval"}, "patch": json.dumps(patch)}],
+        patches=renamed("crossval", "grows", *patch),
     )
     grown.start("crossval")
 
@@ -125,15 +129,8 @@ def test_gpu_workers_are_placed_one_a_gpu_and_ray_sees_them__without_a_device(
     look = (
         "import ray; ray.init(); print('GPUs:', *sorted(int(node['Resources'].get('GPU', 0)) for node in ray.nodes()))"
     )
-    patch = [
-        {"op": "replace", "path": "/metadata/name", "value": "gpus"},
-        {"op": "replace", "path": "/spec/entrypoint", "value": f'python -c "{look}"'},
-    ]
-    placed = own_jobs(
-        tmp_path,
-        components=("gpu",),
-        patches=[{"target": {"kind": "RayJob", "name": "train"}, "patch": json.dumps(patch)}],
-    )
+    entrypoint = {"op": "replace", "path": "/spec/entrypoint", "value": f'python -c "{look}"'}
+    placed = own_jobs(tmp_path, components=("gpu",), patches=renamed("train", "gpus", entrypoint))
     placed.start("train")
     wait_for_job("gpus")
 
@@ -142,18 +139,10 @@ def test_gpu_workers_are_placed_one_a_gpu_and_ray_sees_them__without_a_device(
 
 
 def test_bad_settings_are_told_and_end(jobs: Jobs, tmp_path: Path) -> None:
-    def broken(name: str, *operations: dict[str, object]) -> None:
-        patch = [
-            {"op": "replace", "path": "/metadata/name", "value": name},
-            {"op": "replace", "path": "/spec/backoffLimit", "value": 0},
-            *operations,
-        ]
-        one = own_jobs(
-            tmp_path / name,
-            values=("WORKERS=1",),
-            patches=[{"target": {"kind": "RayJob", "name": "train"}, "patch": json.dumps(patch)}],
-        )
-        one.start("train")
+    def broken(name: str, retries: int, *operations: Object) -> None:
+        limit = {"op": "replace", "path": "/spec/backoffLimit", "value": retries}
+        patches = renamed("train", name, limit, *operations)
+        own_jobs(tmp_path / name, patches=patches).start("train")
 
     cluster = "/spec/rayClusterSpec"
     container = "template/spec/containers/0"
@@ -163,9 +152,9 @@ def test_bad_settings_are_told_and_end(jobs: Jobs, tmp_path: Path) -> None:
     never_runs = {"op": "replace", "path": "/spec/preRunningDeadlineSeconds", "value": 45}
     nowhere = [{"name": "AWS_ENDPOINT_URL", "value": "http://nowhere:9"}]
     other_store = [{"op": "add", "path": f"{path}/env", "value": nowhere} for path in pod]
-    broken("no-secret", *other_secret, never_runs)
-    broken("no-image", *other_image, never_runs)
-    broken("no-store", *other_store)
+    broken("no-secret", 0, *other_secret, never_runs)
+    broken("no-image", 1, *other_image, never_runs)
+    broken("no-store", 1, *other_store)
 
     def seen(text: str, *of: str) -> Callable[[], bool]:
         return lambda: text in kubectl(*of, check=False)
@@ -173,12 +162,45 @@ def test_bad_settings_are_told_and_end(jobs: Jobs, tmp_path: Path) -> None:
     heads = ("describe", "pods", "-l", "ray.io/node-type=head")
     wait_until("reason: Secret", seen('secret "nowhere" not found', *heads), timeout=240)
     wait_until("reason: image", seen('pull image "fmnist:not-built"', *heads), timeout=240)
-    wait_until("reason: store", seen("nowhere:9", "describe", "rayjob", "no-store"), timeout=240)
-    for name in ("no-secret", "no-image", "no-store"):
-        wait_until(f"end of {name}", partial(lambda name: job_status(name)[1] == "Failed", name), timeout=360)
-    message = get("rayjob", "no-store")["status"]["message"]
+    wait_until("reason: store", seen("nowhere:9", "logs", "job/no-store"), timeout=240)
+    for name, how in (("no-secret", "Failed"), ("no-image", "Failed"), ("no-store", "Complete")):
+        wait_until(f"end of {name}", partial(lambda name, how: job_status(name)[1] == how, name, how), timeout=360)
+    output = kubectl("logs", "job/no-store", "--tail=-1")
 
-    assert "fmnist: s3://fmnist/runs" in message and "Traceback" not in message, message
-    for name in ("no-secret", "no-image"):
-        assert "preRunningDeadlineSeconds" in get("rayjob", name)["status"]["message"]
+    assert "\nfmnist: s3://fmnist/runs" in output and "Traceback" not in output, output
+    assert job_status("no-store")[0] == "STOPPED"
+    for name, clusters in (("no-secret", 1), ("no-image", 2), ("no-store", 0)):
+        status = get("rayjob", name)["status"]
+        assert status["failed"] == clusters, status
+        assert not clusters or "preRunningDeadlineSeconds" in status["message"], status
     kubectl("delete", "rayjob", "no-secret", "no-image", "no-store", "--wait=false")
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "clusters_that_failed"), [(0, "SUCCEEDED", 0), (1, "FAILED", 2), (2, "STOPPED", 0)]
+)
+def test_wrong_settings_get_no_other_cluster_and_a_script_that_waits_as_documented_knows_the_end(
+    jobs: Jobs, code: int, status: str, clusters_that_failed: int, tmp_path: Path
+) -> None:
+    name = f"code-{code}"
+    command = f'sh jobs/rayjob.sh $RAY_JOB_SUBMISSION_ID python -c "raise SystemExit({code})"'
+    patch = [
+        {"op": "replace", "path": "/spec/entrypoint", "value": command},
+        {"op": "replace", "path": "/spec/backoffLimit", "value": 1},
+    ]
+    own_jobs(tmp_path, patches=renamed("train", name, *patch)).start("train")
+
+    ended = subprocess.run(["bash", "-c", documented_wait(name)], capture_output=True, text=True, timeout=300)
+
+    assert ended.returncode == (code > 0), ended
+    assert job_status(name) == (status, "Failed" if status == "FAILED" else "Complete")
+    assert get("rayjob", name)["status"]["failed"] == clusters_that_failed
+    kubectl("delete", "rayjob", name, "--wait=false")
+
+
+def documented_wait(job: str) -> str:
+    """The commands of docs/kubernetes.md by which a script waits, for a job of the tests."""
+    text = (REPOSITORY / "docs" / "kubernetes.md").read_text()
+    (block,) = re.findall(r"```console\n(\$ status\(\) .*?)```", text, re.DOTALL)
+    lines = [line.removeprefix("$ ") for line in block.splitlines()]
+    return "\n".join(lines).replace("-n fmnist", f"-n {NAMESPACE}").replace("rayjob train", f"rayjob {job}")

@@ -5,7 +5,6 @@ E2E_KILLS says in how many trainings each kind is killed, one if not given, in a
 
 from __future__ import annotations
 
-import json
 import os
 import random
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from kubernetes_cluster import (
     kubectl,
     own_jobs,
     pull,
+    renamed,
     state,
     wait_for_job,
     wait_until,
@@ -67,9 +67,7 @@ VICTIMS: dict[str, Callable[[str], None]] = {
 
 
 def started(job: str, folder: Path) -> Jobs:
-    patch = {"op": "replace", "path": "/metadata/name", "value": job}
-    patches = [{"target": {"kind": "RayJob", "name": "train"}, "patch": json.dumps([patch])}]
-    jobs = own_jobs(folder, settings={"train": TRAIN}, patches=patches)
+    jobs = own_jobs(folder, settings={"train": TRAIN}, patches=renamed("train", job))
     jobs.start("train")
     return jobs
 

@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import string
+import subprocess
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -181,10 +182,13 @@ def test_entrypoints_and_settings_are_those_of_the_jobs(folder: str, tmp_path: P
         assert {source["configMapRef"]["name"] for source in container["envFrom"]} == {"fmnist-settings"}
         assert {variable["name"] for variable in container["env"]} == {"RUN_ID"}
         # As the submitter's shell does; a name that is not there is an error.
-        entrypoint = string.Template(job["entrypoint"]).substitute(settings, RUN_ID="stable")
-        python, script, *arguments = shlex.split(entrypoint)
+        entrypoint = string.Template(job["entrypoint"]).substitute(
+            settings, RUN_ID="stable", RAY_JOB_SUBMISSION_ID="submitted"
+        )
+        shell, wrapper, submission, python, script, *arguments = shlex.split(entrypoint)
         name = Path(script).stem
-        assert python == "python" and (REPOSITORY / script).exists(), whose
+        assert (shell, submission, python) == ("sh", "submitted", "python"), whose
+        assert (REPOSITORY / wrapper).exists() and (REPOSITORY / script).exists(), whose
         arguments = [argument.replace("/etc/fmnist/", f"{tmp_path}/") for argument in arguments]
         config = parse_config(JOBS[name].Config, f"fmnist {name}", arguments)
         assert config is not None
@@ -203,6 +207,24 @@ def test_entrypoints_and_settings_are_those_of_the_jobs(folder: str, tmp_path: P
         assert job["shutdownAfterJobFinishes"] is True and job["backoffLimit"] > 0
     assert set(found) == {*(f"RayJob {name}" for name in JOBS), "RayCronJob retrain"}
     assert set(files) == {f"{name}.yaml" for name in JOBS}
+
+
+@pytest.mark.parametrize(("code", "stopped"), [(0, False), (1, False), (2, True), (137, False)])
+def test_exit_code_2_stops_the_ray_job_and_others_are_passed_on__with_another_ray_command(
+    code: int, stopped: bool, tmp_path: Path
+) -> None:
+    ray, asked = tmp_path / "ray", tmp_path / "asked"
+    # As if the dashboard did not answer: the job must end by itself.
+    ray.write_text(f'#!/bin/sh\necho "$@" > {asked}\nexit 1\n')
+    ray.chmod(0o755)
+    wrapper = REPOSITORY / "jobs" / "rayjob.sh"
+    environment = os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+
+    ended = subprocess.run(["sh", wrapper, "train-x7", "sh", "-c", f"exit {code}"], env=environment, timeout=30)
+
+    assert ended.returncode == code
+    assert asked.exists() == stopped
+    assert not stopped or asked.read_text() == "job stop --no-wait --address http://127.0.0.1:8265 train-x7\n"
 
 
 def test_ray_is_the_one_that_is_installed_and_in_the_images_name() -> None:
