@@ -58,6 +58,7 @@ pictures: $(VENV)/.dev  ## draw the architecture picture of README and docs agai
 bench: $(VENV)/.dev  ## measure training against its peers, on an otherwise idle machine
 	$(BIN)/python benchmarks/train.py
 	$(BIN)/python benchmarks/workers.py
+	$(BIN)/python benchmarks/exchange.py
 	$(BIN)/python benchmarks/overhead.py
 	$(BIN)/python benchmarks/tune.py
 	$(BIN)/python benchmarks/crossval.py
@@ -70,7 +71,7 @@ bench-gpu:  ## measure one GPU beside JAX and PyTorch, in eight minutes at most;
 
 lock: $(VENV)/.dev  ## resolve the dependencies of pyproject.toml again and write them down with their hashes
 	$(BIN)/uv pip compile $(LOCK) --extra build pyproject.toml -o requirements.txt
-	$(BIN)/uv pip compile $(LOCK) --extra build --extra dev --extra onnx --extra litert pyproject.toml -o requirements-dev.txt
+	$(BIN)/uv pip compile $(LOCK) --extra build --extra dev --extra onnx --extra litert --extra mlflow pyproject.toml -o requirements-dev.txt
 	$(BIN)/uv pip compile $(LOCK) --extra build --extra gpu pyproject.toml -o requirements-gpu.txt
 
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header

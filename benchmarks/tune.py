@@ -85,13 +85,13 @@ def searches(options: argparse.Namespace) -> None:
         print(f"best val_accuracy, {way}: {mean(best):.4f}{spread}")
 
 
-def our_search(options: argparse.Namespace, seed: int, *more: str) -> dict[str, Any]:
+def our_search(options: argparse.Namespace, seed: int) -> dict[str, Any]:
     """The command, from its start to the line that names the best trial; the training of the best is left out."""
     with tempfile.TemporaryDirectory() as artifacts:
         command = [sys.executable, "-m", "fmnist", "tune", "--artifacts", artifacts, "--run-id", "run"]
         command += ["--limit", str(options.limit), "--max-epochs", str(options.max_epochs)]
         command += ["--factor", str(options.factor), "--seed", str(seed), "--batch-size", str(BATCH_SIZE)]
-        command += ["--patience", str(PATIENCE), "--retrain-epochs", "1", *more]
+        command += ["--patience", str(PATIENCE), "--retrain-epochs", "1"]
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         assert process.stdout

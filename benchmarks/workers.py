@@ -48,7 +48,6 @@ def main() -> None:
 
 
 def our_rates(workers: int, count: int) -> list[float]:
-
     from fmnist.distributed import cluster
     from fmnist.distributed.trainer import StrategyTrainer
 
@@ -61,20 +60,14 @@ def our_rates(workers: int, count: int) -> list[float]:
 
 
 def our_worker(settings: dict[str, Any]) -> list[float]:
-    import ray.train
-    import tensorflow as tf
-
     from fmnist.data import Images
-    from fmnist.training import devices, engine
+    from fmnist.distributed.workers import join
 
-    context = ray.train.get_context()
-    rank, workers = context.get_world_rank(), context.get_world_size()
-    devices.configure_tensorflow(1)
+    shard = join(1, 2, deterministic=False)
     from fmnist.models import MODELS, build_model
     from fmnist.models.optimizers import FusedAdam
-    from fmnist.training.sharding import gather_over
+    from fmnist.training import engine
 
-    strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
     train = Images(*settings["images"])
     epochs = engine.train(
         build_model("lenet5", seed=0),
@@ -85,7 +78,7 @@ def our_worker(settings: dict[str, Any]) -> list[float]:
         batch_size=BATCH_SIZE,
         epochs=EPOCHS,
         seed=0,
-        shard=engine.Shard(2, rank, workers, gather_over(strategy) if strategy else None),
+        shard=shard,
     )
     return [epoch.images_per_second for epoch in epochs]
 

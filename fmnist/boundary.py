@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import signal
 import sys
 import threading
@@ -29,6 +30,9 @@ _TENSORFLOW = {
     "AbortedError": "TensorFlow's exchange of gradients was aborted",
     "DeadlineExceededError": "TensorFlow waited too long for another worker",
 }
+
+# In TensorFlow's error of the exchange between workers, which is a function in Python.
+_EXCHANGE = re.compile(r"^(?:ConnectionError|TimeoutError): (worker \d+ .*)", re.MULTILINE)
 
 
 def explained(error: BaseException | None) -> FmnistError | None:
@@ -64,6 +68,8 @@ def explained(error: BaseException | None) -> FmnistError | None:
         return FmnistError(f"MLflow: {first_line(error)}")
     if "grpc.RpcError" in kinds:
         return FmnistError(f"Ray: {error.code().name}")  # type: ignore[attr-defined]
+    if "tensorflow.UnknownError" in kinds and (found := _EXCHANGE.search(str(error))):
+        return FmnistError(found[1])
     if "tensorflow.OpError" in kinds:
         return next((FmnistError(text) for name, text in _TENSORFLOW.items() if f"tensorflow.{name}" in kinds), None)
     if isinstance(error, OSError) and not isinstance(error, io.UnsupportedOperation):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from typing import Any
 
@@ -83,3 +84,13 @@ def cross_validated(store: Store, run_id: str = "crossval-1") -> RunFolder:
     run.put_csv("history.csv", pd.DataFrame(rows))
     finish(run, "crossval", held_out={"accuracy": 0.815})
     return run
+
+
+def sent_epochs(store: Store, run_id: str) -> dict[str, list[int]]:
+    """Returns the epochs in the event files of a run, as their names have them, by part of the run."""
+    found: dict[str, list[int]] = {}
+    for key in sorted(entry.key for entry in store.entries(f"tensorboard/{run_id}")):
+        part = "/".join(key.split("/")[2:-1])
+        first, last = map(int, re.search(r"-epochs-(\d+)-(\d+)$", key).groups()) if "-epochs-" in key else (1, 0)
+        found.setdefault(part, []).extend(range(first, last + 1))
+    return found

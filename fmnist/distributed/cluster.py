@@ -72,9 +72,9 @@ def connected(resources: Resources | None = None) -> Iterator[Resources]:
         UserError: if the named cluster does not answer, wants another token, or has another version of Ray.
         TrainingError: if a local Ray does not start.
     """
-    if resources or ray.is_initialized():
+    if resources:
         # The cluster may have grown since it was joined.
-        yield _resources(resources.started_here if resources else False)
+        yield _resources(resources.started_here)
         return
     address = os.environ.get("RAY_ADDRESS") or "local"
     # Ray Train polls its workers at this interval; each report and the end of a run wait for it.
@@ -89,6 +89,10 @@ def connected(resources: Resources | None = None) -> Iterator[Resources]:
         "TUNE_DISABLE_SIGINT_HANDLER": "1",
     }
     with ExitStack() as stack:
+        if ray.is_initialized():
+            stack.enter_context(_environment(settings))
+            yield _resources(started_here=False)
+            return
         if address == "local":
             folder = stack.enter_context(own_folder())
             settings |= {

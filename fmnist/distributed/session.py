@@ -203,8 +203,9 @@ def assumptions(config: JobConfig, location: str, resources: cluster.Resources) 
         yield f"{location}: all nodes must see this folder; if they do not, use s3://"
     # On Kubernetes, the policies of k8s/ fence a cluster off. A single worker exchanges nothing.
     fenced = "KUBERNETES_SERVICE_HOST" in os.environ
-    if worker_range(getattr(config, "workers", 1))[1] > 1 and not resources.started_here and not fenced:
+    several = worker_range(getattr(config, "workers", 1))[1] > 1
+    if several and not fenced and (not resources.started_here or getattr(config, "gpus_per_worker", False)):
         yield (
-            "workers: they exchange gradients at ports that ask for no token; whoever reaches these machines can read "
-            "and write as you do, so fence them off (SECURITY.md)"
+            "workers: those on other machines or with GPUs exchange gradients at ports that ask for no token; whoever "
+            "reaches these machines can read and write as you do, so fence them off (SECURITY.md)"
         )

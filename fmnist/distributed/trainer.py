@@ -42,7 +42,7 @@ WORKERS_STARTED, WORKERS_ENDED = "workers started", "workers ended"
 
 
 class StrategyTrainer(TensorflowTrainer):
-    """Runs a function on workers that ``tf.distribute.MultiWorkerMirroredStrategy`` connects.
+    """Runs a function on workers that ``tf.distribute.MultiWorkerMirroredStrategy`` can connect.
 
     Args:
         worker: gets ``train_loop_config``; what it returns on rank 0 is the result's ``return_value``.

@@ -6,6 +6,7 @@ The driver calls `run_workers`; each worker calls `join` before anything else of
 from __future__ import annotations
 
 import math
+import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import ray
 import ray.train
+from ray.train.collective import broadcast_from_rank_zero
 from ray.util.queue import Queue
 
 from fmnist.boundary import lasting
@@ -178,6 +180,9 @@ def keep_lanes(opened: OpenedRun, scale: Scale, cpus: float, wanted: int | Liter
 def join(cpus: float, lanes: int, *, deterministic: bool) -> Shard:
     """Connects a worker of ``cpus`` processors with the others, before anything else uses TensorFlow.
 
+    Workers of one machine that have no GPUs exchange in memory that they share. Others do by TensorFlow's strategy,
+    whose server in each worker listens at all addresses.
+
     Returns its shard, with its share of the ``lanes`` of all workers. ``deterministic`` is as in
     `devices.configure_tensorflow`.
     """
@@ -186,11 +191,18 @@ def join(cpus: float, lanes: int, *, deterministic: bool) -> Shard:
     devices.configure_tensorflow(cpus, deterministic=deterministic)
     import tensorflow as tf
 
-    # The strategy must be the first to use TensorFlow: it starts the server that connects the workers.
-    strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 else None
+    # The same answer on all workers. Linux alone has memory without a name.
+    together = context.get_local_world_size() == workers and sys.platform == "linux"
+    together = together and not tf.config.list_physical_devices("GPU")
+    # The strategy must be the first to use TensorFlow: it starts the server.
+    strategy = tf.distribute.MultiWorkerMirroredStrategy() if workers > 1 and not together else None
+    from fmnist.training import shared_memory
     from fmnist.training.sharding import Shard, gather_over
 
-    return Shard(lanes, rank, workers, gather_over(strategy) if strategy else None)
+    if strategy:
+        return Shard(lanes, rank, workers, gather_over(strategy))
+    gather = shared_memory.connect(rank, workers, broadcast_from_rank_zero) if workers > 1 else None
+    return Shard(lanes, rank, workers, gather)
 
 
 def train_epochs(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import re
-import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -42,6 +41,8 @@ _CAUSES = {
     "RequestTimeTooSkewed": "access denied, the clock of this machine is wrong",
     "AuthorizationHeaderMalformed": "access denied, AWS_REGION is not the bucket's region",
     "QuotaExceeded": "the bucket's quota is used up",
+    "XMinioAdminBucketQuotaExceeded": "the bucket's quota is used up",
+    "XMinioStorageFull": "the server's disk is full",
     "507": "the server's disk or the bucket's quota is full",
     "InvalidBucketName": "not a valid bucket name",
     "ParamValidationError": "not a valid bucket name",
@@ -51,12 +52,17 @@ _CAUSES = {
     "ConnectTimeoutError": "cannot connect within the time limit",
     "ReadTimeoutError": "no answer within the time limit",
     "ConnectionClosedError": "connection lost",
+    "EndpointResolutionError": "AWS_ENDPOINT_URL is not an address such as http://host:port",
     "SSLError": "the server's certificate is not trusted (AWS_CA_BUNDLE names trusted ones)",
 }
 
-# What servers answer to a conditional write: that the condition does not hold, or that they know none.
+# What servers answer to a conditional write whose condition does not hold.
 _CONFLICT = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409", "NoSuchKey", "404"}
-_UNKNOWN_CONDITION = {"NotImplemented", "501", "InvalidArgument", "InvalidRequest", "BadRequest", "400"}
+# To what they do not know: conditional writes, the deletion of many objects, or its checksum.
+_UNKNOWN = {
+    *("NotImplemented", "501", "MethodNotAllowed", "405"),
+    *("InvalidArgument", "InvalidRequest", "BadRequest", "MissingContentMD5", "400"),
+}
 
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
@@ -94,11 +100,14 @@ class S3Store:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
     def check(self) -> None:
-        probe = self._object(f"check-{secrets.token_hex(4)}") + PART_SUFFIX
-        with self._failing("cannot be used"):
+        # One name for all: credentials that may not delete leave one file behind, however often they are tried.
+        probe = self._object("check") + PART_SUFFIX
+        with self._failing("cannot be listed"):
             client = s3.client(s3.QUICK_ATTEMPTS)
             client.list_objects_v2(Bucket=self.bucket, Prefix=self._folder(""), MaxKeys=1)
+        with self._failing("cannot be written"):
             client.put_object(Bucket=self.bucket, Key=probe, Body=b"")
+        with self._failing("files cannot be deleted"):
             client.delete_object(Bucket=self.bucket, Key=probe)
 
     def put_file(self, local: Path, key: str) -> None:
@@ -163,7 +172,7 @@ class S3Store:
                 return self._put_if(key, data, replaces)
             except s3.client().exceptions.ClientError as error:
                 code = _code(error)
-                if code in _UNKNOWN_CONDITION:
+                if code in _UNKNOWN:
                     raise NoConditionsError(f"{self.location}: this server has no conditional writes") from None
                 if code not in _CONFLICT:
                     raise
@@ -201,8 +210,8 @@ class S3Store:
             if not objects:
                 continue
             with self._failing("cannot be deleted", prefix):
-                answer = s3.client().delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
-            for error in answer.get("Errors", []):
+                errors = self._delete_all(objects)
+            for error in errors:
                 code = error.get("Code", "")
                 raise StoreError(f"s3://{self.bucket}/{error.get('Key')}: cannot be deleted: {_CAUSES.get(code, code)}")
         client = s3.client()
@@ -211,6 +220,19 @@ class S3Store:
         with self._failing("cannot be deleted", prefix), contextlib.suppress(client.exceptions.ClientError):
             for upload in (upload for page in pages for upload in page.get("Uploads", [])):
                 client.abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+
+    def _delete_all(self, objects: list[Any]) -> list[Any]:
+        """Deletes up to 1,000 objects; returns what the server says of those that it did not delete."""
+        client = s3.client()
+        try:
+            answer = client.delete_objects(Bucket=self.bucket, Delete={"Objects": objects, "Quiet": True})
+            return list(answer.get("Errors", []))
+        except client.exceptions.ClientError as error:
+            if _code(error) not in _UNKNOWN:
+                raise
+        for one in objects:
+            client.delete_object(Bucket=self.bucket, **one)
+        return []
 
     def versions(self) -> dict[str, str]:
         """Returns the names of the files directly in the store, each with a text that changes with its content.
@@ -250,11 +272,24 @@ class S3Store:
             code = _code(hidden or error)
             if what == "cannot be read" and code in {"404", "NoSuchKey"} and self._has_bucket():
                 raise MissingKeyError(f"{address}: no such file") from None
+            if code in {"400", "403"}:
+                code = self._reason() or code
             cause = "no such bucket" if code == "404" else _CAUSES.get(code, code)
+            if what == "cannot be written" and code in _UNKNOWN:
+                cause += "; a server without CRC32 sums needs AWS_REQUEST_CHECKSUM_CALCULATION=when_required"
             # Not chained: the library's own texts quote addresses and proxies, which may carry passwords.
             raise StoreError(f"{address}: {what} at {s3.server_name()}: {cause}") from None
         except OSError as error:
             raise StoreError(f"{address}: {what}: {error.strerror or error} ({error.filename})") from error
+
+    def _reason(self) -> str | None:
+        """Returns why the server refuses a listing; its refusal of a HEAD request has a number and no reason."""
+        client = s3.client(s3.QUICK_ATTEMPTS)
+        try:
+            client.list_objects_v2(Bucket=self.bucket, Prefix=self._folder(""), MaxKeys=1)
+        except client.exceptions.ClientError as error:
+            return _code(error)
+        return None
 
     def _has_bucket(self) -> bool:
         client = s3.client()

@@ -127,7 +127,8 @@ def open_store(location: str | Path) -> Store:
     from fmnist.storage.s3_store import S3Store
 
     text = os.fspath(location)
-    if text.lower().startswith("s3://"):
+    # With less than two slashes it is a slip, and not meant as a folder of that name.
+    if text.lower().startswith("s3:"):
         return S3Store.at(text)
     if "://" in text or not text:
         kind = text.partition("://")[0]

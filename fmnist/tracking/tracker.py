@@ -12,7 +12,7 @@ from typing import Protocol
 from fmnist.boundary import spared
 from fmnist.errors import LeaseError, UserError
 from fmnist.runs import CONFIG, TENSORBOARD, RunFolder
-from fmnist.storage import open_store
+from fmnist.storage import MissingKeyError, open_store
 from fmnist.tracking.records import Reader, RunRecord, read_run
 
 # Seconds between two looks into the folder of a run that is at work.
@@ -147,7 +147,13 @@ class _Sender:
             self._run.ensure_lease()
             if not self._run.exists(CONFIG):
                 return
-            record = self._reader.read()
+            try:
+                record = self._reader.read()
+            except MissingKeyError:
+                if last:
+                    raise
+                # The job has removed it since the files were listed: the next look finds what came after it.
+                return
             if record.identity == self._identity:
                 for kind in self._kinds:
                     if last or time.monotonic() >= self._again.get(kind, 0.0):

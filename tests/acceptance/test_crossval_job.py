@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 from kills import Resumed, kill_and_resume
+from tracked_runs import sent_epochs
 
 from fmnist import cli
 from fmnist.runs import RunFolder
@@ -27,7 +28,7 @@ FILES = {
 def settings(data: Path, artifacts: str, *more: str) -> list[str]:
     return [
         *("--data", str(data), "--artifacts", artifacts, "--run-id", "folds", "--folds", "4", "--epochs", "3"),
-        *("--limit", "800", "--batch-size", "16", *more),
+        *("--limit", "800", "--batch-size", "16", "--track", "tensorboard", *more),
     ]
 
 
@@ -100,6 +101,23 @@ def test_killed_driver_costs_no_fold_that_has_ended(validated: Resumed) -> None:
     # A fold that had been trained again would have taken another time.
     for fold, rows in validated.before.items():
         assert found["seconds"][fold] == pytest.approx(sum(row["seconds"] for row in rows))
+
+
+def test_each_epoch_of_a_fold_is_tracked_once_though_the_driver_was_killed(validated: Resumed) -> None:
+    trained = folds(validated.run).set_index("fold")["epochs"]
+
+    assert sent_epochs(validated.run.store, "folds") == {
+        "": [],
+        **{f"fold-fresh-{fold:04d}": list(range(1, epochs + 1)) for fold, epochs in trained.items()},
+    }
+
+
+@pytest.mark.slow
+def test_run_is_reproduced_to_the_last_digit(validated: Resumed) -> None:
+    ended = command("runs", "reproduce", "folds", "--artifacts", validated.run.store.location)
+
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert ended.stdout.splitlines()[-1].startswith("run folds-reproduced reproduces run folds: ")
 
 
 # tests/integration/workflows/train/test_faults.py compares with a run that nothing happened to.

@@ -40,9 +40,13 @@ def files_with(folder: Path, text: bytes) -> list[str]:
 
 # Each job's settings, and the line after which it trains for as long as it may.
 LONG = {
-    "train": ("--epochs 500 --patience 0", r"epoch +2/500"),
-    "tune": ("--max-epochs 1 --iterations 1 --retrain-epochs 500 --retrain-patience 0", r"epoch +2/500"),
+    "train": ("--epochs 500 --patience 0 --workers 2", r"epoch +2/500"),
+    "tune": ("--max-epochs 1 --iterations 1 --retrain-epochs 500 --retrain-patience 0 --workers 2", r"epoch +2/500"),
     "crossval": ("--folds 2 --epochs 500 --patience 0", r"fold 1 epoch"),
+    "transfer": (
+        "--backbone vgg16 --weights none --image-size 32 --epochs 1 --fine-tune-epochs 500 --patience 0 --workers 2",
+        r"epoch +1/500",
+    ),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import threading
 import time
 import weakref
@@ -87,6 +88,22 @@ def test_references_in_the_frames_of_an_error_and_its_cause_are_released_before_
         fail_for_a_reason()
 
     assert len(Holder.made) == 2 and at_the_end[0][0] == 0
+
+
+def test_ray_that_a_notebook_has_connected_is_used_without_others_settings_and_left_alone(
+    ray_cluster: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TUNE_RESULT_DIR", "/no")
+    ray.init(address=ray_cluster, log_to_driver=False)
+    try:
+        with cluster.connected() as resources:
+            assert "TUNE_RESULT_DIR" not in os.environ and os.environ["TUNE_DISABLE_SIGINT_HANDLER"] == "1"
+            assert not resources.started_here
+
+        assert os.environ["TUNE_RESULT_DIR"] == "/no"
+        assert ray.get(ray.put(1)) == 1
+    finally:
+        ray.shutdown()
 
 
 @pytest.mark.parametrize("fails", [False, True])

@@ -234,7 +234,7 @@ def test_unreachable_server_is_told_after_few_attempts(monkeypatch: pytest.Monke
         with pytest.raises(StoreError) as caught:
             S3Store(s3_bucket, "runs").check()
     assert len(attempts) == 2
-    assert str(caught.value) == f"s3://{s3_bucket}/runs: cannot be used at 127.0.0.1:{port}: cannot connect"
+    assert str(caught.value) == f"s3://{s3_bucket}/runs: cannot be listed at 127.0.0.1:{port}: cannot connect"
 
 
 def test_server_that_does_not_answer_is_told_after_few_attempts(

@@ -31,7 +31,10 @@ def test_address_tells_the_kind_of_store(tmp_path: Path) -> None:
     assert open_store("artifacts").location == str(Path.cwd() / "artifacts")
 
 
-@pytest.mark.parametrize("address", ["", "https://host/bucket", "gs://bucket", "s3://", "s3://bucket/../other"])
+@pytest.mark.parametrize(
+    "address",
+    ["", "https://host/bucket", "gs://bucket", "s3://", "s3:/bucket/runs", "s3:bucket", "s3://bucket/../other"],
+)
 def test_address_of_no_store_is_refused(address: str) -> None:
     with pytest.raises(StoreError):
         open_store(address)

@@ -11,6 +11,7 @@ from tracked_runs import begun, finish, put_epochs
 
 from fmnist.errors import LeaseError, TrainingError, UserError
 from fmnist.options import parse_config
+from fmnist.runs import RunFolder
 from fmnist.storage import FolderStore
 from fmnist.tracking import tracker
 from fmnist.tracking.tracker import check_installed, tracked
@@ -43,6 +44,26 @@ def test_epochs_are_sent_while_the_job_works_and_the_rest_at_its_end(runs: Folde
         finish(run, "train", 3, best_epoch=2, test={"accuracy": 0.9})
 
     assert sent(runs) == ["1-epochs-000001-000001", "1-epochs-000002-000003", "2-end"]
+
+
+def test_checkpoint_that_the_job_removes_meanwhile_is_no_line_and_the_next_one_is_sent(
+    runs: FolderStore, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run, listed = begun(runs, "train-1"), RunFolder.files
+    looks: list[RunFolder] = []
+
+    def with_a_removed_one(folder: RunFolder) -> dict[str, int]:
+        looks.append(folder)
+        return {**listed(folder), "checkpoints/epoch-0001/history.json": 9}
+
+    monkeypatch.setattr(RunFolder, "files", with_a_removed_one)
+    with tracked(run, ["tensorboard"], "first"):
+        until(lambda: len(looks) > 1)
+        monkeypatch.setattr(RunFolder, "files", listed)
+        put_epochs(run, 2)
+        until(lambda: sent(runs) == ["1-epochs-000001-000002"])
+
+    assert capfd.readouterr().err == ""
 
 
 def test_run_that_is_to_be_replaced_is_not_sent_as_the_new_one(runs: FolderStore) -> None:

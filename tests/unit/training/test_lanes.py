@@ -1,12 +1,11 @@
 """The law of lanes: how many workers compute the lanes of a training changes no bit of it.
 
-Here the workers are threads of this process, which run TensorFlow's operations one by one and exchange tensors through
-a list; tests/integration/workflows/train/test_workers.py has real ones.
+Here the workers are threads of this process, which run TensorFlow's operations one by one;
+tests/integration/workflows/train/test_workers.py has processes.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -17,6 +16,7 @@ import tensorflow as tf
 from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
+from worker_threads import connected
 
 from fmnist.config import MODELS, SPACES
 from fmnist.data import Images
@@ -26,7 +26,6 @@ from fmnist.models.compiled import Trainable
 from fmnist.models.factory import build
 from fmnist.models.optimizers import FusedAdam
 from fmnist.training import engine
-from fmnist.training.sharding import Gather
 
 NAMES = (*MODELS, *SPACES)
 RANDOM = np.random.default_rng(0)
@@ -40,51 +39,28 @@ def _one_by_one() -> Iterator[None]:
     tf.config.run_functions_eagerly(False)
 
 
-class Exchange:
-    """What the workers send each other."""
-
-    def __init__(self, workers: int) -> None:
-        self.sent: list[tf.Tensor] = [tf.zeros([0])] * workers
-        self.meeting = threading.Barrier(workers, timeout=120)
-
-    def of(self, rank: int) -> Gather:
-        def gather(value: tf.Tensor) -> tf.Tensor:
-            self.sent[rank] = value
-            self.meeting.wait()
-            received = tf.concat(self.sent, axis=0)
-            self.meeting.wait()
-            return received
-
-        return gather
-
-
 Numbers = list[np.ndarray]
 
 
 def trained(of: Callable[[int], Trainable], lanes: int, workers: int, batch_size: int) -> list[Numbers]:
     """Trains two epochs; returns the numbers of each worker: losses of all steps, scores, weights and other state."""
-    exchange = Exchange(workers)
+    gathers = connected(workers) if workers > 1 else [None]
 
     def work(rank: int) -> Numbers:
         built = models[rank]
-        shard = engine.Shard(lanes, rank, workers, exchange.of(rank) if workers > 1 else None)
-        try:
-            results = list(
-                engine.train(
-                    built.model,
-                    built.loss,
-                    built.optimizer,
-                    IMAGES.select(np.arange(17)),
-                    IMAGES.select(np.arange(29, 40)),
-                    batch_size=batch_size,
-                    epochs=2,
-                    seed=3,
-                    shard=shard,
-                )
+        results = list(
+            engine.train(
+                built.model,
+                built.loss,
+                built.optimizer,
+                IMAGES.select(np.arange(17)),
+                IMAGES.select(np.arange(29, 40)),
+                batch_size=batch_size,
+                epochs=2,
+                seed=3,
+                shard=engine.Shard(lanes, rank, workers, gathers[rank]),
             )
-        except BaseException:
-            exchange.meeting.abort()
-            raise
+        )
         scores = [[one.loss, one.accuracy, one.val_loss, one.val_accuracy] for one in results]
         state = [np.asarray(variable) for variable in (*built.model.variables, *built.optimizer.variables)]
         return [np.concatenate([one.step_losses for one in results]), np.array(scores), *state]

@@ -29,11 +29,11 @@ def undisturbed(ray_cluster: str, small_data: Path, tmp_path_factory: pytest.Tem
     return history(RunFolder(FolderStore(artifacts), "run"))
 
 
-def settings(data: Path, artifacts: str) -> list[str]:
+def settings(data: Path, artifacts: str, workers: int = 1) -> list[str]:
     return [
         *("--data", str(data), "--artifacts", artifacts, "--run-id", "run"),
         # Many after the third: a test that a busy machine holds up still finds the training at work.
-        *("--epochs", "12", "--batch-size", "16", "--workers", "1", "--cpus-per-worker", "1"),
+        *("--epochs", "12", "--batch-size", "16", "--workers", str(workers), "--cpus-per-worker", "1"),
     ]
 
 
@@ -51,13 +51,13 @@ def assert_like(run: RunFolder, undisturbed: pd.DataFrame) -> None:
 
 
 def kill_worker(job: Job | None = None) -> None:
-    """Kills the only worker of Ray Train on this test process' cluster, or on the one that a job started."""
+    """Kills the youngest worker of Ray Train on this test process' cluster, or on the one that a job started."""
     if job:
         family = psutil.Process(job.process.pid).children(recursive=True)
-        (worker,) = [process for process in family if "ray::RayTrainWorker" in str(process.cmdline())]
+        workers = [process for process in family if "ray::RayTrainWorker" in str(process.cmdline())]
     else:
-        (worker,) = task_processes("RayTrainWorker")
-    worker.kill()
+        workers = task_processes("RayTrainWorker")
+    max(workers, key=psutil.Process.create_time).kill()
 
 
 def resumptions(lines: list[str]) -> list[int]:
@@ -68,7 +68,7 @@ def resumptions(lines: list[str]) -> list[int]:
 def test_killed_worker_store_that_is_away_and_killed_machine_cost_no_reported_epoch(
     small_data: Path, s3_server: S3Server, s3_bucket: str, undisturbed: pd.DataFrame
 ) -> None:
-    arguments = settings(small_data, f"s3://{s3_bucket}/artifacts")
+    arguments = settings(small_data, f"s3://{s3_bucket}/artifacts", workers=2)
     with fmnist("train", *arguments, environment=OWN_RAY) as job:
         job.wait_for(r"^epoch +2/")
         with s3_server.away(attempts=6):
@@ -99,13 +99,13 @@ def test_run_that_lost_worker_and_machine_resumes_with_the_same_command_and_with
     small_data: Path, tmp_path: Path, undisturbed: pd.DataFrame, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = RunFolder(FolderStore(tmp_path), "run")
-    with fmnist("train", *settings(small_data, str(tmp_path)), "--max-failures", "0") as job:
+    with fmnist("train", *settings(small_data, str(tmp_path), workers=2), "--max-failures", "0") as job:
         job.wait_for(r"^epoch +2/")
         kill_worker()
         assert job.wait() == 1, job.output
     assert "Traceback" not in job.output
     assert re.match(
-        r"fmnist: run run: worker 0 was lost \(.+\), once more than max_failures 0 allows; the epochs that were",
+        r"fmnist: run run: worker [01] was lost \(.+\), once more than max_failures 0 allows; the epochs that were",
         job.lines[-1],
     )
     assert run.state() == "unfinished"
