@@ -21,6 +21,11 @@ LIMIT = 600
 OWN_RAY = {"RAY_ADDRESS": ""}
 
 
+def without_waits(lines: list[str]) -> list[str]:
+    """Returns the lines but those that only a busy machine prints."""
+    return [line for line in lines if not line.startswith("still waiting")]
+
+
 class Job:
     """A command that runs in a process of its own, with its output read as it comes. Use it as a context manager."""
 
