@@ -16,7 +16,7 @@ import psutil
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Seconds that a job, or a line of it, is waited for. Long enough for a busy machine: what hangs is all that it ends.
-LIMIT = 600
+LIMIT = 900
 # Of a job that starts a local Ray as on a laptop, in a module whose others join one.
 OWN_RAY = {"RAY_ADDRESS": ""}
 

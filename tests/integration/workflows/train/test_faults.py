@@ -68,7 +68,7 @@ def resumptions(lines: list[str]) -> list[int]:
 def test_killed_worker_store_that_is_away_and_killed_machine_cost_no_reported_epoch(
     small_data: Path, s3_server: S3Server, s3_bucket: str, undisturbed: pd.DataFrame
 ) -> None:
-    arguments = settings(small_data, f"s3://{s3_bucket}/artifacts", workers=2)
+    arguments = settings(small_data, f"s3://{s3_bucket}/artifacts")
     with fmnist("train", *arguments, environment=OWN_RAY) as job:
         job.wait_for(r"^epoch +2/")
         with s3_server.away(attempts=6):
