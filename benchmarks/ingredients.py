@@ -11,7 +11,7 @@ import time
 from statistics import mean
 from typing import Any
 
-from measure import images
+from measure import accuracies, images
 
 VALIDATION = 10_000
 
@@ -78,7 +78,6 @@ def trained(
     from fmnist.data import Images
     from fmnist.models.factory import build
     from fmnist.training import engine
-    from fmnist.training.inference import probabilities
 
     built = build("fast", change, learning_rate=0.0, seed=seed, precision="float32")
     few = Images(val.pixels[:100], val.labels[:100])  # the engine wants some after each epoch
@@ -96,10 +95,7 @@ def trained(
     ):
         seconds.append(time.process_time() - began)
         began = time.process_time()
-    plain, mirrored = (
-        float((probabilities(built.model, val.pixels, mirrored=both).argmax(axis=1) == val.labels).mean())
-        for both in (False, True)
-    )
+    plain, mirrored = accuracies(built.model, val)
     # Without the compilation in the first epoch.
     return built.model.count_params(), plain, mirrored, mean(seconds[1:]) * epochs
 

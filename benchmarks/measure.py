@@ -55,6 +55,16 @@ def images(count: int) -> tuple[np.ndarray, np.ndarray]:
     return train.pixels[:count], train.labels[:count]
 
 
+def accuracies(model: Any, images: Any) -> tuple[float, float]:
+    """Returns the accuracy of a model on images, plain and averaged with their mirror images."""
+    from fmnist.training.inference import averaged_with_mirror, probabilities
+
+    plain = probabilities(model, images.pixels)
+    mirrored = averaged_with_mirror(model, images.pixels, plain)
+    right, also_right = ((one.argmax(axis=1) == images.labels).mean() for one in (plain, mirrored))
+    return float(right), float(also_right)
+
+
 def notebook_layers(layers: Any) -> list[Any]:
     """The layers of the study's notebook, from 32 x 32 x 1 to ten probabilities, of Keras 3 or of Keras 2."""
     return [

@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import mean, median
 from typing import TYPE_CHECKING, Any
 
-from measure import in_child, notebook_layers, report, set_threads
+from measure import accuracies, in_child, notebook_layers, report, set_threads
 
 if TYPE_CHECKING:
     from fmnist.data import Images
@@ -295,13 +295,8 @@ def _in_keras(
 def _training(
     seed: int, seconds: list[float], processor: float, curve: list[float], model: Any, test: Images
 ) -> Training:
-    from fmnist.training.inference import probabilities
-
     later = mean(seconds[1:])
-    plain, mirrored = (
-        float((probabilities(model, test.pixels, mirrored=both).argmax(axis=1) == test.labels).mean())
-        for both in (False, True)
-    )
+    plain, mirrored = accuracies(model, test)
     return Training(
         seed=seed,
         seconds=sum(seconds[1:]) + later,
