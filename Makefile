@@ -73,6 +73,7 @@ lock: $(VENV)/.dev  ## resolve the dependencies of pyproject.toml again and writ
 	$(BIN)/uv pip compile $(LOCK) --extra build pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile $(LOCK) --extra build --extra dev --extra onnx --extra litert --extra mlflow pyproject.toml -o requirements-dev.txt
 	$(BIN)/uv pip compile $(LOCK) --extra build --extra gpu pyproject.toml -o requirements-gpu.txt
+	$(BIN)/uv pip compile $(LOCK) --group pyproject.toml:sbom -o requirements-sbom.txt
 
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate --no-header
 
@@ -86,9 +87,9 @@ release:  ## tag the version that CHANGELOG.md has a date for, and build wheel, 
 	git tag --annotate --message "fmnist $(VERSION)" v$(VERSION)
 	$(MAKE) dist image
 
-image: $(VENV)/.dev  ## build fmnist:VERSION-rayVERSION with docker or buildah; VARIANT=gpu for one with CUDA, its tag ends in -gpu; its SBOM goes to build/; any flag through ARGS=
+image: $(VENV)/.sbom  ## build fmnist:VERSION-rayVERSION with docker or buildah; VARIANT=gpu for one with CUDA, its tag ends in -gpu; its SBOM goes to build/; any flag through ARGS=
 	mkdir -p build
-	SOURCE_DATE_EPOCH=$(COMMITTED) $(BIN)/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml -o $(SBOM) $(LOCKED)
+	SOURCE_DATE_EPOCH=$(COMMITTED) $(VENV)/sbom/bin/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml -o $(SBOM) $(LOCKED)
 	$(BUILDER) --build-arg VARIANT=$(VARIANT) --build-arg VERSION=$(VERSION) --build-arg REVISION=$(REVISION) \
 		--build-arg CREATED=$(CREATED) --build-arg SBOM_SHA256=$$(sha256sum $(SBOM) | cut -d ' ' -f 1) --tag $(IMAGE) $(ARGS) .
 
@@ -118,4 +119,9 @@ $(VENV)/.runtime: requirements.txt pyproject.toml
 
 $(VENV)/.dev: requirements-dev.txt $(VENV)/.runtime
 	$(PIP) install --quiet --require-hashes -r requirements-dev.txt
+	touch $@
+
+$(VENV)/.sbom: requirements-sbom.txt $(VENV)/.runtime
+	$(BIN)/python -m venv $(VENV)/sbom
+	$(VENV)/sbom/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes -r requirements-sbom.txt
 	touch $@

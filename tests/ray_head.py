@@ -42,7 +42,7 @@ def running_head(environment: dict[str, str], *, dashboard: bool = False) -> Ite
 
     Args:
         environment: more variables for the head and all its processes.
-        dashboard: whether jobs can be submitted to it; this costs 13 processes.
+        dashboard: whether jobs can be submitted to it; this costs 15 processes.
     """
     for _ in range(ATTEMPTS):
         # Short: Ray's sockets lie below it, and their paths have at most 107 characters.
@@ -73,7 +73,8 @@ def _start(environment: dict[str, str], folder: Path, log: Path, dashboard: bool
     environment["PYTHONPATH"] = os.pathsep.join([str(TESTS), *filter(None, [os.environ.get("PYTHONPATH")])])
     head = subprocess.Popen(
         [
-            *(RAY, "start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--disable-usage-stats"),
+            *((RAY,) if dashboard else (sys.executable, str(TESTS / "head.py"))),
+            *("start", "--head", "--block", f"--port={port}", "--num-cpus=2", "--disable-usage-stats"),
             *(f"--include-dashboard={str(dashboard).lower()}", f"--dashboard-port={dashboard_port}"),
             "--object-store-memory=800000000",
             # Else the raylet reads them from files, and ends where an agent takes longer than 15 s to start.

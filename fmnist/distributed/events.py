@@ -11,6 +11,8 @@ import ray
 from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from fmnist.console import aside
+
 
 def open_events() -> Queue:
     """Returns a queue on the driver's node: it exists as long as its reader."""
@@ -47,6 +49,10 @@ def listen(events: Queue, listener: Callable[[Any], None]) -> Iterator[None]:
                 event = events.get(timeout=0.5)
             except Empty:
                 continue
+            except ray.exceptions.RayError:
+                # The queue is on this node, so that all of Ray here is gone, and soon this process, which Ray ends.
+                aside.print("Ray's processes on this machine have ended; the same command resumes the run")
+                return
             listener(event)
 
     thread = threading.Thread(target=read, name="progress", daemon=True)

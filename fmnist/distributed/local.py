@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import ray
-from ray._private import parameter, ray_constants
+from ray._private import parameter, ray_constants, services
 from ray._private.node import Node
 from ray._private.parameter import RayParams
 
@@ -26,6 +26,8 @@ from fmnist.training.devices import usable_cpus
 
 # A socket's path has 107 characters at most, and this follows the folder's own in Ray's.
 _LONGEST_FOLDER = 107 - len("/session_2026-01-01_00-00-00_123456_1234567/sockets/plasma_store")
+
+_start_ray_process = services.start_ray_process
 
 # Waits for the end of the job, whatever ends it. A process that Ray was just starting makes its folders again, so
 # it goes on for a while.
@@ -89,6 +91,7 @@ def start(folder: Path) -> None:
         _replaced(ray_constants, "ENABLE_RAY_CLUSTER", False),
         _replaced(parameter, "RayParams", _parameters),
         _replaced(Node, "start_api_server", _announce_agent),
+        _replaced(services, "start_ray_process", _start_without_agent),
     ):
         connect(
             address="local",
@@ -119,11 +122,22 @@ def _parameters(**parameters: Any) -> parameter.RayParams:
     """Returns what Ray starts a node by, with what `ray.init` has no arguments for.
 
     The node's agents have given ports: a raylet that has to read them from files ends if an agent takes longer than
-    15 s to start (https://github.com/ray-project/ray/issues/65983). A cluster that cannot grow has no autoscaler.
+    15 s to start (https://github.com/ray-project/ray/issues/65983). A cluster that cannot grow has no autoscaler, and
+    `Logs` reads what workers print in place of Ray's log monitor.
     """
     agents = ("metrics_agent_port", "metrics_export_port", "dashboard_agent_listen_port", "runtime_env_agent_port")
     ports = dict(zip(agents, _free_ports(len(agents)), strict=True))
-    return RayParams(**{**parameters, **ports, "no_monitor": True})
+    return RayParams(**{**parameters, **ports, "no_monitor": True, "include_log_monitor": False})
+
+
+def _start_without_agent(command: list[str], *arguments: Any, **options: Any) -> Any:
+    """Starts a process of Ray's; in place of a raylet's dashboard agent, one that sleeps as long as the raylet lives.
+
+    The raylet insists on one. The agent serves the dashboard and metrics, and takes 3 s of a processor while the first worker starts.
+    """
+    agent, sleeps = "--dashboard_agent_command=", "sh -c 'while kill -0 $PPID; do sleep 2; done'"
+    command = [agent + sleeps if one.startswith(agent) else one for one in command]
+    return _start_ray_process(command, *arguments, **options)
 
 
 def _announce_agent(node: Node, **options: Any) -> None:

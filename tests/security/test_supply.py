@@ -22,7 +22,9 @@ def test_actions_of_ci_are_named_by_commit() -> None:
         assert re.fullmatch(r"[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", action), action
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "requirements-gpu.txt"])
+@pytest.mark.parametrize(
+    "name", ["requirements.txt", "requirements-dev.txt", "requirements-gpu.txt", "requirements-sbom.txt"]
+)
 def test_packages_have_their_hashes(name: str) -> None:
     entries = re.split(r"\n(?=\S)", (REPOSITORY / name).read_text())
     packages = [entry for entry in entries if not entry.startswith("#")]

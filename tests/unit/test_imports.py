@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 
 import pytest
@@ -29,3 +30,8 @@ def test_keras_has_the_parts_that_are_spared() -> None:
     import keras.src.wrappers.fixes
 
     assert hasattr(keras.src.wrappers.fixes, "sklearn") and hasattr(keras.src.visualization.plot_image_gallery, "plt")
+
+
+def test_no_tool_makes_the_start_of_rays_processes_slow() -> None:
+    # jsonschema imports these wherever they are installed, 2 s in each process of Ray's.
+    assert not [name for name in ("rfc3987_syntax", "isoduration", "fqdn") if importlib.util.find_spec(name)]

@@ -13,6 +13,7 @@ import pytest
 import ray
 
 from fmnist.distributed import cluster, tasks
+from fmnist.distributed.events import listen, open_events
 from fmnist.distributed.tasks import TaskPool
 from fmnist.errors import DataError, TrainingError
 
@@ -197,3 +198,13 @@ def _touch_when(notes: list[str], file: Path) -> None:
     while len(notes) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     file.touch()
+
+
+def test_events_that_are_gone_with_their_node_are_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    events = open_events()
+    with listen(events, print):
+        ray.kill(events.actor)
+        [listener] = [thread for thread in threading.enumerate() if thread.name == "progress"]
+        listener.join(60)
+
+    assert capsys.readouterr().err == "Ray's processes on this machine have ended; the same command resumes the run\n"
