@@ -26,6 +26,9 @@ from fmnist.storage.folder_store import FolderStore
 from fmnist.storage.s3_store import S3Store
 from fmnist.storage.store import Store
 
+# Else each process of a job compiles this package anew, about a second of its processor time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # Ray reads these once, at its import. Every cluster of the tests has a token, as on Kubernetes.
 os.environ["RAY_AUTH_MODE"] = "token"
 # Test processes side by side have one, so that none can take another's cluster for a stranger's.
