@@ -205,7 +205,7 @@ def with_precision(config: Config, opened: OpenedRun, resources: cluster.Resourc
         return config
     shares = {getattr(config, name) for name in config.declared("gpu_share")}
     kinds = {_automatic_precision(resources, gpus, note) for gpus in shares}
-    found = "float32" if "float32" in kinds else "bfloat16"
+    found: Any = "float32" if "float32" in kinds else "bfloat16"
     if (before := _settings_before(opened).get("precision", "auto")) not in {"auto", found}:
         note(f"precision: {before} as the run was started with; auto would be {found} here, which may be faster")
         found = before
