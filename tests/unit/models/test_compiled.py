@@ -440,6 +440,18 @@ def test_every_argument_of_compile_is_used_refused_or_documented() -> None:
     assert [name for name in COMPILE if f"`{name}`" not in text] == []
 
 
+def test_arguments_of_compile_that_training_does_not_use_are_named() -> None:
+    def unused(**arguments: Any) -> tuple[str, ...]:
+        model = flat()
+        model.compile("adam", "sparse_categorical_crossentropy", **arguments)
+        return trainable(model).unused
+
+    assert unused() == unused(metrics=["accuracy", keras.metrics.SparseCategoricalAccuracy()]) == ()
+    assert unused(metrics=["acc", keras.metrics.TopKCategoricalAccuracy(3, name="top3")]) == ("metric top3",)
+    assert unused(weighted_metrics=["mse"], run_eagerly=True) == ("metric mse", "run_eagerly")
+    assert unused(steps_per_execution=4) == ("steps_per_execution",)
+
+
 METHODS = [
     *("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "compute_output_spec", "__call__"),
     *("make_train_function", "make_test_function", "make_predict_function", "fit", "evaluate", "predict", "call"),
