@@ -59,7 +59,7 @@ def test_table_has_a_row_a_fold_with_its_kept_epoch() -> None:
 def test_fold_without_an_epoch_is_a_row_without_training_scores() -> None:
     table = folds_table([record(1), replace(record(2, 0.1, kept=0), rows=(), diverged="the loss is nan")])
 
-    assert table["epochs"].tolist() == [3, 0] and table["diverged"].tolist() == [None, "the loss is nan"]
+    assert table["epochs"].tolist() == [3, 0] and table["diverged"].fillna("").tolist() == ["", "the loss is nan"]
     assert table["loss"].isna().tolist() == [False, True] and table["held_out_accuracy"].tolist() == [0.9, 0.1]
 
 
