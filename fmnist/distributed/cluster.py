@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import os
+import tempfile
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -104,7 +105,7 @@ def connected(resources: Resources | None = None) -> Iterator[Resources]:
                 # On a busy machine Ray's own processes take longer to start than the 30 and 60 s that it gives them.
                 "RAY_agent_register_timeout_ms": "300000",
                 "RAY_worker_register_timeout_seconds": "300",
-                # Temporary files of workers that are killed go with the folder.
+                # Temporary files of processes that are killed go with the folder.
                 "TMPDIR": str(folder),
                 **own_address(),
                 **around_proxies(),
@@ -186,9 +187,12 @@ def _environment(settings: dict[str, str]) -> Iterator[None]:
     foreign = {name for name in os.environ if name.startswith(FOREIGN)} - HARMLESS
     before = {name: os.environ.pop(name) for name in foreign | settings.keys() if name in os.environ}
     os.environ.update(settings)
+    # It keeps the folder that it has read from the environment.
+    tempfile.tempdir = None
     try:
         yield
     finally:
+        tempfile.tempdir = None
         for name in settings:
             os.environ.pop(name, None)
         os.environ.update(before)

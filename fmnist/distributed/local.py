@@ -133,7 +133,8 @@ def _parameters(**parameters: Any) -> parameter.RayParams:
 def _start_without_agent(command: list[str], *arguments: Any, **options: Any) -> Any:
     """Starts a process of Ray's; in place of a raylet's dashboard agent, one that sleeps as long as the raylet lives.
 
-    The raylet insists on one. The agent serves the dashboard and metrics, and takes 3 s of a processor while the first worker starts.
+    The raylet insists on one. The agent serves dashboard and metrics, and takes 3 s of a processor while the first
+    worker starts.
     """
     agent, sleeps = "--dashboard_agent_command=", "sh -c 'while kill -0 $PPID; do sleep 2; done'"
     command = [agent + sleeps if one.startswith(agent) else one for one in command]

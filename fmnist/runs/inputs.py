@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -30,6 +31,23 @@ REVISION, IMAGE = "revision", "image"
 UNRECORDED = {"code of notebook": "that of fmnist 0.1.0"}
 
 
+@dataclass(frozen=True)
+class _Data:
+    """What ``data.json`` says of the data's files."""
+
+    sha256: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Environment:
+    """What ``environment.json`` says of inputs and versions; ``earlier`` are those before the last."""
+
+    inputs: dict[str, str] = field(default_factory=dict)
+    earlier: list[dict[str, str]] = field(default_factory=list)
+    tensorflow: str = ""
+    keras: str = ""
+
+
 def inputs_of(config: JobConfig, data_summary: Mapping[str, Any], more: Mapping[str, str]) -> dict[str, str]:
     """Returns the sha256 of everything that a run reads, by its name: images, ``more``, and the code of its space.
 
@@ -48,14 +66,14 @@ def inputs_of(config: JobConfig, data_summary: Mapping[str, Any], more: Mapping[
 
 def changed_input(run: RunFolder, inputs: Mapping[str, str]) -> str | None:
     """Names the first input that differs from that of the unfinished run in a folder; None if none does."""
-    before: dict[str, Any] = {}
+    before: dict[str, str] = {}
     if run.exists(DATA):
-        before |= run.get_record(DATA, dict[str, Any]).get("sha256", {})
+        before |= run.get_record(DATA, _Data).sha256
     if run.exists(ENVIRONMENT):
-        before |= UNRECORDED | run.get_record(ENVIRONMENT, dict[str, Any]).get(INPUTS, {})
+        before |= UNRECORDED | run.get_record(ENVIRONMENT, _Environment).inputs
     for name, found in inputs.items():
         if before.get(name, found) != found:
-            was = str(before[name])
+            was = before[name]
             shown = was if was == UNRECORDED.get(name) else f"sha256 {was[:12]}…"
             return f"started with another {name}: {shown}, found {found[:12]}…"
     return None
@@ -68,15 +86,14 @@ def versions_before(run: RunFolder, note: Callable[[str], None]) -> list[dict[st
     """
     if not run.exists(ENVIRONMENT):
         return []
-    environment = run.get_record(ENVIRONMENT, dict[str, Any])
-    last = {name: str(environment[name]) for name in NUMERIC if name in environment}
-    earlier = environment.get("earlier", [])
+    environment = run.get_record(ENVIRONMENT, _Environment)
+    last = {name: version for name in NUMERIC if (version := getattr(environment, name))}
     changed = [name for name, version in last.items() if version != metadata.version(name)]
     if not changed:
-        return list(earlier)
+        return environment.earlier
     texts = ", ".join(f"{name} {last[name]}, now {metadata.version(name)}" for name in changed)
     note(f"run {run.run_id}: started with {texts}; numbers may differ in their last digits")
-    return [*earlier, last]
+    return [*environment.earlier, last]
 
 
 def origin() -> dict[str, str]:

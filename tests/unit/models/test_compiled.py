@@ -452,6 +452,18 @@ def test_every_argument_of_compile_is_used_refused_or_documented() -> None:
     assert [name for name in COMPILE if f"`{name}`" not in text] == []
 
 
+def test_arguments_of_compile_that_training_does_not_use_are_named() -> None:
+    def unused(**arguments: Any) -> tuple[str, ...]:
+        model = flat()
+        model.compile("adam", "sparse_categorical_crossentropy", **arguments)
+        return trainable(model).unused
+
+    assert unused() == unused(metrics=["accuracy", keras.metrics.SparseCategoricalAccuracy()]) == ()
+    assert unused(metrics=["acc", keras.metrics.TopKCategoricalAccuracy(3, name="top3")]) == ("metric top3",)
+    assert unused(weighted_metrics=["mse"], run_eagerly=True) == ("metric mse", "run_eagerly")
+    assert unused(steps_per_execution=4) == ("steps_per_execution",)
+
+
 # All that Keras' model has, but what a model may define.
 METHODS = sorted({name for name in dir(keras.Model) if not name.startswith("__")} - MAY_DEFINE | {"__call__"})
 
