@@ -14,7 +14,7 @@ import ray
 
 from fmnist.config import MODELS
 from fmnist.console import console
-from fmnist.distributed.waiting import SLOW_SECONDS, free, get
+from fmnist.distributed.waiting import READY_SECONDS, SLOW_SECONDS, free, get
 from fmnist.errors import TrainingError, UserError, one_line
 from fmnist.waiting import Wait
 
@@ -105,14 +105,24 @@ class Points:
 
     def _loaded(self, building: Sequence[ray.ObjectRef]) -> list[Point]:
         """Returns the points that the builder gives, loaded by the other process if this is to be checked."""
-        what = f"a process that builds {self._name} to start"
-        wait = Wait(console.print, lambda: f"{what}; {free()}", first=SLOW_SECONDS)
+        wait = Wait(
+            console.print,
+            lambda: f"a process to build, train and load a model of {self._name}; {free()}",
+            first=SLOW_SECONDS,
+            limit=lambda: READY_SECONDS,
+            reason=lambda: "call its function in Python alone, and load the model that it saves: either may never end",
+        )
         loads: list[tuple[Point, ray.ObjectRef | None]] = []
         try:
             for reference in building:
                 point, file = get(reference, wait)
+                wait.progressed()
                 loads.append((point, self._loader.problem.remote(file) if self._loader and file else None))
-            return [replace(point, problem=ray.get(load)) if load else point for point, load in loads]
+            points = []
+            for point, load in loads:
+                points.append(replace(point, problem=get(load, wait)) if load else point)
+                wait.progressed()
+            return points
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, UserError):
                 raise UserError(str(error.cause)) from error

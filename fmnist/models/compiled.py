@@ -25,6 +25,8 @@ MEANS = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
 SOFTMAXES = (keras.activations.softmax, keras.ops.softmax, tf.nn.softmax)
 # What a subclass of a Keras model may define. The engine never calls the rest of what Keras' own models have.
 MAY_DEFINE = {"__init__", "build", "compile", "from_config", "get_config", "save", "summary"}
+# What Keras itself sets on a model, where it may be a function.
+SET_BY_KERAS = {"build", "loss", "quantize"}
 
 
 @dataclass(frozen=True)
@@ -114,16 +116,16 @@ def _unused(model: keras.Model) -> tuple[str, ...]:
 
 
 def _check_methods(model: keras.Model) -> None:
-    """Raises a UserError if a subclass replaces what Keras' training would call."""
+    """Raises a UserError if a subclass, or the model itself, replaces what Keras' training would call."""
     # Keras' models have a base of TensorFlow's.
     of_keras = [cls for cls in type(model).__mro__ if cls.__module__.split(".")[0] in ("keras", "tensorflow")]
-    for cls in type(model).__mro__:
-        if cls in of_keras or cls is object:
-            continue
-        for name in vars(cls):
+    own = [(cls.__name__, set(vars(cls))) for cls in type(model).__mro__ if cls not in of_keras and cls is not object]
+    own.append(("model", {name for name, value in vars(model).items() if callable(value)} - SET_BY_KERAS))
+    for owner, names in own:
+        for name in sorted(names - MAY_DEFINE):
             special = name.startswith("__") and name != "__call__"
-            if not special and name not in MAY_DEFINE and any(hasattr(base, name) for base in of_keras):
-                raise _error(model, f"found {cls.__name__}.{name}, expected Keras' own: fmnist trains in its own loop")
+            if not special and any(hasattr(base, name) for base in of_keras):
+                raise _error(model, f"found {owner}.{name}, expected Keras' own: fmnist trains in its own loop")
 
 
 def _check_dtypes(model: keras.Model) -> None:
@@ -240,4 +242,4 @@ def _prepared(images: keras.KerasTensor, model: keras.Model) -> keras.KerasTenso
 
 
 def _shown(shape: tuple[int | None, ...]) -> str:
-    return f"[{', '.join('n' if place == 0 else str(side) for place, side in enumerate(shape))}]"
+    return f"[{', '.join('n' if (place, side) == (0, None) else str(side) for place, side in enumerate(shape))}]"

@@ -49,14 +49,18 @@ class _Environment:
 
 
 def inputs_of(config: JobConfig, data_summary: Mapping[str, Any], more: Mapping[str, str]) -> dict[str, str]:
-    """Returns the sha256 of everything that a run reads, by its name: images, ``more``, and the code of its space."""
+    """Returns the sha256 of everything that a run reads, by its name: images, ``more``, and the code of its space.
+
+    The code of a user's space is that of its module, and of the modules in the same folder that it imports.
+    """
     builder = model_of(config)
-    found = None
+    code: dict[str, str] = {}
     if builder in SPACES:
-        found = function_sum(Path(fmnist.__file__).parent / "models", builder)
+        code[builder] = function_sum(Path(fmnist.__file__).parent / "models", builder)
     elif ":" in builder:
-        found = code_sum(builder.partition(":")[0])
-    code = {f"code of {builder}": found} if found else {}
+        own = builder.partition(":")[0]
+        code = {builder if name == own else name: found for name, found in code_sums(own).items()}
+    code = {f"code of {name}": found for name, found in code.items()}
     return {**data_summary.get("sha256", {}), **more, **code}
 
 
@@ -104,8 +108,33 @@ def origin() -> dict[str, str]:
     return {name: text.strip() for name, text in found.items() if text.strip()}
 
 
-def code_sum(module: str) -> str | None:
-    """Returns the sha256 of a module's code without comments; None where it is not found or cannot be read."""
+def code_sums(module: str) -> dict[str, str]:
+    """Returns the sha256 of the code without comments of a module and of those in its folder that it imports, by name.
+
+    A module that is not found or cannot be read is left out.
+    """
+    sums: dict[str, str] = {}
+    names, folder = [module], (_origin(module) or Path()).parent
+    for name in names:
+        origin = _origin(name)
+        if origin is None or origin.parent != folder or name in sums:
+            continue
+        try:
+            tree = ast.parse(origin.read_bytes())
+        except (OSError, ValueError, SyntaxError):
+            continue
+        sums[name] = _sum(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                base = ".".join(filter(None, (name.rpartition(".")[0] if node.level else "", node.module)))
+                names += [base, *(f"{base}.{alias.name}".lstrip(".") for alias in node.names)]
+    return sums
+
+
+def _origin(module: str) -> Path | None:
+    """Returns a module's file, without importing it; None where it is not found or has none."""
     path: list[str] | None = [str(Path.cwd()), *sys.path]
     spec = None
     name = ""
@@ -118,11 +147,7 @@ def code_sum(module: str) -> str | None:
         if spec is None:
             return None
         path = list(spec.submodule_search_locations or [])
-    try:
-        tree = ast.parse(Path(str(spec.origin)).read_bytes()) if spec else None
-    except (OSError, ValueError, SyntaxError):
-        return None
-    return _sum(tree) if tree else None
+    return Path(spec.origin) if spec and spec.origin else None
 
 
 def function_sum(folder: Path, name: str) -> str:

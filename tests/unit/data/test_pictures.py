@@ -134,6 +134,28 @@ def test_sixteen_bit_picture_keeps_its_brightness(tmp_path):
     assert picture.notes == ("16 bits a pixel were reduced to 8",)
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_picture_of_fewer_bits_than_its_file_has_keeps_its_brightness(tmp_path, bits):
+    pixels = image_like_the_data_sets()
+    values = np.rint(pixels * ((2**bits - 1) / 255)).astype(np.uint16)
+    picture = read_one(saved(Image.fromarray(values), tmp_path / "camera.png"))
+    np.testing.assert_array_equal(picture.pixels, pixels)
+    assert picture.notes == (f"16 bits a pixel were taken as {bits}",)
+
+
+@pytest.mark.parametrize("kind", ["png", "png of 16 bits", "npy"])
+@pytest.mark.parametrize("scale", [1, 3])
+def test_mask_of_0_and_1_is_the_picture_of_black_and_white(tmp_path, kind, scale):
+    mask = np.kron(image_like_the_data_sets() > 0, np.ones((scale, scale), bool))
+    expected = read_one(saved(Image.fromarray(mask.astype(np.uint8) * 255), tmp_path / "expected.png"))
+    values = mask.astype(np.uint16 if "16" in kind else np.uint8)
+    path = tmp_path / f"mask.{kind[:3]}"
+    picture = read_one(saved(values if kind == "npy" else Image.fromarray(values), path))
+    np.testing.assert_array_equal(picture.pixels, expected.pixels)
+    assert picture.pixels.max() == 255
+    assert "0 and 1 were taken as black and white" in picture.notes
+
+
 def test_stack_gives_one_picture_an_image(tmp_path):
     stack = np.stack([image_like_the_data_sets(seed) for seed in range(3)])
     stack[1] = 255 - stack[1]
