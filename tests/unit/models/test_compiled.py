@@ -529,6 +529,8 @@ def test_a_subclass_may_say_how_it_is_built_and_saved() -> None:
             """Something that Keras does not know."""
 
     assert trainable(compiled(Mine())).model.input_shape == (None, 28, 28)
+    text = Path(__file__).parents[3].joinpath("docs", "search-spaces.md").read_text()
+    assert [name for name in MAY_DEFINE - {"__init__", "build", "compile"} if f"`{name}`" not in text] == []
 
 
 @pytest.mark.parametrize("policy", ["float16", "mixed_float16", "bfloat16", "float64"])
