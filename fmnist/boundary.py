@@ -56,12 +56,16 @@ def explained(error: BaseException | None) -> FmnistError | None:
         return error
     if isinstance(error, MemoryError):
         return FmnistError(_MEMORY)
-    if kinds & {"argparse.ArgumentError", "jsonargparse.ParserError"}:
+    if "argparse.ArgumentError" in kinds:
         return UserError(one_line(error))
     if kinds & {"botocore.BotoCoreError", "botocore.ClientError", "boto3.Boto3Error"}:
         # Not the library's own text: it quotes addresses and proxies, which may carry passwords.
         response: dict[str, Any] = getattr(error, "response", None) or {}
         return StoreError(f"S3: {response.get('Error', {}).get('Code') or type(error).__name__}")
+    if getattr(error, "actor_init_failed", False):
+        # Of the error in an actor's constructor, Ray keeps nothing but the text of its traceback.
+        kind, _, text = str(error).strip().splitlines()[-1].partition(": ")
+        return FmnistError(text) if kind.startswith("fmnist.") else None
     if kinds & {"ray.RayError", "ray.TuneError"}:
         return FmnistError(f"Ray: {first_line(error)}")
     if "mlflow.MlflowException" in kinds:

@@ -7,6 +7,8 @@ from typing import Any
 import keras
 from keras import layers
 
+from fmnist.workflows.crossval.fold import fold_seed
+
 
 def tiny(hp: Any) -> keras.Model:
     """A quick model of float images [n, 28, 28], as plain Keras users write them."""
@@ -73,6 +75,17 @@ def exploding(hp: Any) -> keras.Model:
     hp.Int("units", 8, 32)
     model = keras.Sequential([keras.Input((28, 28)), layers.Flatten(), layers.Dense(10, activation="softmax")])
     rate = keras.optimizers.schedules.PiecewiseConstantDecay([40], [1e-3, 1e30])
+    model.compile(keras.optimizers.SGD(rate), loss="sparse_categorical_crossentropy")
+    return model
+
+
+def unlucky(hp: Any) -> keras.Model:
+    """A model that diverges at once in the second fold of a cross-validation with seed 0."""
+    from keras.src.utils.rng_utils import get_random_seed
+
+    hp.Int("units", 8, 32)
+    model = keras.Sequential([keras.Input((28, 28)), layers.Flatten(), layers.Dense(10, activation="softmax")])
+    rate = 1e30 if get_random_seed() == fold_seed(0, 2) else 1e-3
     model.compile(keras.optimizers.SGD(rate), loss="sparse_categorical_crossentropy")
     return model
 

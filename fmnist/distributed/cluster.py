@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import sys
+import tempfile
 import threading
 import traceback
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from fmnist.distributed import local
 from fmnist.distributed.access import check_address, own_token
 from fmnist.distributed.local import around_proxies, own_address, own_folder
 from fmnist.errors import TrainingError, UserError, first_line, one_line
+from fmnist.waiting import Wait, told
 
 # Variables of Ray Train and Ray Tune that somebody has set for another program would change this one's jobs.
 FOREIGN = ("TUNE_", "RAY_TRAIN_", "RAY_AIR_")
@@ -109,7 +111,7 @@ def connected(resources: Resources | None = None) -> Iterator[Resources]:
                 # On a busy machine Ray's own processes take longer to start than the 30 and 60 s that it gives them.
                 "RAY_agent_register_timeout_ms": "300000",
                 "RAY_worker_register_timeout_seconds": "300",
-                # Temporary files of workers that are killed go with the folder.
+                # Temporary files of processes that are killed go with the folder.
                 "TMPDIR": str(folder),
                 **own_address(),
                 **around_proxies(),
@@ -145,7 +147,8 @@ def _start(folder: Path) -> None:
     """Starts a local Ray: again if its processes do not start."""
     for left in reversed(range(START_ATTEMPTS)):
         try:
-            local.start(folder)
+            with told(Wait(console.print, lambda: "Ray to start on this machine")):
+                local.start(folder)
             return
         except Exception as error:
             ray.shutdown()
@@ -216,9 +219,12 @@ def _environment(settings: dict[str, str]) -> Iterator[None]:
     foreign = {name for name in os.environ if name.startswith(FOREIGN)} - HARMLESS
     before = {name: os.environ.pop(name) for name in foreign | settings.keys() if name in os.environ}
     os.environ.update(settings)
+    # It keeps the folder that it has read from the environment.
+    tempfile.tempdir = None
     try:
         yield
     finally:
+        tempfile.tempdir = None
         for name in settings:
             os.environ.pop(name, None)
         os.environ.update(before)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import ray
+import ray.train
 
 from fmnist.distributed.checkpoints import fetch_checkpoint
 from fmnist.errors import IntegrityError
 from fmnist.runs import SNAPSHOT, RunFolder
 from fmnist.storage import MissingKeyError
+from fmnist.storage.arrow import StoreHandler
 from fmnist.training import checkpoint_files
 from fmnist.training.history import History
 
@@ -53,6 +56,19 @@ def drop_damaged(run: RunFolder, folder: str, note: Callable[[str], None]) -> No
     else:
         note("no checkpoint is left to resume from; training begins anew")
         run.delete(f"{folder}/{SNAPSHOT}")
+
+
+@contextmanager
+def fetched(checkpoint: ray.train.Checkpoint) -> Iterator[Path]:
+    """Copies a checkpoint of Ray Train to a local folder for the block.
+
+    Not `as_directory`, which lists its files: a listing may lag behind what was written.
+    """
+    handler: StoreHandler = checkpoint.filesystem.handler
+    run_id, _, path = handler.key(checkpoint.path).partition("/")
+    with tempfile.TemporaryDirectory() as folder:
+        fetch_checkpoint(RunFolder(handler.store, run_id), path, Path(folder))
+        yield Path(folder)
 
 
 def _read(run: RunFolder, path: str) -> History:

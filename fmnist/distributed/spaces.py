@@ -14,7 +14,7 @@ import ray
 
 from fmnist.config import MODELS
 from fmnist.console import console
-from fmnist.distributed.waiting import SLOW_SECONDS, free, get
+from fmnist.distributed.waiting import READY_SECONDS, SLOW_SECONDS, free, get
 from fmnist.errors import TrainingError, UserError, one_line
 from fmnist.waiting import Wait
 
@@ -29,6 +29,7 @@ class Point:
     values: dict[str, Any]  # of the active hyper-parameters by name
     problem: str | None = None  # why it cannot be trained and kept
     model_parameters: int | None = None  # of its model, if they were counted
+    unused: tuple[str, ...] = ()  # what its model was compiled with and training does not use, if it was built
 
 
 # A point, and the file of its model, empty if this process has loaded it.
@@ -74,6 +75,7 @@ class Points:
         (point,) = self._loaded([self._builder.first.remote(hyperparameters)])
         if point.problem:
             raise UserError(point.problem)
+        self._tell_unused(point)
 
     def random(self, trials: int) -> list[Point]:
         """Returns random points, one a trial; the first ones do not depend on how many.
@@ -87,6 +89,7 @@ class Points:
         default, *points = self._loaded([first, *building])
         if default.problem:
             raise UserError(default.problem)
+        self._tell_unused(default)
         if all(point.problem for point in points):
             raise UserError(f"none of the {trials} points can be trained and kept; trial 1: {points[0].problem}")
         return points
@@ -96,16 +99,30 @@ class Points:
         (point,) = self._loaded([self._builder.drawn.remote(trial, tried)])
         return point
 
+    def _tell_unused(self, point: Point) -> None:
+        if point.unused:
+            console.print(f"{self._name}: not used by fmnist's training: {', '.join(point.unused)}")
+
     def _loaded(self, building: Sequence[ray.ObjectRef]) -> list[Point]:
         """Returns the points that the builder gives, loaded by the other process if this is to be checked."""
-        what = f"a process that builds {self._name} to start"
-        wait = Wait(console.print, lambda: f"{what}; {free()}", first=SLOW_SECONDS)
+        wait = Wait(
+            console.print,
+            lambda: f"a process to build, train and load a model of {self._name}; {free()}",
+            first=SLOW_SECONDS,
+            limit=lambda: READY_SECONDS,
+            reason=lambda: "call its function in Python alone, and load the model that it saves: either may never end",
+        )
         loads: list[tuple[Point, ray.ObjectRef | None]] = []
         try:
             for reference in building:
                 point, file = get(reference, wait)
+                wait.progressed()
                 loads.append((point, self._loader.problem.remote(file) if self._loader and file else None))
-            return [replace(point, problem=ray.get(load)) if load else point for point, load in loads]
+            points = []
+            for point, load in loads:
+                points.append(replace(point, problem=get(load, wait)) if load else point)
+                wait.progressed()
+            return points
         except ray.exceptions.RayTaskError as error:
             if isinstance(error.cause, UserError):
                 raise UserError(str(error.cause)) from error
@@ -177,8 +194,7 @@ class _Builder:
     def _checked(self, values: dict[str, Any]) -> Built:
         self._clear()
         try:
-            count, file = _train_and_save(self._name, values)
-            return Point(values, None, count), file
+            return _train_and_save(self._name, values)
         except UserError as error:
             return Point(values, str(error)), b""
         except Exception as error:
@@ -192,11 +208,8 @@ class _Builder:
         keras.backend.clear_session(free_memory=False)
 
 
-def _train_and_save(name: str, values: dict[str, Any]) -> tuple[int, bytes]:
-    """Builds a point's model, trains it on one batch, saves it and, if it is of fmnist's spaces, loads it.
-
-    Returns the number of the model's parameters, and its file unless it was loaded.
-    """
+def _train_and_save(name: str, values: dict[str, Any]) -> Built:
+    """Builds a point's model, trains it on one batch, saves it and, if it is of fmnist's spaces, loads it."""
     import numpy as np
     import tensorflow as tf
 
@@ -216,14 +229,14 @@ def _train_and_save(name: str, values: dict[str, Any]) -> tuple[int, bytes]:
             next(engine.train(built.model, built.loss, built.optimizer, images, images, batch_size=2, epochs=1, seed=0))
     finally:
         tf.config.run_functions_eagerly(False)
-    count: int = built.model.count_params()
+    point = Point(values, None, built.model.count_params(), built.unused)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "model.keras")
         without_augmentation(built.model).save(path)
         if ":" not in name:
             _load(path)
-            return count, b""
-        return count, path.read_bytes()
+            return point, b""
+        return point, path.read_bytes()
 
 
 class _Loader:
@@ -252,9 +265,6 @@ def _load_problem(name: str, file: bytes) -> str | None:
 
 
 def _load(path: Path) -> None:
-    import numpy as np
+    from fmnist.training.inference import load_strange_model
 
-    from fmnist.data import SIDE
-    from fmnist.training.inference import load_model
-
-    load_model(path)(np.zeros((1, SIDE, SIDE), np.uint8))
+    load_strange_model(path)

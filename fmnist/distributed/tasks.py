@@ -32,8 +32,8 @@ class TaskPool:
         retries: how often a task is started again whose process was killed.
         note: shows a line.
         limit: tasks submitted at once, running or waiting for room, 1 or more.
-        has_begun: whether any task is known to have begun. Until then, lines say that there is no room; without it,
-            that no task has ended.
+        has_begun: whether any task is known to run. While none does, lines say that there is no room; without it, that
+            no task has ended.
     """
 
     kind: str

@@ -22,7 +22,7 @@ from fmnist.boundary import lasting
 from fmnist.config import worker_range
 from fmnist.console import plural
 from fmnist.distributed.events import listen, post
-from fmnist.distributed.snapshots import drop_damaged
+from fmnist.distributed.snapshots import drop_damaged, fetched
 from fmnist.distributed.trainer import WORKERS_ENDED, WORKERS_STARTED, StrategyTrainer
 from fmnist.distributed.waiting import READY_SECONDS, SLOW_SECONDS, reason_in_logs, room_limit, to_start
 from fmnist.errors import LeaseError, TrainingError, UserError, first_line
@@ -223,8 +223,8 @@ def train_epochs(
 
     history = History()
     if latest := ray.train.get_checkpoint():
-        with latest.as_directory() as folder:
-            history = checkpoint.restore(Path(folder), built.model, built.optimizer)
+        with fetched(latest) as folder:
+            history = checkpoint.restore(folder, built.model, built.optimizer)
     xla = devices.resolve_xla(schedule.xla, images=len(train), batch_size=schedule.batch_size, epochs=schedule.epochs)
     if shard.rank == 0:
         post(events, history)
@@ -293,8 +293,8 @@ def restore_best(model: keras.Model) -> None:
     reported = ray.train.get_all_reported_checkpoints()
     best = History(tuple(known.metrics for known in reported)).best["epoch"]
     kept = next(known.checkpoint for known in reported if known.metrics["epoch"] == best)
-    with kept.as_directory() as folder:
-        checkpoint.restore(Path(folder), model)
+    with fetched(kept) as folder:
+        checkpoint.restore(folder, model)
 
 
 class _Shown:

@@ -25,15 +25,22 @@ MEANS = ("sum_over_batch_size", "mean", "mean_with_sample_weight")
 SOFTMAXES = (keras.activations.softmax, keras.ops.softmax, tf.nn.softmax)
 # What a subclass of a Keras model may define. The engine never calls the rest of what Keras' own models have.
 MAY_DEFINE = {"__init__", "build", "compile", "from_config", "get_config", "save", "summary"}
+# What Keras itself sets on a model, where it may be a function.
+SET_BY_KERAS = {"build", "loss", "quantize"}
 
 
 @dataclass(frozen=True)
 class Trainable:
-    """The model, loss and optimizer that `fmnist.training.engine.train` takes; the optimizer is not built yet."""
+    """The model, loss and optimizer that `fmnist.training.engine.train` takes; the optimizer is not built yet.
+
+    Attributes:
+        unused: what the model was compiled with that the engine does not use.
+    """
 
     model: keras.Model
     loss: Loss
     optimizer: keras.optimizers.Optimizer
+    unused: tuple[str, ...] = ()
 
 
 def trainable(model: keras.Model) -> Trainable:
@@ -57,6 +64,7 @@ def trainable(model: keras.Model) -> Trainable:
     if not model.compiled or model.optimizer is None:
         raise _error(model, "found no optimizer and loss, expected a model that compile() was called on")
     loss, from_logits = _loss(model)
+    unused = _unused(model)
     if isinstance(model, keras.Sequential) and not model.built:
         try:
             model.build((None, SIDE, SIDE, 1))
@@ -80,7 +88,7 @@ def trainable(model: keras.Model) -> Trainable:
         for layer in (model.get_layer(LOGITS), _last(outputs[0])[0]):
             layer.dtype_policy = "float32"
         # Without the arguments of compile(): saved ones would need the schedule's class to load the model.
-        return Trainable(keras.Model(inputs[0], outputs[0], name=model.name), loss, fused(model.optimizer))
+        return Trainable(keras.Model(inputs[0], outputs[0], name=model.name), loss, fused(model.optimizer), unused)
 
     logits = _without_softmax(model, from_logits)
     network = keras.Model(inputs[0], logits, name="network")
@@ -88,24 +96,36 @@ def trainable(model: keras.Model) -> Trainable:
     x = network(_prepared(images, model))
     x = layers.Activation("linear", name=LOGITS, dtype="float32")(x)
     probabilities = layers.Softmax(name="probabilities", dtype="float32")(x)
-    return Trainable(keras.Model(images, probabilities, name=model.name), loss, fused(model.optimizer))
+    return Trainable(keras.Model(images, probabilities, name=model.name), loss, fused(model.optimizer), unused)
 
 
 def _error(model: keras.Model, text: str) -> UserError:
     return UserError(f"model {model.name!r}: {text}")
 
 
+def _unused(model: keras.Model) -> tuple[str, ...]:
+    """Names what `compile` was given and the engine does not use; loss and accuracy are recorded anyway."""
+    settings, metrics = model.get_compile_config() or {}, model._compile_metrics
+    found = keras.tree.flatten([metrics._user_metrics, metrics._user_weighted_metrics]) if metrics else []
+    names = [one if isinstance(one, str) else getattr(one, "name", getattr(one, "__name__", "")) for one in found]
+    return (
+        *(f"metric {name}" for name in names if name and "acc" not in name.lower()),
+        *(["run_eagerly"] if settings.get("run_eagerly") else []),
+        *(["steps_per_execution"] if settings.get("steps_per_execution", 1) not in (None, 1) else []),
+    )
+
+
 def _check_methods(model: keras.Model) -> None:
-    """Raises a UserError if a subclass replaces what Keras' training would call."""
+    """Raises a UserError if a subclass, or the model itself, replaces what Keras' training would call."""
     # Keras' models have a base of TensorFlow's.
     of_keras = [cls for cls in type(model).__mro__ if cls.__module__.split(".")[0] in ("keras", "tensorflow")]
-    for cls in type(model).__mro__:
-        if cls in of_keras or cls is object:
-            continue
-        for name in vars(cls):
+    own = [(cls.__name__, set(vars(cls))) for cls in type(model).__mro__ if cls not in of_keras and cls is not object]
+    own.append(("model", {name for name, value in vars(model).items() if callable(value)} - SET_BY_KERAS))
+    for owner, names in own:
+        for name in sorted(names - MAY_DEFINE):
             special = name.startswith("__") and name != "__call__"
-            if not special and name not in MAY_DEFINE and any(hasattr(base, name) for base in of_keras):
-                raise _error(model, f"found {cls.__name__}.{name}, expected Keras' own: fmnist trains in its own loop")
+            if not special and any(hasattr(base, name) for base in of_keras):
+                raise _error(model, f"found {owner}.{name}, expected Keras' own: fmnist trains in its own loop")
 
 
 def _check_dtypes(model: keras.Model) -> None:
@@ -222,4 +242,4 @@ def _prepared(images: keras.KerasTensor, model: keras.Model) -> keras.KerasTenso
 
 
 def _shown(shape: tuple[int | None, ...]) -> str:
-    return f"[{', '.join('n' if place == 0 else str(side) for place, side in enumerate(shape))}]"
+    return f"[{', '.join('n' if (place, side) == (0, None) else str(side) for place, side in enumerate(shape))}]"

@@ -13,7 +13,7 @@ from fmnist.models import MODELS, build_model, precision_policy
 from fmnist.models.compiled import Trainable, trainable
 from fmnist.models.optimizers import FusedAdam
 from fmnist.models.search_space import SPACES
-from fmnist.models.settings import OF_KERAS, OF_TENSORFLOW, unchanged
+from fmnist.models.settings import OF_KERAS, OF_RANDOMNESS, OF_TENSORFLOW, unchanged, unseeded
 
 Builder = Callable[[Any], keras.Model]
 
@@ -69,6 +69,7 @@ def build(
     builder = load_builder(name)
     with precision_policy(precision):
         keras.utils.set_random_seed(seed)
-        with unchanged(f"{name}: the builder", {"Keras'": OF_KERAS, "TensorFlow's": OF_TENSORFLOW}):
+        who, settings = f"{name}: the builder", {"Keras'": OF_KERAS, "TensorFlow's": OF_TENSORFLOW | OF_RANDOMNESS}
+        with unseeded(who), unchanged(who, settings):
             model = builder(point)
         return trainable(model)

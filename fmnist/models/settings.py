@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 from keras.src.utils.rng_utils import get_random_seed
+from tensorflow.python.eager.context import global_seed
 
 from fmnist.errors import UserError
 
@@ -29,6 +31,12 @@ OF_TENSORFLOW: dict[str, Callable[[], Any]] = {
 }
 
 
+OF_RANDOMNESS: dict[str, Callable[[], Any]] = {"random seed": global_seed}
+
+
+_EXPECTED = "expected no change of what all models of a process share; fmnist has settings of its own"
+
+
 @contextmanager
 def unchanged(who: str, settings: Mapping[str, Mapping[str, Callable[[], Any]]]) -> Iterator[None]:
     """Raises a UserError if the block changes settings of the process, which also count for the models after it."""
@@ -40,5 +48,22 @@ def unchanged(who: str, settings: Mapping[str, Mapping[str, Callable[[], Any]]])
     yield
     for name, value in values().items():
         if value != before[name]:
-            expected = "expected no change of what all models of a process share; fmnist has settings of its own"
-            raise UserError(f"{who} changes {name} from {before[name]} to {value}, {expected}")
+            raise UserError(f"{who} changes {name} from {before[name]} to {value}, {_EXPECTED}")
+
+
+@contextmanager
+def unseeded(who: str) -> Iterator[None]:
+    """Raises a UserError if the block seeds Python's random numbers, from which Keras draws the seeds of layers."""
+    calls, seed = [], random.seed
+
+    def seed_and_count(*arguments: Any, **options: Any) -> None:
+        calls.append(arguments)
+        seed(*arguments, **options)
+
+    random.seed = seed_and_count
+    try:
+        yield
+    finally:
+        random.seed = seed
+    if calls:
+        raise UserError(f"{who} calls random.seed, {_EXPECTED}")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from importlib import metadata
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -30,28 +31,49 @@ REVISION, IMAGE = "revision", "image"
 UNRECORDED = {"code of notebook": "that of fmnist 0.1.0"}
 
 
+@dataclass(frozen=True)
+class _Data:
+    """What ``data.json`` says of the data's files."""
+
+    sha256: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Environment:
+    """What ``environment.json`` says of inputs and versions; ``earlier`` are those before the last."""
+
+    inputs: dict[str, str] = field(default_factory=dict)
+    earlier: list[dict[str, str]] = field(default_factory=list)
+    tensorflow: str = ""
+    keras: str = ""
+
+
 def inputs_of(config: JobConfig, data_summary: Mapping[str, Any], more: Mapping[str, str]) -> dict[str, str]:
-    """Returns the sha256 of everything that a run reads, by its name: images, ``more``, and the code of its space."""
+    """Returns the sha256 of everything that a run reads, by its name: images, ``more``, and the code of its space.
+
+    The code of a user's space is that of its module, and of the modules in the same folder that it imports.
+    """
     builder = model_of(config)
-    found = None
+    code: dict[str, str] = {}
     if builder in SPACES:
-        found = function_sum(Path(fmnist.__file__).parent / "models", builder)
+        code[builder] = function_sum(Path(fmnist.__file__).parent / "models", builder)
     elif ":" in builder:
-        found = code_sum(builder.partition(":")[0])
-    code = {f"code of {builder}": found} if found else {}
+        own = builder.partition(":")[0]
+        code = {builder if name == own else name: found for name, found in code_sums(own).items()}
+    code = {f"code of {name}": found for name, found in code.items()}
     return {**data_summary.get("sha256", {}), **more, **code}
 
 
 def changed_input(run: RunFolder, inputs: Mapping[str, str]) -> str | None:
     """Names the first input that differs from that of the unfinished run in a folder; None if none does."""
-    before: dict[str, Any] = {}
+    before: dict[str, str] = {}
     if run.exists(DATA):
-        before |= run.get_record(DATA, dict[str, Any]).get("sha256", {})
+        before |= run.get_record(DATA, _Data).sha256
     if run.exists(ENVIRONMENT):
-        before |= UNRECORDED | run.get_record(ENVIRONMENT, dict[str, Any]).get(INPUTS, {})
+        before |= UNRECORDED | run.get_record(ENVIRONMENT, _Environment).inputs
     for name, found in inputs.items():
         if before.get(name, found) != found:
-            was = str(before[name])
+            was = before[name]
             shown = was if was == UNRECORDED.get(name) else f"sha256 {was[:12]}…"
             return f"started with another {name}: {shown}, found {found[:12]}…"
     return None
@@ -64,15 +86,14 @@ def versions_before(run: RunFolder, note: Callable[[str], None]) -> list[dict[st
     """
     if not run.exists(ENVIRONMENT):
         return []
-    environment = run.get_record(ENVIRONMENT, dict[str, Any])
-    last = {name: str(environment[name]) for name in NUMERIC if name in environment}
-    earlier = environment.get("earlier", [])
+    environment = run.get_record(ENVIRONMENT, _Environment)
+    last = {name: version for name in NUMERIC if (version := getattr(environment, name))}
     changed = [name for name, version in last.items() if version != metadata.version(name)]
     if not changed:
-        return list(earlier)
+        return environment.earlier
     texts = ", ".join(f"{name} {last[name]}, now {metadata.version(name)}" for name in changed)
     note(f"run {run.run_id}: started with {texts}; numbers may differ in their last digits")
-    return [*earlier, last]
+    return [*environment.earlier, last]
 
 
 def origin() -> dict[str, str]:
@@ -87,8 +108,33 @@ def origin() -> dict[str, str]:
     return {name: text.strip() for name, text in found.items() if text.strip()}
 
 
-def code_sum(module: str) -> str | None:
-    """Returns the sha256 of a module's code without comments; None where it is not found or cannot be read."""
+def code_sums(module: str) -> dict[str, str]:
+    """Returns the sha256 of the code without comments of a module and of those in its folder that it imports, by name.
+
+    A module that is not found or cannot be read is left out.
+    """
+    sums: dict[str, str] = {}
+    names, folder = [module], (_origin(module) or Path()).parent
+    for name in names:
+        origin = _origin(name)
+        if origin is None or origin.parent != folder or name in sums:
+            continue
+        try:
+            tree = ast.parse(origin.read_bytes())
+        except (OSError, ValueError, SyntaxError):
+            continue
+        sums[name] = _sum(tree)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                names += [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                base = ".".join(filter(None, (name.rpartition(".")[0] if node.level else "", node.module)))
+                names += [base, *(f"{base}.{alias.name}".lstrip(".") for alias in node.names)]
+    return sums
+
+
+def _origin(module: str) -> Path | None:
+    """Returns a module's file, without importing it; None where it is not found or has none."""
     path: list[str] | None = [str(Path.cwd()), *sys.path]
     spec = None
     name = ""
@@ -101,11 +147,7 @@ def code_sum(module: str) -> str | None:
         if spec is None:
             return None
         path = list(spec.submodule_search_locations or [])
-    try:
-        tree = ast.parse(Path(str(spec.origin)).read_bytes()) if spec else None
-    except (OSError, ValueError, SyntaxError):
-        return None
-    return _sum(tree) if tree else None
+    return Path(spec.origin) if spec and spec.origin else None
 
 
 def function_sum(folder: Path, name: str) -> str:

@@ -22,7 +22,7 @@ from pydantic import Field
 
 from fmnist.errors import FmnistError, IntegrityError, LeaseError, RunError, printable
 from fmnist.runs import documents
-from fmnist.runs.files import LEASE, MANIFEST
+from fmnist.runs.files import CONFIG, LEASE, MANIFEST
 from fmnist.runs.manifest import utc
 from fmnist.storage.store import ConflictError, Entry, NoConditionsError, Store, Versioned
 from fmnist.waiting import Wait
@@ -229,7 +229,10 @@ class Lease:
             if self._plain.exists(f"{run_id}/{MANIFEST}"):
                 self.renew()
                 self._plain.delete(self._file)
-            elif all(entry.key == self._file for entry in self._plain.entries(run_id)):
+            # A listing may lag behind, so that it is no proof: a run that began has its settings.
+            elif not self._plain.exists(f"{run_id}/{CONFIG}") and all(
+                entry.key == self._file for entry in self._plain.entries(run_id)
+            ):
                 self.renew()
                 self._plain.delete_folder(run_id)
             else:

@@ -20,7 +20,7 @@ from fmnist.runs.files import CHECKPOINTS, CONFIG, DATA, ENVIRONMENT
 from fmnist.runs.folder import RunFolder
 from fmnist.runs.inputs import INPUTS, changed_input, inputs_of, versions_before
 from fmnist.runs.lease import check_free, leased
-from fmnist.runs.replacement import remove_replaced, replace_finished
+from fmnist.runs.replacement import check_removable, remove_replaced, replace_finished
 from fmnist.runs.run_id import new_run_id
 from fmnist.storage import open_store
 
@@ -208,6 +208,7 @@ def begin_run(
         replace_finished(run, documents, has_progress)
         return environment
     if opened.entry == "replaced":
+        check_removable(run)
         run.remove()
     elif opened.entry == "extended":
         run.reopen()

@@ -14,7 +14,7 @@ from fmnist.errors import FmnistError, IntegrityError, RunError, StoreError
 from fmnist.runs.files import CHECKPOINTS, CONFIG, METRICS
 from fmnist.runs.folder import RunFolder
 from fmnist.runs.run_id import check_run_id
-from fmnist.storage.store import MissingKeyError, Store
+from fmnist.storage.store import CredentialsError, MissingKeyError, Store
 
 NAMES = ("run_id", "job", "status")
 SORTS = (*NAMES, "finished", "seconds", "test_accuracy", "held_out_accuracy")
@@ -96,7 +96,11 @@ ALL = Selection()
 
 
 def list_runs(store: Store) -> list[RunSummary]:
-    """Returns the runs in a store, sorted by id. Reads the manifest and the metrics of each, and no other file."""
+    """Returns the runs in a store, sorted by id. Reads the manifest and the metrics of each, and no other file.
+
+    Raises:
+        StoreError: if the store cannot be listed, or refuses the credentials. A run that cannot be read is a row.
+    """
     names = [name for name in store.folders() if _is_run_id(name)]
     # Each run costs a few round trips of some 20 ms, in which a thread only waits.
     with ThreadPoolExecutor(8) as pool:
@@ -139,4 +143,6 @@ def _summarise(run: RunFolder) -> RunSummary | None:
 
 
 def _problem(run: RunFolder, error: FmnistError) -> str:
+    if isinstance(error, CredentialsError):
+        raise error
     return str(error).removeprefix(f"{run.location}/")

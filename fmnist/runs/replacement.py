@@ -39,8 +39,7 @@ class Replacement:
         self._has_progress = has_progress or partial(has_checkpoint, run)
         self._old = run.manifest()
         self._lock = threading.RLock()
-        if reason := run.store.why_not_removable(run.run_id):
-            raise RunError(f"{run.location}: cannot be replaced: {reason}")
+        check_removable(run)
         # What an earlier attempt has left must not be resumed.
         known = {file.path for file in self._old.files}
         for path in run.files():
@@ -67,6 +66,12 @@ class Replacement:
             self.run.put_bytes(REPLACED, self._old.to_json())
             self.run.reopen()
             remove_replaced(self.run, self._documents)
+
+
+def check_removable(run: RunFolder) -> None:
+    """Raises a `RunError` if this process cannot remove a run's folder whole."""
+    if reason := run.store.why_not_removable(run.run_id):
+        raise RunError(f"{run.location}: cannot be replaced: {reason}")
 
 
 def has_checkpoint(run: RunFolder) -> bool:

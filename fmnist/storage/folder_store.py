@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from fmnist.boundary import say
 from fmnist.errors import StoreError
 from fmnist.files import local_path
 from fmnist.storage.store import (
@@ -26,6 +27,7 @@ from fmnist.storage.store import (
     Versioned,
     check_key,
 )
+from fmnist.waiting import Wait
 
 # Of a full or read-only disk: nothing that is read fails so.
 _UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -140,7 +142,7 @@ class FolderStore:
     def delete_folder(self, prefix: str) -> None:
         folder = self._path(prefix)
         with self._failing("cannot be deleted", prefix), contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            shutil.rmtree(folder)
+            _remove_tree(folder)
 
     def _listing_failed(self, error: OSError) -> None:
         with self._failing("cannot be listed"), contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -172,6 +174,36 @@ class FolderStore:
 def is_local(error: OSError, what: str) -> bool:
     """Whether an error of what a store does, such as ``cannot be read``, is of the local disk that it is read to."""
     return what == "cannot be read" and error.errno in _UNWRITABLE
+
+
+def _remove_tree(folder: Path) -> None:
+    """Removes all files of a folder, and the folders that allow it.
+
+    A store's folders are what its files' names say. On network file systems one cannot be removed while another process
+    has a file of it open.
+
+    Raises:
+        OSError: if there is no such folder, or one cannot be read; after all others, the first file's that stays.
+    """
+    kept: list[OSError] = []
+
+    def unread(error: OSError) -> None:
+        raise error
+
+    for parent, below, names in os.walk(folder, topdown=False, onerror=unread):
+        for path in (Path(parent, name) for name in (*names, *below)):
+            if path.is_dir() and not path.is_symlink():
+                with contextlib.suppress(OSError):
+                    path.rmdir()
+                continue
+            try:
+                path.unlink(missing_ok=True)
+            except OSError as error:
+                kept.append(error)
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+    if kept:
+        raise kept[0]
 
 
 @contextlib.contextmanager
@@ -213,6 +245,7 @@ def _locked(target: Path) -> Iterator[None]:
 
 
 def _open_locked(lock: Path) -> IO[bytes]:
+    wait = Wait(say, lambda: f"another process to release {lock}")
     while True:
         try:
             lock.parent.mkdir(parents=True, exist_ok=True)
@@ -220,7 +253,9 @@ def _open_locked(lock: Path) -> IO[bytes]:
         except FileNotFoundError:
             continue  # the folder was removed between the two
         try:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            while not _lock(file):
+                wait.look()
+                time.sleep(0.02)
             # Whoever had it has removed it at its end; a third process may have made another.
             if os.path.samestat(os.fstat(file.fileno()), lock.stat()):
                 return file
@@ -232,6 +267,14 @@ def _open_locked(lock: Path) -> IO[bytes]:
                 raise NoConditionsError(f"{lock.parent}: this file system has no locks") from error
             raise
         file.close()
+
+
+def _lock(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _flush_to_disk(path: Path) -> None:

@@ -67,7 +67,7 @@ def client(attempts: int = PATIENT_ATTEMPTS) -> S3Client:
             config=Config(
                 retries={"mode": "standard", "total_max_attempts": 1},
                 connect_timeout=5 if patient else 2,
-                read_timeout=30 if patient else 3.5,
+                read_timeout=10 if patient else 3.5,
                 # Servers other than AWS rarely serve bucket names as host names.
                 s3={"addressing_style": "path"} if endpoint else {},
             ),
@@ -87,6 +87,10 @@ def client(attempts: int = PATIENT_ATTEMPTS) -> S3Client:
             return random.uniform(longest / 2, longest)
         return None
 
+    def begin_wait(**event: Any) -> None:
+        _wait_of(event["request"].context)
+
+    created.meta.events.register("request-created.s3", begin_wait)
     created.meta.events.register_last("needs-retry.s3", wait_before_retry)
     return created
 

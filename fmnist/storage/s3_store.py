@@ -7,6 +7,7 @@ import io
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from fmnist.storage.folder_store import complete_file, is_local
 from fmnist.storage.store import (
     PART_SUFFIX,
     ConflictError,
+    CredentialsError,
     Entry,
     MissingKeyError,
     NoConditionsError,
@@ -56,6 +58,12 @@ _CAUSES = {
     "SSLError": "the server's certificate is not trusted (AWS_CA_BUNDLE names trusted ones)",
 }
 
+# Of these, those that every request with the same credentials meets.
+_OF_CREDENTIALS = {
+    *("InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "ExpiredTokenException", "InvalidToken"),
+    *("RequestTimeTooSkewed", "AuthorizationHeaderMalformed", "NoCredentialsError", "PartialCredentialsError"),
+}
+
 # What servers answer to a conditional write whose condition does not hold.
 _CONFLICT = {"PreconditionFailed", "ConditionalRequestConflict", "412", "409", "NoSuchKey", "404"}
 # To what they do not know: conditional writes, the deletion of many objects, or its checksum.
@@ -75,8 +83,8 @@ class S3Store:
     """Keeps each key under ``prefix/`` in a bucket. See ``Store`` for the methods.
 
     Has names only, so it can be sent to other processes: each process uses its own connection and credentials.
-    Transient failures are retried for at least a minute (``fmnist.storage.s3.client``). Uploads carry a CRC32 that the
-    server compares with what it received.
+    Transient failures are retried for at least three minutes (``fmnist.storage.s3.client``). Uploads carry a CRC32 that
+    the server compares with what it received.
     """
 
     bucket: str
@@ -162,7 +170,8 @@ class S3Store:
                 answer = client.get_object(Bucket=self.bucket, Key=self._object(key))
             except client.exceptions.NoSuchKey:
                 return None
-            now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
+            # Always of UTC; a proxy may have added a second one, which hides that.
+            now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"]).replace(tzinfo=UTC)
             age = max(0.0, (now - answer["LastModified"]).total_seconds())
             return Versioned(answer["Body"].read(), answer["ETag"], age)
 
@@ -278,7 +287,8 @@ class S3Store:
             if what == "cannot be written" and code in _UNKNOWN:
                 cause += "; a server without CRC32 sums needs AWS_REQUEST_CHECKSUM_CALCULATION=when_required"
             # Not chained: the library's own texts quote addresses and proxies, which may carry passwords.
-            raise StoreError(f"{address}: {what} at {s3.server_name()}: {cause}") from None
+            kind = CredentialsError if code in _OF_CREDENTIALS else StoreError
+            raise kind(f"{address}: {what} at {s3.server_name()}: {cause}") from None
         except OSError as error:
             if is_local(error, what):
                 raise

@@ -22,6 +22,10 @@ class MissingKeyError(StoreError, FileNotFoundError):
     """A key that the store does not have."""
 
 
+class CredentialsError(StoreError):
+    """Credentials that the store refuses, whatever they are used for."""
+
+
 class ConflictError(StoreError):
     """A conditional write that came too late: the file is no longer what it was."""
 

@@ -64,6 +64,7 @@ def test_data_store_and_run_id_are_checked_before_anything_heavy_is_imported(
             "predict, export, runs, audit, data, weights",
         ),
         (["train", "--run-id", "a/b", "--artifacts", "unused"], "a/b"),
+        (["train", "--seed", "20261127170000"], "seed: found 20261127170000, expected "),
         (["evaluate"], "fmnist: evaluate: the following arguments are required: --run"),
         (["runs", "show", "none", "--artifacts", "unused"], "none"),
         (["predict", "--run", "none", "no-such-picture.png"], "no-such-picture.png"),

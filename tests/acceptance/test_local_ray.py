@@ -51,7 +51,7 @@ LONG = {
 
 
 @pytest.mark.parametrize(
-    "name", [name if name == "tune" else pytest.param(name, marks=pytest.mark.slow) for name in LONG]
+    "name", [name if name == "train" else pytest.param(name, marks=pytest.mark.slow) for name in LONG]
 )
 @pytest.mark.usefixtures("ray_cluster")
 def test_local_ray_is_reached_from_this_machine_only_logs_no_secret_and_leaves_nothing(

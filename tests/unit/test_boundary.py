@@ -2,92 +2,26 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
-import io
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
-import botocore.exceptions
-import grpc
-import jsonargparse
-import numpy as np
 import pytest
 import ray
 import ray.train
 from hypothesis import given
 from hypothesis import strategies as st
+from library_errors import LINES, SECRET, TRACEBACKS, of_mlflow, of_task
 
 from fmnist import cli
 from fmnist.boundary import explained, lasting, signals_as_interrupts, spared
 from fmnist.commands import SUMMARIES
-from fmnist.errors import DataError, StoreError, TrainingError
+from fmnist.errors import DataError, StoreError
 from fmnist.workflows import JOBS
-
-SECRET = "marker-of-a-secret"
-
-
-class ResourceExhaustedError(Exception):
-    """Stands for TensorFlow's, whose import takes seconds; the boundary knows classes by their names."""
-
-    __module__ = "tensorflow.python.framework.errors_impl"
-
-
-class OpError(Exception):
-    __module__ = "tensorflow.python.framework.errors_impl"
-
-
-class ExhaustedError(ResourceExhaustedError, OpError):
-    __module__ = "tensorflow.python.framework.errors_impl"
-
-
-class RefusedError(grpc.RpcError):
-    def code(self) -> grpc.StatusCode:
-        return grpc.StatusCode.UNAVAILABLE
-
-
-def of_task(cause: Exception) -> Exception:
-    return ray.exceptions.RayTaskError("step", "the traceback\nof the task", cause).as_instanceof_cause()
-
-
-LINES = [
-    TrainingError("the loss is nan"),
-    OSError(errno.ENOSPC, "No space left on device", "/runs/a"),
-    PermissionError(errno.EACCES, "Permission denied", "/runs/a"),
-    OSError("AF_UNIX path too long"),
-    ConnectionResetError(errno.ECONNRESET, "Connection reset by peer"),
-    MemoryError(),
-    np._core._exceptions._ArrayMemoryError((1 << 60,), np.dtype("uint8")),
-    argparse.ArgumentError(None, "two\nlines"),
-    jsonargparse.ArgumentError(None, "two\nlines"),
-    botocore.exceptions.NoCredentialsError(),
-    botocore.exceptions.EndpointConnectionError(endpoint_url=f"http://user:{SECRET}@host"),
-    botocore.exceptions.ProxyConnectionError(proxy_url=f"http://user:{SECRET}@proxy", error="refused"),
-    botocore.exceptions.ClientError({"Error": {"Code": "ExpiredToken", "Message": SECRET}}, "GetObject"),
-    ray.exceptions.RaySystemError("the raylet\nis gone"),
-    ray.exceptions.ObjectStoreFullError("full"),
-    ray.exceptions.OutOfMemoryError("killed\nby Ray"),
-    of_task(OSError(errno.ENOSPC, "No space left on device", "/runs/a")),
-    of_task(StoreError("s3://runs: cannot connect")),
-    ray.train.WorkerGroupError("two\nlines", {0: of_task(TrainingError("the loss is nan"))}),
-    ray.train.ControllerError(StoreError("s3://runs: cannot connect")),
-    ExhaustedError("OOM when allocating tensor"),
-    RefusedError(),
-]
-TRACEBACKS = [
-    TypeError("a bug"),
-    KeyError("a bug"),
-    AssertionError(),
-    RecursionError(),
-    io.UnsupportedOperation("not readable"),
-    OpError("a bug in a model"),
-    np.linalg.LinAlgError("singular"),
-    of_task(ValueError("a bug in a model")),
-    ray.train.WorkerGroupError("two\nlines", {0: of_task(ValueError("a bug in a model"))}),
-]
 
 
 @pytest.fixture
@@ -107,11 +41,11 @@ def thrower(monkeypatch: pytest.MonkeyPatch):
     return throw_at
 
 
-@pytest.mark.parametrize("error", LINES, ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize("error", [*LINES, of_mlflow], ids=lambda error: type(error).__name__)
 def test_known_error_is_one_line_at_every_command(
-    error: Exception, thrower, capsys: pytest.CaptureFixture[str]
+    error: Exception | Callable[[], Exception], thrower, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    thrower(error)
+    thrower(of_mlflow() if error is of_mlflow else error)
     for command in (*JOBS, *SUMMARIES):
         assert cli.main([command]) in (1, 2)
         text = capsys.readouterr().err

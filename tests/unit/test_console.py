@@ -1,10 +1,13 @@
-"""How times are written for people."""
+"""How lines and times are written for people."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from fmnist.console import duration, rounded
+from fmnist.console import PlainConsole, duration, rounded
+from fmnist.training.progress import Progress
 
 
 @pytest.mark.parametrize(
@@ -21,3 +24,15 @@ def test_what_something_took(seconds: float, written: str) -> None:
 )
 def test_about_how_long_the_rest_may_take(seconds: float, written: str) -> None:
     assert rounded(seconds) == written
+
+
+def test_file_has_plain_lines_and_no_bars_whatever_force_color_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with (tmp_path / "log").open("w") as file:
+        console = PlainConsole(highlight=False, soft_wrap=True, file=file)
+        with Progress("training", 3, "epochs", console=console) as progress:
+            progress.note("[bold]a line[/]")
+
+    assert (tmp_path / "log").read_text() == "[bold]a line[/]\n"

@@ -14,8 +14,11 @@ from data_files import some_images, write_csv_folder, write_idx_folder
 from fuzzing import examples
 from hypothesis import given
 from hypothesis import strategies as st
+from library_errors import LINES, SECRET, of_mlflow
+from PIL import Image
 
-from fmnist import cli
+from fmnist import cli, data
+from fmnist.data import files
 from fmnist.runs import CONFIG, DATA, METRICS, MODEL, RunFolder
 from fmnist.storage import FolderStore
 
@@ -125,6 +128,54 @@ def test_any_bytes_are_at_most_one_line(
     assert len(capsys.readouterr().err.splitlines()) <= 1
 
 
+# Commands that read a store, and those that read images.
+OF_STORE = [
+    ["train", "--run-id", "new", "--data", "idx"],
+    *([*command, "one"] for command in (["runs", "show"], ["runs", "verify"], ["runs", "logs"], ["audit"])),
+    *(["runs", "list"], ["runs", "compare", "one", "one"], ["runs", "pull", "one", "--to", "pulled"]),
+    *(["runs", "reproduce", "one"], ["runs", "track", "one", "--to", "tensorboard", "board"]),
+    *(["evaluate", "--run", "one"], ["predict", "--run", "one", "picture.png"]),
+    ["export", "--run", "one", "--to", "savedmodel"],
+]
+OF_IMAGES = [["data", "info", "--data", "idx"], ["audit", "--data", "idx"]]
+PLACES = [
+    *((FolderStore, name, command) for name in ("get_bytes", "size", "entries") for command in OF_STORE),
+    *((data, "load", command) for command in OF_IMAGES),
+]
+
+
+@pytest.mark.parametrize(("owner", "name", "command"), PLACES, ids=lambda it: it if isinstance(it, str) else "")
+def test_error_of_a_library_inside_a_command_is_one_line(
+    owner: object,
+    name: str,
+    command: list[str],
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Image.new("L", (28, 28)).save("picture.png")
+    for error in (*LINES, of_mlflow()):
+        thrown = []
+
+        def throw(*_: object, error: Exception = error, thrown: list[Exception] = thrown, **__: object) -> None:
+            thrown.append(error)
+            raise error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, throw)
+            code = cli.main(command)
+        shown = capsys.readouterr()
+        if not thrown:
+            return
+        assert SECRET not in shown.err + shown.out
+        # One run that cannot be read is a row.
+        if command == ["runs", "list"] and code == 0:
+            assert shown.err == "" and shown.out.count("\n") == 2
+            continue
+        assert code in {1, 2}, (error, shown.err)
+        assert shown.err.startswith("fmnist: ") and shown.err.count("\n") == 1, (error, shown.err)
+
+
 @pytest.fixture
 def stranger() -> Iterator[None]:
     """The test is another user for its duration, who may not read the files of this one."""
@@ -167,6 +218,20 @@ def test_gzip_file_that_holds_more_than_its_header_promises_is_not_unpacked(
     assert "bytes after the end" in error
     found = int(error.partition("found ")[2].partition(" ")[0].replace(",", ""))
     assert found < 2**25
+
+
+def test_compressed_csv_file_that_holds_more_than_it_may_is_not_unpacked(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(files, "LARGEST_CONTENT", 2**20)
+    table = place / "csv" / "fashion-mnist_train.csv"
+    with gzip.open(f"{table}.gz", "wb", 1) as file:
+        file.write(table.read_bytes() + b"0" * 2**21)
+    table.unlink()
+
+    assert cli.main(["data", "info", "--data", "csv"]) == 2
+    expected = f"fmnist: csv/{table.name}.gz: found more than 1,048,576 bytes, expected at most as many\n"
+    assert capsys.readouterr().err == expected
 
 
 def test_list_of_a_folder_that_is_not_there_makes_none(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -125,8 +125,9 @@ def _train_fold(
         train, val = np.concatenate([train, val]), fold.held_out
 
     done = state.resume(history, built.model, built.optimizer, note)
-    if not done and before is not None:
-        before.restore(before.history().epochs, built.model)
+    carried = before.history().epochs if before is not None else 0
+    if not done and before is not None and carried:
+        before.restore(carried, built.model)
     last = history.epochs if history.should_stop(config.patience) else config.epochs
     diverged = None
     if done < last:
@@ -154,12 +155,11 @@ def _train_fold(
                 if history.should_stop(config.patience):
                     break
         except TrainingError as error:
-            # The good epochs count, as if patience had ended it.
-            if not history.epochs:
-                raise
+            # The good epochs count, as if patience had ended it; without one, what it began with.
             diverged = str(error)
-    kept = int(history.best["epoch"]) if weights == "fresh" else history.epochs
-    model, probabilities = _measure(config, seed, state, kept, images.pixels[fold.held_out])
+    kept = int(history.best["epoch"]) if history.epochs and weights == "fresh" else history.epochs
+    measured = (state, kept) if kept or before is None else (before, carried)
+    model, probabilities = _measure(config, seed, *measured, images.pixels[fold.held_out])
     return FoldOutcome(
         weights=weights,
         fold=fold.number,
@@ -177,12 +177,13 @@ def _train_fold(
 def _measure(
     config: CrossvalConfig, seed: int, state: TrainingState, epoch: int, pixels: np.ndarray
 ) -> tuple[keras.Model, np.ndarray]:
-    """Returns the model of an epoch, and its probabilities as it is served, in float32."""
+    """Returns the model of an epoch, 0 for its initial weights, and its probabilities as it is served, in float32."""
     from fmnist.models.serving import without_augmentation
     from fmnist.training.inference import probabilities
 
     model = _build(config, seed, "float32").model
-    state.restore(epoch, model)
+    if epoch:
+        state.restore(epoch, model)
     return model, probabilities(without_augmentation(model), pixels)
 
 

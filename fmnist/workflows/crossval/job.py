@@ -96,7 +96,8 @@ def _run_folds(
 ) -> list[FoldOutcome]:
     """Trains the folds that the run folder does not have; returns all folds, those with carried weights last.
 
-    If folds were lost, or diverged in their first epoch, the others end before that raises.
+    Raises:
+        TrainingError: when all have ended, if some were lost or all with fresh weights diverged in their first epoch.
     """
     kinds: tuple[Weights, ...] = ("fresh", "carried") if config.carry_weights else ("fresh",)
     wanted = [(weights, fold) for weights in kinds for fold in prepared.folds]
@@ -139,6 +140,8 @@ def _run_folds(
             "--run-id trains the others"
         )
     ended = known | _outcomes(run, missing, progress.note)
+    if not any(one.rows for one in ended.values() if one.weights == "fresh"):
+        raise TrainingError(f"run {run.run_id}: no fold has trained an epoch: {ended['fresh', 1].diverged}")
     return [ended[weights, fold.number] for weights, fold in wanted]
 
 

@@ -47,7 +47,8 @@ def _fold_row(record: FoldRecord) -> tuple[Any, ...]:
     kept = record.kept
     return (
         *(record.fold, percent(record.held_out_accuracy, 2), record.held_out_loss, _epochs(record), record.kept_epoch),
-        *(percent(kept["accuracy"], 2), kept["loss"], percent(kept["val_accuracy"], 2), kept["val_loss"]),
+        *((percent(kept["accuracy"], 2), kept["loss"]) if kept else (None, None)),
+        *((percent(kept["val_accuracy"], 2), kept["val_loss"]) if kept else (None, None)),
         duration(record.seconds),
     )
 

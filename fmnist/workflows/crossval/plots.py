@@ -90,7 +90,8 @@ def fold_curves(records: Sequence[FoldRecord]) -> Figure:
             epochs = [row["epoch"] for row in record.rows]
             for column, colour in ((quantity, TRAIN), (f"val_{quantity}", VAL)):
                 axes.plot(epochs, [row[column] for row in record.rows], color=colour, linewidth=1.1, alpha=0.75)
-            axes.plot(record.kept_epoch, record.kept[f"val_{quantity}"], "o", color=VAL, markersize=4.5)
+            if record.kept:
+                axes.plot(record.kept_epoch, record.kept[f"val_{quantity}"], "o", color=VAL, markersize=4.5)
         axes.set_title(quantity.capitalize())
         axes.grid()
     panels[1].yaxis.set_major_formatter(PercentFormatter(1, decimals=None))

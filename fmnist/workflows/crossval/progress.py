@@ -72,7 +72,7 @@ class FoldProgress(Progress):
 
     @property
     def has_begun(self) -> bool:
-        return bool(self._running or self._accuracies)
+        return bool(self._running)
 
     def begin(self, ended: Mapping[Key, float]) -> None:
         """Starts the clock; ``ended`` are the accuracies of the folds that an earlier process has trained."""

@@ -24,7 +24,7 @@ class FoldOutcome:
     weights: Weights
     seed: int  # of the initial weights and the order of the images
     rows: tuple[Row, ...]  # one per epoch, as in history.csv
-    kept_epoch: int  # whose weights were measured
+    kept_epoch: int  # whose weights were measured; 0 for those that it began with, if it diverged in its first epoch
     parameters: int
     precision: str  # of the products, float32 or bfloat16
     devices: tuple[str, ...]
@@ -32,9 +32,9 @@ class FoldOutcome:
     probabilities: Probabilities  # of the held-out images, float32 [n, 10]
 
     @property
-    def kept(self) -> Row:
-        """The epoch that was measured."""
-        return next(row for row in self.rows if row["epoch"] == self.kept_epoch)
+    def kept(self) -> Row | None:
+        """The epoch that was measured, if there is one."""
+        return next((row for row in self.rows if row["epoch"] == self.kept_epoch), None)
 
     @property
     def seconds(self) -> float:

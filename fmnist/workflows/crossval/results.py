@@ -31,7 +31,7 @@ INTERVAL_METHOD = (
 
 @dataclass(frozen=True)
 class MeanScores:
-    """Mean over the folds' kept epochs: loss in nats, accuracy from 0 to 1."""
+    """Mean over the kept epochs of the folds that have one: loss in nats, accuracy from 0 to 1."""
 
     loss: float
     accuracy: float
@@ -134,7 +134,8 @@ def write_crossval_results(
     write_results(started.run, results)
     lines = metrics.lines()
     if diverged := sum(record.diverged is not None for record in records):
-        lines.append(f"{plural(diverged, 'fold')} diverged, measured with the epochs before that; see {FOLDS_TABLE}")
+        measured = "measured with the best epoch before that"
+        lines.append(f"{plural(diverged, 'fold')} diverged, {measured}; see {FOLDS_TABLE}")
     started.finish(results, lines)
 
 
@@ -165,7 +166,7 @@ def _metrics(
     finished = clock.now()
 
     def mean_of(column: str) -> float:
-        return mean(record.kept[column] for record in fresh)
+        return mean(record.kept[column] for record in fresh if record.kept)
 
     return CrossvalMetrics(
         job=CROSSVAL,
@@ -260,7 +261,7 @@ def folds_table(records: Sequence[FoldRecord]) -> pd.DataFrame:
             "epochs": len(record.rows),
             "kept_epoch": record.kept_epoch,
             "diverged": record.diverged,
-            **{name: record.kept[name] for name in of_epoch},
+            **{name: record.kept[name] if record.kept else math.nan for name in of_epoch},
             **{name: getattr(record, name) for name in of_fold},
         }
         for record in records

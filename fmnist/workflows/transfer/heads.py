@@ -87,7 +87,7 @@ def train_phase(settings: dict[str, Any]) -> TrainedModel | None:
     history, failure = train_epochs(built, train, val, schedule, shard, task.events)
     if shard.rank != 0:
         return None
-    if failure:
+    if failure and not history.epochs:
         return TrainedModel(history, precision, failure=failure)
     # Served in float32 whatever the precision of training, as every model.
     served = _new_head(task, train, "float32") if task.phase == "frozen" else _unfrozen(task, "float32")
@@ -108,6 +108,7 @@ def train_phase(settings: dict[str, Any]) -> TrainedModel | None:
             parameters=served.count_params(),
             trained_parameters=int(sum(np.prod(variable.shape) for variable in served.trainable_variables)),
             dead_units=dead,
+            failure=failure,
         )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import ray
 from ray.util.queue import Queue
 
+from fmnist.boundary import spared
 from fmnist.console import console
 from fmnist.data import Images
 from fmnist.data.preparation import PreparedData, prepare
@@ -24,7 +25,7 @@ from fmnist.distributed.events import open_events
 from fmnist.distributed.session import Session, run_on_ray
 from fmnist.distributed.workers import LANES, keep_lanes, run_workers
 from fmnist.errors import RunError, TrainingError
-from fmnist.runs import CHECKPOINTS, METRICS, RunFolder, list_runs
+from fmnist.runs import CHECKPOINTS, RunFolder, list_runs
 from fmnist.runs.lifecycle import open_run
 from fmnist.runs.results import ModelMetrics, read_metrics
 from fmnist.storage import Store
@@ -103,8 +104,10 @@ def find_comparison(store: Store, run_id: str | None) -> ModelMetrics | None:
     trained = [known for known in list_runs(store) if known.job == "train" and known.status == "finished"]
     for known in sorted(trained, key=lambda known: known.finished or "", reverse=True):
         run = RunFolder(store, known.run_id)
-        if run.get_json(METRICS)["model"] == "lenet5":
-            return read_metrics(run, ModelMetrics)
+        # A run that nobody named, of a store that others write to, too.
+        with spared(f"{run.location} is not compared with"):
+            if (metrics := read_metrics(run, ModelMetrics)).model == "lenet5":
+                return metrics
     return None
 
 
@@ -182,9 +185,10 @@ def _train_phase(session: TransferSession, inputs: Inputs, backbone: tasks.Backb
             events=inputs.events,
             progress=progress,
         )
+    if trained.failure and not trained.history.epochs:
+        raise TrainingError(f"run {run.run_id}: {name}: {trained.failure}")
     if trained.failure:
-        last = f"its last good checkpoint is epoch {trained.history.epochs}"
-        raise TrainingError(f"run {run.run_id}: {name}: {trained.failure}; {last}")
+        session.note(f"{facts.title}, {phase}: {trained.failure}; its epochs before that count")
     labels, model = session.data.test.labels, f"{run.location}/{name}"
     test = (inputs.test, len(labels))
     probabilities, devices, seconds = tasks.predict(config, model, trained.model, test, session.note)
@@ -206,6 +210,7 @@ def _train_phase(session: TransferSession, inputs: Inputs, backbone: tasks.Backb
         devices=devices,
         evaluation_seconds=seconds,
         restarts=restarts,
+        diverged=trained.failure,
         probabilities=probabilities,
         **asdict(cost),
     )

@@ -108,7 +108,7 @@ def _candidate_row(candidate: CandidateMetrics) -> Row:
         *(model_title(candidate.backbone), candidate.phase, candidate.recipe),
         *(with_interval(candidate.test), percent(candidate.val_accuracy, 2), STUDY_PERCENT[candidate.backbone]),
         *(_square(candidate.image_size), candidate.feature_layer, candidate.parameters, candidate.trained_parameters),
-        *(candidate.epochs, candidate.best_epoch),
+        *(f"{candidate.epochs}, then diverged" if candidate.diverged else candidate.epochs, candidate.best_epoch),
         # A fine-tuned backbone has no features.
         duration(candidate.feature_seconds) if shards else None,
         f"{candidate.shards_found:,} of {shards:,}" if shards else None,

@@ -66,6 +66,7 @@ class Candidate:
             backbone, which has none.
         shards_computed, shards_found: number of shards of features that were computed, and that the store already had.
         dead_units: share of the units of each hidden layer that are 0 for all validation images, by layer.
+        diverged: why the training ended before its last epoch, with the epochs that it had; None if it did not.
     """
 
     backbone: str
@@ -81,6 +82,7 @@ class Candidate:
     shards_computed: int
     shards_found: int
     dead_units: tuple[float, ...]
+    diverged: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,6 +26,7 @@ CANDIDATE_COLUMNS = [
     *("backbone", "phase", "recipe", "image_size", "feature_layer", "features", "parameters", "trained_parameters"),
     *("epochs", "best_epoch", "loss", "accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy"),
     *("test_accuracy_low", "test_accuracy_high", "feature_seconds", "training_seconds"),
+    "diverged",
 ]
 
 

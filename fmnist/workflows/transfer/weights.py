@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,6 +167,12 @@ def _from_s3(url: str, backbone: str, note: Note, cache: Path) -> Path:
     version = hashlib.sha256(f"{store.location}/{name}\n{versions[name]}".encode()).hexdigest()[:16]
     path = cache.expanduser() / "weights" / version / name
     if not path.exists():
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            note(f"{cache}: cannot be written ({error.strerror}): weights are not kept; FMNIST_CACHE names a folder")
+            path = Path(tempfile.mkdtemp(prefix="fmnist-"), name)
+            atexit.register(shutil.rmtree, path.parent, ignore_errors=True)
         note(f"downloading {store.location}/{name}")
         store.get_file(name, path)
     return path

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import keras
 import pytest
+from keras import layers
+from PIL import Image
 from s3_faults import Refusal, Request, faulty
 from s3_server import S3Server
-from tracked_runs import trained
+from tracked_runs import begun, trained
 
 import fmnist.storage.s3
 from fmnist import cli
 from fmnist.errors import StoreError
+from fmnist.runs import MODEL
 from fmnist.storage import S3Store
 
 Through = Callable[[Refusal], None]
@@ -41,13 +46,46 @@ def test_looking_at_runs_needs_rights_to_read_only_and_creates_nothing(
     refuse: Through, store: S3Store, s3_server: S3Server, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     trained(store)
+    classifier = begun(store, "classifier")
+    with_softmax = [layers.Flatten(), layers.Dense(10, "softmax")]
+    keras.Sequential([keras.Input((28, 28)), *with_softmax]).save(tmp_path / MODEL)
+    classifier.put_file(tmp_path / MODEL, MODEL)
+    classifier.finish("train")
+    Image.new("L", (28, 28)).save(tmp_path / "picture.png")
     refuse(lambda request: (403, "AccessDenied") if request.writes else None)
     before = stored(s3_server, store.bucket)
 
     for arguments in (["list"], ["show", "train-1"], ["verify", "train-1"], ["pull", "train-1", "--to", str(tmp_path)]):
         assert cli.main(["runs", *arguments, "--artifacts", store.location]) == 0, capsys.readouterr().err
     assert capsys.readouterr().err == ""
+    predict = ["predict", "--run", "classifier", "--artifacts", store.location, str(tmp_path / "picture.png")]
+    assert cli.main(predict) == 0, capsys.readouterr().err
     assert stored(s3_server, store.bucket) == before
+
+
+@pytest.mark.parametrize(("status", "code"), [(400, "ExpiredToken"), (403, "SignatureDoesNotMatch")])
+def test_credentials_that_are_refused_after_the_listing_end_the_list_of_runs(
+    refuse: Through, store: S3Store, status: int, code: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run_id in ("train-1", "train-2"):
+        trained(store, run_id)
+    requests = itertools.count()
+    refuse(lambda request: (status, code) if next(requests) > 1 else None)
+
+    assert cli.main(["runs", "list", "--artifacts", store.location]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == "" and shown.err.startswith(f"fmnist: {store.location}/train-"), shown
+    assert len(shown.err.splitlines()) == 1 and "access denied, " in shown.err
+
+
+def test_run_that_may_not_be_read_is_a_row(refuse: Through, store: S3Store, capsys: pytest.CaptureFixture[str]) -> None:
+    for run_id in ("train-1", "train-2"):
+        trained(store, run_id)
+    refuse(lambda request: (403, "AccessDenied") if "/train-1/" in request.path else None)
+
+    assert cli.main(["runs", "list", "--artifacts", store.location]) == 0
+    rows = [line.split("\t") for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [(row[0], row[2]) for row in rows] == [("train-1", "unreadable"), ("train-2", "finished")]
 
 
 @pytest.mark.parametrize(

@@ -24,18 +24,21 @@ LONG = {
         *("--backbone", "vgg16", "--weights", "none", "--image-size", "32", "--epochs", "2000", "--patience", "0"),
         *("--cpus-per-worker", "1"),
     ),
+    "pipeline": ("--profile", "smoke", "--stages", "train"),
 }
+# The run whose first checkpoint shows that the job is at work, where it is not the job's own.
+AT_WORK = {"pipeline": "run-train-lenet5"}
 
 
 # tests/integration/workflows/train/test_two_drivers.py takes a training over.
 @pytest.mark.slow
 @pytest.mark.parametrize("job", LONG)
 def test_job_whose_run_is_taken_over_ends_with_a_line(tiny_data: Path, tmp_path: Path, job: str) -> None:
-    run = RunFolder(FolderStore(tmp_path), "run")
+    run, at_work = (RunFolder(FolderStore(tmp_path), name) for name in ("run", AT_WORK.get(job, "run")))
     arguments = ("--data", str(tiny_data), "--artifacts", str(tmp_path), "--run-id", "run", *LONG[job])
     with fmnist(job, *arguments, environment={"FMNIST_LEASE_SECONDS": "6"}) as started:
         deadline = time.monotonic() + LIMIT
-        while not has_checkpoint(run):
+        while not has_checkpoint(at_work):
             assert started.process.poll() is None and time.monotonic() < deadline, started.output
             time.sleep(0.1)
         run.store.put_bytes(f"run/{LEASE}", OTHER.to_json())

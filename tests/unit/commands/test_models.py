@@ -14,10 +14,12 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from PIL import Image
 
+from fmnist import cli
 from fmnist.commands.models import load_run_model
 from fmnist.errors import IntegrityError, RunError
-from fmnist.runs import CONFIG, MODEL, RunFolder
+from fmnist.runs import CONFIG, DATA, MODEL, RunFolder
 from fmnist.storage import FolderStore
 
 OWN_LAYER = """
@@ -57,6 +59,7 @@ def finished(content: bytes, folder: Path, builder: str = "lenet5") -> RunFolder
     run = RunFolder(FolderStore(folder / "artifacts"), "one")
     run.put_bytes(MODEL, content)
     run.put_bytes(CONFIG, f"model: {builder}\n".encode())
+    run.put_json(DATA, {"official": True})
     run.finish("train")
     return run
 
@@ -122,6 +125,22 @@ def test_model_that_is_not_the_manifests_is_not_loaded(tmp_path: Path) -> None:
     path.write_bytes(content[:-1])
     with pytest.raises(IntegrityError, match=r"model\.keras: damaged, found [\d,]+ bytes"):
         load_run_model(run)
+
+
+def test_prediction_of_a_blank_picture_says_so_and_whose_model_it_is_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = finished(saved(model(), tmp_path), tmp_path)
+    Image.new("L", (50, 70), 255).save(tmp_path / "blank.png")
+    command = ["predict", "--run", "one", "--artifacts", run.store.location, str(tmp_path / "blank.png")]
+
+    assert cli.main(command) == 0
+    shown = capsys.readouterr()
+    assert "  note: one flat colour: nothing was found on it" in shown.out.splitlines()
+    assert f"model of {run.location}, a train run finished {run.manifest().created}" in shown.err.splitlines()
+    assert cli.main([*command, "--json"]) == 0
+    (prediction,) = json.loads(capsys.readouterr().out)["predictions"]
+    assert prediction["notes"] == ["one flat colour: nothing was found on it"]
 
 
 def test_module_of_an_own_layer_is_imported_and_named(

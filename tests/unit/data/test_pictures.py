@@ -136,6 +136,28 @@ def test_sixteen_bit_picture_keeps_its_brightness(tmp_path):
     assert picture.notes == ("16 bits a pixel were reduced to 8",)
 
 
+@pytest.mark.parametrize("bits", [8, 10, 12])
+def test_picture_of_fewer_bits_than_its_file_has_keeps_its_brightness(tmp_path, bits):
+    pixels = image_like_the_data_sets()
+    values = np.rint(pixels * ((2**bits - 1) / 255)).astype(np.uint16)
+    picture = read_one(saved(Image.fromarray(values), tmp_path / "camera.png"))
+    np.testing.assert_array_equal(picture.pixels, pixels)
+    assert picture.notes == (f"16 bits a pixel were taken as {bits}",)
+
+
+@pytest.mark.parametrize("kind", ["png", "png of 16 bits", "npy"])
+@pytest.mark.parametrize("scale", [1, 3])
+def test_mask_of_0_and_1_is_the_picture_of_black_and_white(tmp_path, kind, scale):
+    mask = np.kron(image_like_the_data_sets() > 0, np.ones((scale, scale), bool))
+    expected = read_one(saved(Image.fromarray(mask.astype(np.uint8) * 255), tmp_path / "expected.png"))
+    values = mask.astype(np.uint16 if "16" in kind else np.uint8)
+    path = tmp_path / f"mask.{kind[:3]}"
+    picture = read_one(saved(values if kind == "npy" else Image.fromarray(values), path))
+    np.testing.assert_array_equal(picture.pixels, expected.pixels)
+    assert picture.pixels.max() == 255
+    assert "0 and 1 were taken as black and white" in picture.notes
+
+
 def test_stack_gives_one_picture_an_image(tmp_path):
     stack = np.stack([image_like_the_data_sets(seed) for seed in range(3)])
     stack[1] = 255 - stack[1]
@@ -197,6 +219,9 @@ def test_flat_picture_is_black_and_says_so(tmp_path):
     [
         (np.zeros((0, 28)), r"shape \(0, 28\) holds no pixels"),
         (np.zeros(784), r"shape \(784,\), expected \[height, width\]"),
+        (np.zeros((784, 1)), r"shape \(784, 1\) is no picture: an edge of 1 pixels"),
+        (np.zeros((5, 785)), r"shape \(5, 785\) seems to be rows with a label"),
+        (np.zeros((3, 40, 50)), r"shape \(3, 40, 50\), expected \[height, width\]"),
         (np.zeros((28, 28, 5)), r"shape \(28, 28, 5\)"),
         (np.zeros((2, 30, 30, 3)), r"shape \(2, 30, 30, 3\)"),
         (np.full((28, 28), np.nan), "784 of 784 values are not finite"),
@@ -261,3 +286,18 @@ def test_damaged_file_is_read_or_refused_but_never_crashes(tmp_path, suffix, at,
         assert all(picture.pixels.shape == (28, 28) for picture in read_pictures(path))
     except UserError as refusal:
         assert "\n" not in str(refusal)
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_rows_of_784_values_are_pictures_and_said_to_be(tmp_path, count):
+    images = np.stack([image_like_the_data_sets(seed) for seed in range(count)])
+    pictures = read_pictures(saved(images.reshape(count, 784), tmp_path / "rows.npy"))
+    np.testing.assert_array_equal([picture.pixels for picture in pictures], images)
+    assert {picture.notes for picture in pictures} == {("rows of 784 values were taken as pictures of 28 x 28 pixels",)}
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_as_many_pictures_as_a_colour_has_channels_are_pictures_and_said_to_be(tmp_path, count):
+    pictures = read_pictures(saved(np.stack([image_like_the_data_sets()] * count), tmp_path / "few.npy"))
+    assert len(pictures) == count
+    assert pictures[0].notes == (f"taken as one of {count} pictures, not as one picture of {count} channels",)

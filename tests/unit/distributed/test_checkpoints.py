@@ -10,13 +10,15 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+import ray.train
 
 from fmnist.distributed import snapshots
 from fmnist.distributed.checkpoints import TrainingState
-from fmnist.distributed.snapshots import SNAPSHOT, drop_damaged
+from fmnist.distributed.snapshots import SNAPSHOT, drop_damaged, fetched
 from fmnist.runs import RunFolder
 from fmnist.storage import FolderStore
-from fmnist.training import checkpoint
+from fmnist.storage.arrow import store_filesystem
+from fmnist.training import checkpoint, checkpoint_files
 from fmnist.training.history import History
 
 PARAMETERS = {"units": 3, "rate": 0.1}
@@ -201,3 +203,14 @@ def test_damaged_record_of_ray_train_is_made_from_the_checkpoints(
     drop_damaged(of_ray_train, "checkpoints", print)
 
     assert snapshot_of(of_ray_train) == before
+
+
+def test_checkpoint_of_ray_train_is_fetched_where_the_stores_listing_lags(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = train(TrainingState(run, "checkpoints"), 1)
+    filesystem, path = store_filesystem(run.store)
+    monkeypatch.setattr(FolderStore, "entries", lambda *_: iter(()))
+
+    with fetched(ray.train.Checkpoint(f"{path}/run/checkpoints/epoch-0001", filesystem)) as folder:
+        assert checkpoint_files.read_history(folder) == history

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 import traceback
 from pathlib import Path
 
@@ -125,9 +126,8 @@ def test_logs_of_a_job_at_work_are_stored_now_and_then(run: RunFolder, monkeypat
     with logs.stored():
         logs.begin()
         logs.driver.add("epoch 1/3")
-        for _ in range(1000):
-            if run.exists(f"{FOLDER}/driver.log"):
-                break
+        deadline = time.monotonic() + 60
+        while not run.exists(f"{FOLDER}/driver.log") and time.monotonic() < deadline:
             logs._ended.wait(0.01)
 
         assert texts(run.get_bytes(f"{FOLDER}/driver.log"))[-1] == "epoch 1/3"

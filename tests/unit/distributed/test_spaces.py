@@ -5,10 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import ray
+from clock import Clock
 
+from fmnist import waiting
 from fmnist.distributed import spaces
+from fmnist.errors import TrainingError
 from fmnist.models import hyperparameters
 
 MODULE = """
@@ -74,6 +79,30 @@ def test_each_point_is_built_trained_saved_and_loaded_elsewhere(
     assert found["raises"] == "of_points:build: its model cannot be built, trained and saved: no such file"
     for kind in ("lambda", "late"):
         assert found[kind].startswith("of_points:build: its model cannot be saved and loaded again: ")
+
+
+@pytest.mark.parametrize("hanging", ["builder", "loader"])
+def test_builder_or_loader_that_hangs_in_a_mocked_ray_is_given_up_with_a_line(
+    hanging: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = Clock()
+
+    def wait(references: list[str], timeout: float) -> tuple[list[str], list[str]]:
+        clock.now += timeout
+        return ([], references) if references == [hanging] else (references, [])
+
+    monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=clock))
+    monkeypatch.setattr(spaces, "free", lambda: "0 of 2 CPUs free")
+    monkeypatch.setattr(ray, "wait", wait)
+    monkeypatch.setattr(ray, "get", lambda reference: (spaces.Point({}), b"a model"))
+    points = object.__new__(spaces.Points)
+    points._name = "mine:build"
+    points._loader = SimpleNamespace(problem=SimpleNamespace(remote=lambda file: "loader"))
+
+    what = "a process to build, train and load a model of mine:build; 0 of 2 CPUs free"
+    with pytest.raises(TrainingError, match=f"gave up after 15 min .*: {what}; call its function in Python alone"):
+        points._loaded(["builder"])
+    assert capsys.readouterr().out.startswith(f"still waiting after 1 min 00 s: {what}\n")
 
 
 def test_points_of_the_packages_own_spaces_cost_no_build() -> None:

@@ -8,7 +8,7 @@ import pytest
 import ray
 
 from fmnist.distributed import cluster
-from fmnist.errors import TrainingError
+from fmnist.errors import TrainingError, UserError
 
 
 class SlowRay:
@@ -53,3 +53,17 @@ def test_mocked_ray_that_never_starts_is_one_line(slow_ray: SlowRay) -> None:
 
     expected = "Ray did not start on this machine in 3 attempts: The current node timed out during startup."
     assert str(caught.value) == expected
+
+
+def test_mocked_cluster_of_another_version_of_ray_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_: object) -> None:
+        raise RuntimeError("Version mismatch: The cluster was started with:\n    Ray: 2.50.0\n    Python: 3.11.9\n")
+
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    monkeypatch.setattr(cluster, "check_address", lambda address: None)
+    monkeypatch.setattr(cluster.local, "connect", refuse)
+
+    with pytest.raises(UserError) as caught, cluster.connected():
+        pass
+    reason = "Version mismatch: The cluster was started with: Ray: 2.50.0 Python: 3.11.9"
+    assert str(caught.value) == f"RAY_ADDRESS=10.0.0.1:6379: cannot join a Ray cluster there: {reason}"

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import pickle
+from pathlib import Path
 
 import pytest
 import ray
-from ray.train import ControllerError, ScalingConfig, TrainingFailedError, WorkerGroupError
+from ray.train import ControllerError, FailureConfig, ScalingConfig, TrainingFailedError, WorkerGroupError
 from ray.train.v2._internal.exceptions import UserExceptionWithTraceback
+from ray.train.v2._internal.execution.failure_handling import FailureDecision
 from ray.train.v2._internal.execution.scaling_policy import ElasticScalingPolicy, NoopDecision, ResizeDecision
 from ray.train.v2._internal.execution.training_report import _TrainingReport
 from ray.train.v2._internal.execution.worker_group import WorkerGroupPollStatus, WorkerStatus
 
 from fmnist.boundary import lasting
-from fmnist.distributed.trainer import EpochEndPolicy
+from fmnist.distributed.trainer import EpochEndPolicy, RestartPolicy
 from fmnist.distributed.workers import _other_workers
-from fmnist.errors import DataError
-from fmnist.storage import MissingKeyError
+from fmnist.errors import DataError, StoreError
+from fmnist.storage import FolderStore, MissingKeyError
+from fmnist.storage.arrow import store_filesystem, upload_folder
 from fmnist.training.history import History
 
 FULL = DataError("images.csv: found 3 columns, expected 785")
@@ -44,6 +49,24 @@ def test_error_for_people_is_found_in_what_ray_train_raises(
 ) -> None:
     for found in (lasting(error), lasting(pickle.loads(pickle.dumps(error)))):
         assert (type(found), str(found)) == (type(cause), str(cause))
+
+
+def test_full_disk_under_a_checkpoint_is_a_line_and_starts_no_worker_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: object, target: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    (tmp_path / "variables.npz").write_bytes(b"weights")
+    filesystem, path = store_filesystem(FolderStore(tmp_path / "runs"))
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(StoreError) as caught:
+        upload_folder(tmp_path, filesystem, f"{path}/run/checkpoints/epoch-0001")
+
+    for cause in (caught.value, OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/checkpoint")):
+        error = WorkerGroupError("Traceback", {0: UserExceptionWithTraceback(cause, "Traceback")})
+        assert RestartPolicy(FailureConfig(max_failures=3)).make_decision(error) is FailureDecision.RAISE
+        assert str(lasting(error)).count("No space left on device") == 1 and "\n" not in str(lasting(error))
 
 
 def test_number_of_workers_changes_when_all_have_reported_an_epoch_but_not_the_last(monkeypatch) -> None:

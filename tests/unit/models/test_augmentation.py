@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from fuzzing import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 
@@ -17,7 +18,7 @@ def images(height: int = 28, width: int = 28, channels: int = 1) -> np.ndarray:
     return np.random.default_rng(0).uniform(size=(6, height, width, channels)).astype("float32")
 
 
-@settings(max_examples=15, deadline=None)
+@examples(15)
 @given(
     pixels=st.integers(1, 5),
     seed=st.integers(0, 2**31 - 1),
@@ -61,7 +62,7 @@ def test_a_shift_changes_nothing_at_prediction_and_survives_saving() -> None:
     np.testing.assert_array_equal(shift(images(), training=False), images())
 
 
-@settings(max_examples=10, deadline=None)
+@examples(10)
 @given(pixels=st.integers(0, 3), mirror=st.booleans(), seed=st.integers(0, 2**31 - 1), channels=st.integers(1, 2))
 def test_a_crop_is_a_window_of_the_padded_image_or_of_its_mirror_image(pixels, mirror, seed, channels) -> None:
     given_images = np.random.default_rng(seed).integers(0, 256, (5, 9, 7, channels)).astype("uint8")

@@ -19,7 +19,7 @@ from keras.src.optimizers.base_optimizer import BaseOptimizer
 from fmnist.data import Images
 from fmnist.errors import UserError
 from fmnist.models import LOGITS, precision_policy
-from fmnist.models.compiled import Trainable, trainable
+from fmnist.models.compiled import MAY_DEFINE, SET_BY_KERAS, Trainable, trainable
 from fmnist.models.optimizers import FusedAdam, fused
 from fmnist.training import engine
 
@@ -391,8 +391,19 @@ def test_every_argument_of_an_optimizer_is_among_those_tried() -> None:
     assert [name for name in taken - {"learning_rate"} if f"{name}=" not in tried] == []
 
 
-@pytest.mark.parametrize("make", OPTIMIZERS)
-def test_the_engine_trains_as_keras_does(make: Callable[[], Any]) -> None:
+class Penalty(layers.Layer):
+    """Adds a loss of its own."""
+
+    def call(self, x: Any) -> Any:
+        self.add_loss(0.1 * keras.ops.mean(x**2))
+        return x
+
+
+FROZEN_AND_PENALTY = (OPTIMIZERS[0], lambda: [layers.Dense(16, trainable=False), Penalty()])
+
+
+@pytest.mark.parametrize(("make", "more"), [*((make, list) for make in OPTIMIZERS), FROZEN_AND_PENALTY])
+def test_the_engine_trains_as_keras_does(make: Callable[[], Any], more: Callable[[], list[layers.Layer]]) -> None:
     def build() -> keras.Model:
         keras.utils.set_random_seed(3)
         model = keras.Sequential(
@@ -400,6 +411,7 @@ def test_the_engine_trains_as_keras_does(make: Callable[[], Any]) -> None:
                 keras.Input((32, 32, 1)),
                 layers.Conv2D(4, 5, strides=3, activation="relu", kernel_regularizer="l2"),
                 layers.Flatten(),
+                *more(),
                 layers.Dense(10, activation="softmax", kernel_constraint="max_norm"),
             ]
         )
@@ -440,21 +452,68 @@ def test_every_argument_of_compile_is_used_refused_or_documented() -> None:
     assert [name for name in COMPILE if f"`{name}`" not in text] == []
 
 
-METHODS = [
-    *("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics", "compute_output_spec", "__call__"),
-    *("make_train_function", "make_test_function", "make_predict_function", "fit", "evaluate", "predict", "call"),
-    *("train_on_batch", "test_on_batch", "predict_on_batch", "metrics", "losses", "trainable_variables", "add_loss"),
-]
+def test_arguments_of_compile_that_training_does_not_use_are_named() -> None:
+    def unused(**arguments: Any) -> tuple[str, ...]:
+        model = flat()
+        model.compile("adam", "sparse_categorical_crossentropy", **arguments)
+        return trainable(model).unused
+
+    assert unused() == unused(metrics=["accuracy", keras.metrics.SparseCategoricalAccuracy()]) == ()
+    assert unused(metrics=["acc", keras.metrics.TopKCategoricalAccuracy(3, name="top3")]) == ("metric top3",)
+    assert unused(weighted_metrics=["mse"], run_eagerly=True) == ("metric mse", "run_eagerly")
+    assert unused(steps_per_execution=4) == ("steps_per_execution",)
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("build", [functional_28, flat])
-def test_what_a_subclass_replaces_in_keras_training_is_refused(build: Callable[[], keras.Model], method: str) -> None:
-    model = compiled(build())
-    model.__class__ = type("Mine", (type(model),), {method: getattr(type(model), method)})
+# All that Keras' model has, but what a model may define.
+METHODS = sorted({name for name in dir(keras.Model) if not name.startswith("__")} - MAY_DEFINE | {"__call__"})
 
-    with pytest.raises(UserError, match=f"found Mine.{method}, expected Keras' own"):
+
+def is_refused(model: keras.Model, owner: str, name: str) -> bool:
+    try:
         trainable(model)
+    except UserError as error:
+        return f"found {owner}.{name}, expected Keras' own" in str(error)
+    return False
+
+
+@pytest.mark.parametrize("build", [functional_28, flat])
+def test_what_a_subclass_replaces_of_keras_model_is_refused(build: Callable[[], keras.Model]) -> None:
+    model = compiled(build())
+    kind = type(model)
+    accepted = []
+    for name in METHODS:
+        model.__class__ = type("Mine", (kind,), {name: getattr(kind, name)})
+        if not is_refused(model, "Mine", name):
+            accepted.append(name)
+
+    assert accepted == []
+
+
+@pytest.mark.parametrize("build", [functional_28, flat])
+def test_what_is_replaced_on_the_model_itself_is_refused(build: Callable[[], keras.Model]) -> None:
+    model = compiled(build())
+    accepted = []
+    for name in METHODS:
+        # Python takes special methods from the class only; and what is no function is no override.
+        if callable(getattr(keras.Model, name)) and name not in SET_BY_KERAS | {"__call__"}:
+            vars(model)[name] = getattr(model, name)
+            if not is_refused(model, "model", name):
+                accepted.append(name)
+            del vars(model)[name]
+    assert accepted == []
+
+    model.train_step = lambda data: {}
+    assert is_refused(model, "model", "train_step")
+
+
+@pytest.mark.parametrize("build", [functional_28, flat])
+def test_what_keras_sets_on_a_model_is_no_override(build: Callable[[], keras.Model]) -> None:
+    model = compiled(build(), keras.losses.SparseCategoricalCrossentropy())
+    fed = SCALED.reshape(-1, 784) if build is flat else SCALED[..., None]
+    model.fit(fed[:32], LABELS[:32], verbose=0)
+    model.predict(fed[:32], verbose=0)
+
+    assert trainable(model)
 
 
 def test_a_subclass_may_say_how_it_is_built_and_saved() -> None:
@@ -470,6 +529,8 @@ def test_a_subclass_may_say_how_it_is_built_and_saved() -> None:
             """Something that Keras does not know."""
 
     assert trainable(compiled(Mine())).model.input_shape == (None, 28, 28)
+    text = Path(__file__).parents[3].joinpath("docs", "search-spaces.md").read_text()
+    assert [name for name in MAY_DEFINE - {"__init__", "build", "compile"} if f"`{name}`" not in text] == []
 
 
 @pytest.mark.parametrize("policy", ["float16", "mixed_float16", "bfloat16", "float64"])

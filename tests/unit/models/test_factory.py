@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +76,7 @@ def test_what_the_top_of_a_module_sets_changes_no_model(
         ("keras.utils.set_random_seed(7)", "random seed from 3 to 7"),
         ('keras.config.set_floatx("float64")', "floatx from float32 to float64"),
         ('keras.config.set_image_data_format("channels_first")', "image data format from channels_last to"),
+        ("tf.random.set_seed(7)", "TensorFlow's random seed from 3 to 7"),
         ("tf.config.run_functions_eagerly(True)", "TensorFlow's execution of functions from graphs to eager"),
     ],
 )
@@ -84,6 +86,16 @@ def test_a_builder_that_changes_settings_of_the_process_is_refused(
     module(tmp_path, monkeypatch, inside=inside)
     with pytest.raises(UserError, match=f"^users:build: the builder changes .*{named}"):
         first_build()
+
+
+def test_a_builder_that_seeds_python_is_refused_and_python_is_seeded_as_before_afterwards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seed = random.seed
+    module(tmp_path, monkeypatch, inside="import random; random.seed(7)")
+    with pytest.raises(UserError, match=r"^users:build: the builder calls random\.seed, expected no change"):
+        first_build()
+    assert random.seed is seed
 
 
 def test_a_module_that_changes_how_tensorflow_runs_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from hypothesis import given, settings
+from fuzzing import examples
+from hypothesis import given
 from hypothesis import strategies as st
 from pages import train_report
 
@@ -69,7 +70,7 @@ def test_other_images_and_models_of_others_have_an_unknown_licence() -> None:
     assert metadata(model_card(report(config={"weights": "imagenet"})))["license"] == "unknown"
 
 
-@settings(max_examples=25)
+@examples(25)
 @given(st.text(max_size=40))
 def test_text_of_a_user_stays_text(text: str) -> None:
     other = {**report().data, "official": False, "location": f"{text}\n---\n# `x` <b>|{text}"}

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, example, given, settings
+from fuzzing import examples
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from fmnist import cli
@@ -92,7 +93,7 @@ def check(capsys: pytest.CaptureFixture[str], run: RunFolder) -> list[str]:
     return rows[2]
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25)
 @given(content=DOCUMENTS)
 @example(content=b"")
 @example(content=b"null")
@@ -112,7 +113,7 @@ def test_any_metrics_are_a_row_and_at_most_one_line(
     assert (row[2], row[7] == "-") in {("finished", True), ("damaged", False)}
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25)
 @given(content=DOCUMENTS)
 @example(content=b'{"schema": 1, "run_id": "one", "job": "a\\tb\\n", "created": "x", "files": []}')
 def test_any_manifest_is_a_row_and_at_most_one_line(
@@ -122,7 +123,7 @@ def test_any_manifest_is_a_row_and_at_most_one_line(
     check(capsys, damaged)
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(25)
 @given(content=DOCUMENTS | VALUES.map(lambda value: yaml.dump({"data": value}).encode()))
 @example(content=b"epochs: 2026-11-24\n")
 @example(content=b"? \n")

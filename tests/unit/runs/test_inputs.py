@@ -9,7 +9,7 @@ import pytest
 from fmnist.config import SPACES
 from fmnist.errors import RunError
 from fmnist.runs import RunFolder
-from fmnist.runs.inputs import code_sum, inputs_of
+from fmnist.runs.inputs import code_sums, inputs_of
 from fmnist.runs.lifecycle import begin_run, open_run, with_inputs
 from fmnist.storage import FolderStore
 from fmnist.workflows.train.config import TrainConfig
@@ -70,6 +70,25 @@ def test_changed_code_is_refused_and_changed_comments_are_not(tmp_path: Path, mo
         begin(config, IMAGES, {})
 
 
+@pytest.mark.parametrize(
+    "statement",
+    ["import own_blocks", "from own_blocks import block", "def build(hp):\n    import own_blocks as blocks"],
+)
+def test_changed_module_that_the_space_imports_from_its_folder_is_refused(
+    statement: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config, blocks = settings(tmp_path, model="own_space:build"), tmp_path / "own_blocks.py"
+    (tmp_path / "own_space.py").write_text(f"import json\n{statement}\n")
+    blocks.write_text("import own_space\nblock = 1\n")
+    begin(config, IMAGES, {})
+    assert begin(config, IMAGES, {}) == "resumed"
+
+    blocks.write_text("import own_space\nblock = 2\n")
+    with pytest.raises(RunError, match="started with another code of own_blocks"):
+        begin(config, IMAGES, {})
+
+
 def test_run_of_the_space_notebook_of_an_earlier_version_is_refused(tmp_path: Path) -> None:
     config = settings(tmp_path, model="notebook")
     begin(config, IMAGES, {})
@@ -102,9 +121,9 @@ def test_code_of_every_space_has_a_sum(space: str) -> None:
 
 
 def test_code_that_is_not_there_has_no_sum() -> None:
-    assert code_sum("no_such_module.at.all") is None
-    assert code_sum("fmnist.runs.inputs")
-    assert code_sum("sys") is None
+    assert code_sums("no_such_module.at.all") == {}
+    assert code_sums("fmnist.runs.inputs").keys() >= {"fmnist.runs.inputs", "fmnist.runs.folder", "fmnist.runs.lease"}
+    assert code_sums("sys") == {}
 
 
 def test_other_versions_are_a_line_and_recorded(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

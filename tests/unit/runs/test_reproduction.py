@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, given, settings
+from fuzzing import examples
+from hypothesis import given
 from hypothesis import strategies as st
 
 from fmnist.errors import IntegrityError
@@ -63,7 +64,7 @@ def test_first_epoch_that_differs_in_the_last_digit_is_found(tmp_path: Path) -> 
     assert str(found.first).endswith("difference +5.6e-17")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=50)
+@examples(50)
 @given(st.floats(min_value=-1e9, max_value=1e9))
 def test_neighbours_of_any_number_are_told_apart(tmp_path: Path, number: float) -> None:
     next_one = float(np.nextafter(number, np.inf))

@@ -66,12 +66,16 @@ def test_checkpoint_that_the_job_removes_meanwhile_is_no_line_and_the_next_one_i
     assert capfd.readouterr().err == ""
 
 
-def test_run_that_is_to_be_replaced_is_not_sent_as_the_new_one(runs: FolderStore) -> None:
-    run = begun(runs, "train-1")
+def test_run_that_is_to_be_replaced_is_not_sent_as_the_new_one(
+    runs: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, looks = begun(runs, "train-1"), []
     finish(run, "train", 3, best_epoch=2)
+    looked = RunFolder.exists
+    monkeypatch.setattr(RunFolder, "exists", lambda *one: looks.append(one) or looked(*one))
 
     with tracked(run, ["tensorboard"], "second"):
-        time.sleep(0.3)
+        until(lambda: len(looks) > 6)
 
     assert not list(runs.entries("tensorboard"))
 
@@ -105,10 +109,17 @@ def test_tracker_that_fails_is_a_line_and_the_other_one_goes_on(
     # No kind of tracker: as one whose library or server is away.
     with tracked(run, ["nowhere", "tensorboard"], "first"):
         put_epochs(run, 1)
-        time.sleep(0.3)
+        said = ""
+
+        def is_said() -> bool:
+            nonlocal said
+            said += capfd.readouterr().err
+            return "nowhere" in said
+
+        until(is_said)
         finish(run, "train", 1, best_epoch=1, test={"accuracy": 0.9})
 
-    lines = [line for line in capfd.readouterr().err.splitlines() if "nowhere" in line]
+    lines = [line for line in (said + capfd.readouterr().err).splitlines() if "nowhere" in line]
     assert len(lines) == 2
     assert "it is tried again" in lines[0]
     assert "`fmnist runs track train-1 --to nowhere` sends it" in lines[1]

@@ -120,9 +120,29 @@ def test_fold_that_is_lost_is_trained_by_the_same_command_and_kills_change_no_nu
 
 
 @pytest.mark.slow
-def test_diverging_fold_ends_the_run_with_one_line(ray_cluster: str, small_data: Path, tmp_path: Path) -> None:
+def test_fold_that_diverges_in_its_first_epoch_is_a_row_and_the_others_count(
+    ray_cluster: str, small_data: Path, tmp_path: Path
+) -> None:
+    more = {"model": "builders:unlucky", "hyperparameters": {"units": 8}, "epochs": 2, "carry_weights": True}
+    run = crossval(settings(small_data, str(tmp_path), **more))
+
+    assert run.verify() == []
+    table = pd.read_csv(io.BytesIO(run.get_bytes("folds.csv"))).set_index(["weights", "fold"])
+    assert table["epochs"].tolist() == [2, 0, 2] * 2 and table["kept_epoch"]["fresh", 2] == 0
+    assert "the loss is" in table["diverged"]["fresh", 2]
+    # With carried weights, what the fold was given is measured.
+    assert table["held_out_accuracy"]["fresh", 2] < 0.3 < table["held_out_accuracy"]["carried", 2]
+    metrics = run.get_json("metrics.json")
+    assert metrics["held_out"]["accuracy"] == pytest.approx(table["held_out_accuracy"]["fresh"].mean())
+    assert metrics["train"]["loss"] == pytest.approx(table["loss"]["fresh"].dropna().mean())
+
+
+@pytest.mark.slow
+def test_folds_that_all_diverge_at_once_end_the_run_with_one_line(
+    ray_cluster: str, small_data: Path, tmp_path: Path
+) -> None:
     with pytest.raises(
-        TrainingError, match=r"^run folds: fold \d: epoch \d, step \d+ of \d+: the loss is nan"
+        TrainingError, match=r"^run folds: no fold has trained an epoch: epoch 1, step \d+ of \d+: the loss is nan"
     ) as error:
         crossval(settings(small_data, str(tmp_path), model="lenet5", hyperparameters=None, learning_rate=1e30))
 

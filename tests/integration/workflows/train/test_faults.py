@@ -10,6 +10,7 @@ import pandas as pd
 import psutil
 import pytest
 from kills import kill_driver, task_processes
+from s3_faults import Request, faulty
 from s3_server import S3Server
 
 from fmnist import cli
@@ -174,6 +175,41 @@ def test_checkpoint_that_cannot_be_stored_ends_the_run_in_a_line_and_nothing_rep
     assert re.search(r"^fmnist: run run: .*epoch-0002/.*: cannot be written: ", job.lines[-1]), job.output
     assert "Traceback" not in job.output and not [line for line in job.lines if line.startswith("epoch 2/")]
     assert RunFolder(FolderStore(tmp_path), "run").exists(f"{CHECKPOINTS}/epoch-0001/variables.npz")
+
+
+# tests/unit/distributed/test_workers.py and tests/integration/storage/test_s3_faults.py have the parts.
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("status", "code", "reason"),
+    [
+        (400, "ExpiredToken", "cannot be .+: access denied, the credentials have expired"),
+        (507, "QuotaExceeded", "cannot be written .+: the bucket's quota is used up"),
+    ],
+)
+def test_store_that_refuses_from_the_middle_of_a_training_on_costs_no_reported_epoch_and_no_restart(
+    status: int, code: str, reason: str, small_data: Path, s3_server: S3Server, s3_bucket: str
+) -> None:
+    refused: list[tuple[int, str]] = []
+
+    def refusal(request: Request) -> tuple[int, str] | None:
+        return refused[0] if refused and (code == "ExpiredToken" or request.method == "PUT") else None
+
+    arguments = settings(small_data, f"s3://{s3_bucket}/artifacts")
+    with (
+        faulty(s3_server, refusal) as endpoint,
+        fmnist("train", *arguments, environment={**OWN_RAY, "AWS_ENDPOINT_URL": endpoint}) as job,
+    ):
+        job.wait_for(r"^epoch +2/")
+        refused.append((status, code))
+        assert job.wait() == 1, job.output
+    assert re.search(f"^fmnist: run run: .*{reason}$", job.lines[-1]), job.output
+    assert "Traceback" not in job.output and resumptions(job.lines) == []
+    reported = [line for line in job.lines if re.match(r"epoch +\d+/", line)]
+
+    with fmnist("train", *arguments, environment=OWN_RAY) as job:
+        assert job.wait() == 0, job.output
+    assert resumptions(job.lines)[0] >= len(reported)
+    assert RunFolder(S3Store(s3_bucket, "artifacts"), "run").verify() == []
 
 
 def test_unreachable_store_is_told_before_any_training(small_data: Path) -> None:

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import pytest
 
+from fmnist import cli
 from fmnist.runs import HISTORY, LEASE, RunFolder
 from fmnist.storage import FolderStore, S3Store, Store
-from jobs import command, fmnist
+from jobs import fmnist
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 # Seconds of a lease: a stopped driver loses it soon.
-SHORT = {"FMNIST_LEASE_SECONDS": "5"}
+SHORT = {"FMNIST_LEASE_SECONDS": "15"}
 
 
 def settings(data: Path, artifacts: str) -> list[str]:
@@ -33,18 +34,20 @@ def assert_complete(store: Store) -> None:
     assert not store.exists(f"run/{LEASE}")
 
 
-def test_stopped_driver_is_taken_over_and_harms_nothing_when_it_continues(small_data: Path, s3_bucket: str) -> None:
+def test_stopped_driver_is_taken_over_and_harms_nothing_when_it_continues(
+    small_data: Path, s3_bucket: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = settings(small_data, f"s3://{s3_bucket}/runs")
     with fmnist("train", *arguments, environment=SHORT) as first:
         first.wait_for(r"^epoch +1/")
         for more in ((), ("--max-failures", "5")):
-            refused = command("train", *arguments, *more)
-            assert refused.returncode == 2 and refused.stdout == "", refused.stdout
-            assert re.fullmatch(
+            assert cli.main(["train", *arguments, *more]) == 2
+            refused = capsys.readouterr()
+            assert refused.out == "" and re.fullmatch(
                 rf"fmnist: run run in s3://{s3_bucket}/runs: held by process {first.process.pid} on \S+ since \S+ "
                 r"\(attempt 1\).*\n",
-                refused.stderr,
-            ), refused.stderr
+                refused.err,
+            ), refused
 
         first.process.send_signal(signal.SIGSTOP)
         with fmnist("train", *arguments, "--wait", environment=SHORT) as second:

@@ -162,3 +162,11 @@ def test_leak_draws_both_protocols_by_fold() -> None:
     (axes,) = leak(records("fresh", "carried")).axes
 
     assert [line.get_ydata().tolist() for line in axes.lines] == [ACCURACIES["fresh"], ACCURACIES["carried"]]
+
+
+def test_fold_without_an_epoch_is_shown(report: Report[CrossvalMetrics]) -> None:
+    first, second, *rest = records("fresh")
+    diverged = replace(second, rows=(), kept_epoch=0, diverged="epoch 1, step 1 of 5: the loss is nan")
+
+    assert "0, then diverged" in render_crossval(without(report), [first, diverged, *rest])
+    assert fold_curves([first, diverged, *rest]).axes

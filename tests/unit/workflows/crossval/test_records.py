@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -52,6 +54,13 @@ def test_table_has_a_row_a_fold_with_its_kept_epoch() -> None:
     assert table["loss"].tolist() == [1, 0.5]
     assert table["held_out_accuracy"].tolist() == [0.91, 0.93]
     assert table["epochs"].tolist() == [3, 3] and table["seconds"].tolist() == [9, 9]
+
+
+def test_fold_without_an_epoch_is_a_row_without_training_scores() -> None:
+    table = folds_table([record(1), replace(record(2, 0.1, kept=0), rows=(), diverged="the loss is nan")])
+
+    assert table["epochs"].tolist() == [3, 0] and table["diverged"].fillna("").tolist() == ["", "the loss is nan"]
+    assert table["loss"].isna().tolist() == [False, True] and table["held_out_accuracy"].tolist() == [0.9, 0.1]
 
 
 def test_history_names_fold_and_weights_of_each_epoch() -> None:

@@ -172,6 +172,7 @@ def test_table_of_candidates_has_the_scores_of_the_best_epoch_and_of_the_test() 
         *("backbone", "phase", "recipe", "image_size", "feature_layer", "features", "parameters"),
         *("trained_parameters", "epochs", "best_epoch", "loss", "accuracy", "val_loss", "val_accuracy", "test_loss"),
         *("test_accuracy", "test_accuracy_low", "test_accuracy_high", "feature_seconds", "training_seconds"),
+        "diverged",
     ]
     row = table.iloc[4]
     assert (row["phase"], row["epochs"], row["best_epoch"], row["training_seconds"]) == ("fine-tuned", 5, 3, 22.5)

@@ -104,7 +104,7 @@ def test_table_of_the_notebook_space_fits_the_terminal(width):
     assert row.split() == ["7", "2", "stopped", "early", "1", "0.8930", "48", "3", "126", "5", "0.15", "0.00074"]
 
 
-def test_headline_counts_trials_and_fits_the_terminal():
+def test_headline_counts_trials_and_fits_the_terminal(clock):
     records = [
         record(1, [0.9], "finished"), record(2, [0.8], "stopped"), record(3, [0.8], "stopped early"),
         record(4, (), "failed"), record(5, [0.8], "paused"), record(6, [0.8]), record(7, [0.8]),
