@@ -73,7 +73,7 @@ def ending(shutdown: Callable[..., Any], end: str) -> Callable[..., Any]:
         if end == "hangs":
             threading.Event().wait()
         if end == "slow":
-            time.sleep(10)
+            time.sleep(5)
         if end == "fails":
             raise RuntimeError("a shutdown that fails")
         if end == "killed":

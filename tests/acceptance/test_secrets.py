@@ -15,7 +15,6 @@ from jobs import LEAST, REPOSITORY, command
 
 # What is given beside the keys of the store: proxies that nobody is behind, and a server of MLflow that is away.
 SECRETS = {
-    "AWS_SESSION_TOKEN": "marker-session",
     "http_proxy": "http://user:marker-proxy@127.0.0.1:9",
     "https_proxy": "http://user:marker-proxy@127.0.0.1:9",
     "HF_TOKEN": "marker-hub",
@@ -24,8 +23,9 @@ SECRETS = {
     "MLFLOW_TRACKING_PASSWORD": "marker-password",
     "MLFLOW_TRACKING_TOKEN": "marker-token",
 }
+MLFLOW = bool(importlib.util.find_spec("mlflow"))
 TEXTS = [text.encode() for text in ("marker-", ACCESS_KEY, SECRET_KEY, os.environ["RAY_AUTH_TOKEN"])]
-# Every command on finished runs, by the job that each is named after; the last ones need the internet or more packages.
+# On finished runs, each of which has the name of its job.
 COMMANDS = (
     "evaluate --run train",
     f"predict --run tune {REPOSITORY / 'docs/report.png'}",
@@ -39,12 +39,13 @@ COMMANDS = (
     "runs verify crossval",
     "audit train",
 )
-FAILING = (
-    "runs track train --to mlflow",
-    "weights fetch --backbone vgg16 --to {folder}",
-    "data info --data s3://marker:marker-address@bucket/data",
-    "runs show absent",
-)
+# What fails, since nobody answers or by its argument.
+FAILING = {
+    "runs track train --to mlflow": 1 if MLFLOW else 2,
+    "weights fetch --backbone vgg16 --to {folder}": 2,
+    "data info --data s3://marker:marker-address@bucket/data": 2,
+    "runs show absent": 2,
+}
 
 
 def tells(content: bytes) -> bool:
@@ -66,26 +67,29 @@ def test_no_secret_is_told_by_any_job_or_command_nor_in_the_store_nor_in_rays_fi
     credentials.write_text("[default]\naws_access_key_id = marker-file\naws_secret_access_key = marker-file\n")
     secrets = {**s3_server.environment(), **SECRETS, "HOME": str(tmp_path / "home")}
     folder, store = tmp_path / "folder", ["--artifacts", f"s3://{s3_bucket}/runs"]
-    tracker = "mlflow" if importlib.util.find_spec("mlflow") else "tensorboard"
+    tracker = "mlflow" if MLFLOW else "tensorboard"
     said: dict[str, str] = {}
 
-    def run(line: str, code: int | None, *more: str, **environment: str) -> None:
+    def run(line: str, code: int, *more: str, **environment: str) -> None:
         words = line.format(folder=folder, data=tiny_data).split()
         ended = command(*words, *more, environment={**secrets, **environment})
         said[line] = ended.stdout + ended.stderr
-        assert ended.returncode == code or (code is None and ended.returncode in {1, 2}), said[line]
-        assert "Traceback" not in said[line], said[line]
+        assert ended.returncode == code and "Traceback" not in said[line], said[line]
 
     with running_head(secrets) as head:
         joined = {"RAY_ADDRESS": head.address}
+        # An address with a password, for one of the jobs: around proxies, since NO_PROXY has no such address.
+        password = {"AWS_ENDPOINT_URL": s3_server.endpoint.replace("//", "//user:marker-endpoint@"), "http_proxy": ""}
         for job, settings in LEAST.items():
-            run(f"{job} {settings}", 0, "--data", str(tiny_data), *store, "--run-id", job, "--track", tracker, **joined)
+            more = ("--data", str(tiny_data), *store, "--run-id", job, "--track", tracker)
+            run(f"{job} {settings}", 0, *more, **joined, **(password if job == "crossval" else {}))
         for line in COMMANDS:
             run(line, 0, *store, **joined)
-        for line in FAILING:
-            run(line, None, *(store if line.startswith("runs") else ()))
-        endpoint = s3_server.endpoint.replace("http://", "http://user:marker-endpoint@")
-        run("runs list --sort seconds", None, *store, AWS_ENDPOINT_URL=endpoint)
+        for line, code in FAILING.items():
+            run(line, code, *(store if line.startswith("runs") else ()))
+        run("runs list --sort job", 0, *store, **password)
+        # This server refuses any.
+        run("runs list --sort status", 2, *store, AWS_SESSION_TOKEN="marker-session")
         rays = list(telling_files(head.folder))
 
     client = s3_server.client()
