@@ -90,6 +90,7 @@ def test_no_secret_is_told_by_any_job_or_command_nor_in_the_store_nor_in_rays_fi
         run("runs list --sort job", 0, *store, **password)
         # This server refuses any.
         run("runs list --sort status", 2, *store, AWS_SESSION_TOKEN="marker-session")
+        assert any(head.folder.glob("session_*/logs/raylet.out"))
         rays = list(telling_files(head.folder))
 
     client = s3_server.client()
