@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from fmnist.console import duration
 from fmnist.errors import TrainingError
@@ -57,3 +59,21 @@ class Wait:
             reason = self._reason()
             raise TrainingError(f"gave up after {duration(waited)}: {self._what()}" + (f"; {reason}" if reason else ""))
         self._note(f"still waiting after {duration(waited)}: {self._what()}")
+
+
+@contextmanager
+def told(wait: Wait) -> Iterator[None]:
+    """Looks at a wait, one without a limit, from a thread while the block runs, which cannot look itself."""
+    ended = threading.Event()
+
+    def look() -> None:
+        while not ended.wait(0.5):
+            wait.look()
+
+    thread = threading.Thread(target=look, name="wait", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

@@ -22,6 +22,7 @@ from fmnist.distributed import local
 from fmnist.distributed.access import check_address, own_token
 from fmnist.distributed.local import around_proxies, own_address, own_folder
 from fmnist.errors import TrainingError, UserError, first_line, one_line
+from fmnist.waiting import Wait, told
 
 # Variables of Ray Train and Ray Tune that somebody has set for another program would change this one's jobs.
 FOREIGN = ("TUNE_", "RAY_TRAIN_", "RAY_AIR_")
@@ -140,7 +141,8 @@ def _start(folder: Path) -> None:
     """Starts a local Ray: again if its processes do not start."""
     for left in reversed(range(START_ATTEMPTS)):
         try:
-            local.start(folder)
+            with told(Wait(console.print, lambda: "Ray to start on this machine")):
+                local.start(folder)
             return
         except Exception as error:
             ray.shutdown()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 
 from fmnist import waiting
 from fmnist.errors import TrainingError
-from fmnist.waiting import Wait
+from fmnist.waiting import Wait, told
 
 
 @pytest.fixture
@@ -59,3 +62,14 @@ def test_wait_ends_with_its_reason_within_a_minute_of_its_limit(limit: float) ->
             look_each_second(wait, clock, 20_000)
 
     assert limit <= clock.now - Clock().now <= max(limit, 10) + waiting.NEXT_SECONDS + 1
+
+
+def test_wait_that_cannot_look_itself_is_told() -> None:
+    notes: list[str] = []
+    with told(Wait(notes.append, lambda: "a process", first=0.1)):
+        deadline = time.monotonic() + 60
+        while not notes and time.monotonic() < deadline:
+            time.sleep(0.01)
+    threads = {thread.name for thread in threading.enumerate()}
+
+    assert re.fullmatch(r"still waiting after \d+ s: a process", notes[0]) and "wait" not in threads

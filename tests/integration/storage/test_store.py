@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import pickle
+import re
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from s3_server import S3Server
 
 import fmnist.storage.s3
 from fmnist.errors import StoreError
-from fmnist.storage import ConflictError, Entry, FolderStore, MissingKeyError, S3Store, Store, open_store
+from fmnist.storage import ConflictError, Entry, FolderStore, MissingKeyError, S3Store, Store, folder_store, open_store
 
 # Parts that differ in more than their case, so that the law also holds on file systems that ignore it.
 PARTS = st.text(alphabet="abc019 ._-+%&=#~äß中", min_size=1, max_size=8).filter(lambda part: part not in {".", ".."})
@@ -300,3 +303,45 @@ def test_location_opens_the_same_store_again(store: Store) -> None:
     assert type(again) is type(store)
     assert again.location == store.location
     assert again.get_bytes("a/key") == b"text"
+
+
+def test_folders_and_files_that_are_held_open_cost_no_other_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FolderStore(tmp_path)
+    for key in ("run/a/b/one", "run/a/two", "run/three"):
+        store.put_bytes(key, b"")
+
+    def busy(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
+
+    with monkeypatch.context() as held:
+        held.setattr(Path, "rmdir", busy)
+        store.delete_folder("run")
+    assert list(store.entries()) == [] and (tmp_path / "run/a/b").is_dir()
+
+    for key in ("run/a/one", "run/two"):
+        store.put_bytes(key, b"")
+    unlink = Path.unlink
+    with monkeypatch.context() as held:
+        held.setattr(Path, "unlink", lambda path, **more: busy(path) if path.name == "one" else unlink(path, **more))
+        with pytest.raises(StoreError, match=r"run: cannot be deleted: Device or resource busy \(.*run/a/one\)"):
+            store.delete_folder("run")
+    assert [entry.key for entry in store.entries()] == ["run/a/one"]
+
+
+def test_lock_that_another_process_holds_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("fmnist.waiting.FIRST_SECONDS", 0.1)
+    written = threading.Thread(target=FolderStore(tmp_path).put_version, args=("one", b"", None))
+    with folder_store._locked(tmp_path / "one"):
+        written.start()
+        said = ""
+        deadline = time.monotonic() + 60
+        while not said and time.monotonic() < deadline:
+            said = capsys.readouterr().err
+    written.join()
+
+    assert re.fullmatch(r"fmnist: still waiting after .*: another process to release .*one\.lock.*\n", said)
+    assert (tmp_path / "one").exists()

@@ -217,6 +217,9 @@ def test_flat_picture_is_black_and_says_so(tmp_path):
     [
         (np.zeros((0, 28)), r"shape \(0, 28\) holds no pixels"),
         (np.zeros(784), r"shape \(784,\), expected \[height, width\]"),
+        (np.zeros((784, 1)), r"shape \(784, 1\) is no picture: an edge of 1 pixels"),
+        (np.zeros((5, 785)), r"shape \(5, 785\) seems to be rows with a label"),
+        (np.zeros((3, 40, 50)), r"shape \(3, 40, 50\), expected \[height, width\]"),
         (np.zeros((28, 28, 5)), r"shape \(28, 28, 5\)"),
         (np.zeros((2, 30, 30, 3)), r"shape \(2, 30, 30, 3\)"),
         (np.full((28, 28), np.nan), "784 of 784 values are not finite"),
@@ -274,3 +277,18 @@ def test_damaged_file_is_read_or_refused_but_never_crashes(tmp_path, suffix, at,
         assert all(picture.pixels.shape == (28, 28) for picture in read_pictures(path))
     except UserError as refusal:
         assert "\n" not in str(refusal)
+
+
+@pytest.mark.parametrize("count", [1, 3, 7])
+def test_rows_of_784_values_are_pictures_and_said_to_be(tmp_path, count):
+    images = np.stack([image_like_the_data_sets(seed) for seed in range(count)])
+    pictures = read_pictures(saved(images.reshape(count, 784), tmp_path / "rows.npy"))
+    np.testing.assert_array_equal([picture.pixels for picture in pictures], images)
+    assert {picture.notes for picture in pictures} == {("rows of 784 values were taken as pictures of 28 x 28 pixels",)}
+
+
+@pytest.mark.parametrize("count", [3, 4])
+def test_as_many_pictures_as_a_colour_has_channels_are_pictures_and_said_to_be(tmp_path, count):
+    pictures = read_pictures(saved(np.stack([image_like_the_data_sets()] * count), tmp_path / "few.npy"))
+    assert len(pictures) == count
+    assert pictures[0].notes == (f"taken as one of {count} pictures, not as one picture of {count} channels",)

@@ -219,3 +219,16 @@ def test_run_that_another_process_finishes_meanwhile_is_not_removed(tmp_path: Pa
         opened.folder.finish("train")
 
     assert RunFolder(FolderStore(tmp_path), "one").state() == "finished"
+
+
+def test_unfinished_run_that_cannot_be_removed_is_refused_before_anything_of_it_is_touched(tmp_path: Path) -> None:
+    begin(config(tmp_path))
+    (tmp_path / "one").rename(tmp_path / "elsewhere")
+    (tmp_path / "one").symlink_to(tmp_path / "elsewhere")
+    before = contents(RunFolder(FolderStore(tmp_path), "elsewhere"))
+    other = config(tmp_path, overwrite=True, seed=9)
+
+    with pytest.raises(RunError, match=r"cannot be replaced: .* is a link"), open_run("train", other) as opened:
+        begin_run(opened, other, {})
+
+    assert contents(RunFolder(FolderStore(tmp_path), "elsewhere")).keys() >= before.keys()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from botocore.exceptions import ConnectionClosedError, EndpointConnectionError
 from clock import Clock
 
 from fmnist import waiting
@@ -87,12 +91,34 @@ def test_server_that_does_not_answer_is_told_after_ten_seconds_and_then_each_min
 ) -> None:
     clock = Clock()
     monkeypatch.setattr(waiting, "time", SimpleNamespace(monotonic=clock))
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:marker@store:8333")
-    request: dict[str, object] = {}
-    for _ in range(100):
-        s3._wait_of(request).look()
-        clock.now += 1
+    monkeypatch.setattr(s3, "_LONGEST_WAIT", 0.001)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    with silent_server(clock) as port:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        with pytest.raises((EndpointConnectionError, ConnectionClosedError)):
+            s3.client(attempts=9).head_bucket(Bucket="runs")
 
     assert capsys.readouterr().err.splitlines() == [
-        f"fmnist: still waiting after {time}: the S3 server at store:8333 to answer" for time in ("10 s", "1 min 10 s")
+        f"fmnist: still waiting after {time}: the S3 server at 127.0.0.1:{port} to answer"
+        for time in ("10 s", "1 min 10 s")
     ]
+
+
+@contextmanager
+def silent_server(clock: Clock) -> Iterator[int]:
+    """A server that hangs up after ten seconds of the clock, without an answer."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    clock.now += 10
+                    connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 
 import pytest
@@ -102,3 +103,12 @@ def test_server_that_is_not_there_is_told_at_once_without_its_password(
     s3.client.cache_clear()
     with pytest.raises(UserError, match=f"^s3://{s3_bucket}: cannot be read at 127.0.0.1:9: cannot connect$"):
         obtain(f"s3://{s3_bucket}/vgg16.h5", tmp_path, [])
+
+
+def test_weights_are_used_where_no_cache_can_be_written(s3_bucket: str, tmp_path: Path) -> None:
+    put(s3_bucket, "vgg16.h5")
+    (tmp_path / "cache").write_text("a file in the way")
+    notes: list[str] = []
+
+    assert obtain(f"s3://{s3_bucket}", tmp_path / "cache", notes).path.read_bytes() == CONTENT
+    assert re.match(r".*cache: cannot be written \(.*\): weights are not kept; FMNIST_CACHE names a folder$", notes[0])

@@ -116,3 +116,14 @@ def test_terminal_has_a_bar_for_each_running_fold_and_one_for_all() -> None:
     assert picture[0].startswith("all folds") and "1/4 folds" in picture[0]
     assert picture[1].startswith("fold 2") and "0/30 epochs" in picture[1]
     assert picture[2].startswith("fold 3") and "12/30 epochs, val_accuracy 0.9123" in picture[2]
+
+
+def test_folds_that_were_there_already_are_none_that_run() -> None:
+    progress = FoldProgress(3, 5, console=plain())
+    with progress:
+        progress.begin({("fresh", 1): 0.9})
+        assert not progress.has_begun
+        progress.show(FoldEvent("fresh", 2))
+        assert progress.has_begun
+        progress.show(FoldEvent("fresh", 2, 5, accuracy=0.9))
+        assert not progress.has_begun
