@@ -27,11 +27,11 @@ def main() -> None:
     set_threads(2)
     from fmnist import data
     from fmnist.models import precision_policy
-    from fmnist.training.devices import resolve_precision
+    from fmnist.training.devices import automatic_precision
     from fmnist.workflows.transfer.network import feature_extractor, load_backbone
     from fmnist.workflows.transfer.recipes import FACTS
 
-    precision = resolve_precision("auto")
+    precision = automatic_precision(False)
     images = data.take(data.clean(data.load("auto").train)[0], options.limit, seed=0)
     train, val = data.split(images, val_fraction=0.25, seed=0)
     print(f"{len(train):,} images, {options.epochs} epochs of the head, {precision}, both threads")

@@ -222,15 +222,18 @@ def recipe(config: TrainConfig, options: argparse.Namespace, train: Images, test
 
 
 def _built(config: TrainConfig, seed: int) -> Trainable:
-    from fmnist.models.factory import build
-    from fmnist.training.devices import resolve_precision
+    import tensorflow as tf
 
+    from fmnist.models.factory import build
+    from fmnist.training.devices import automatic_precision
+
+    gpu = bool(tf.config.list_physical_devices("GPU"))
     return build(
         config.model,
         config.hyperparameters,
         learning_rate=config.learning_rate,
         seed=seed,
-        precision=resolve_precision(config.precision),
+        precision=automatic_precision(gpu) if config.precision == "auto" else config.precision,
     )
 
 

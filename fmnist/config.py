@@ -75,12 +75,12 @@ def may_change(default: Any) -> Any:
     return field(default=default, metadata={"may_change": True})
 
 
-def settled(**metadata: bool) -> Any:
-    """Declares a setting that is ``auto`` by default: a new run settles it by what the cluster has.
+def settled(default: str = "auto", **metadata: bool) -> Any:
+    """Declares a setting that may be ``auto``: a new run settles it by what the cluster has.
 
     A resumed run takes what was settled.
     """
-    return field(default="auto", metadata={"settled": True, **metadata})
+    return field(default=default, metadata={"settled": True, **metadata})
 
 
 def gpu_share() -> Any:
@@ -143,7 +143,7 @@ class JobConfig:
         seed: Of the split, the initial weights and the order of the images.
         limit: Number of training images to use, after shuffling by the seed; all if not given.
         precision: Of matrix products; weights stay float32. auto takes bfloat16 if the processor has instructions for
-            it.
+            it; a resumed run keeps what was taken.
         xla: Compile training with XLA; auto does so on a GPU if the training has some 3,000 steps or more. It is slower
             on a CPU.
         deterministic: Use only operations that compute the same numbers in each run on the same GPU. Folds always do.
@@ -165,7 +165,7 @@ class JobConfig:
     val_fraction: OpenUnitInterval = 0.2
     seed: Seed = 0  # type: ignore[valid-type]
     limit: PositiveInt | None = None
-    precision: Literal["float32", "bfloat16", "auto"] = "float32"
+    precision: Literal["float32", "bfloat16", "auto"] = settled("float32")
     xla: Literal["auto", "on", "off"] = "auto"
     deterministic: bool = False
 

@@ -19,6 +19,14 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 LIMIT = 900
 # Of a job that starts a local Ray as on a laptop, in a module whose others join one.
 OWN_RAY = {"RAY_ADDRESS": ""}
+# The least that each job can do.
+LEAST = {
+    "train": "--epochs 1",
+    "tune": "--max-epochs 1 --retrain-epochs 1",
+    "crossval": "--folds 2 --epochs 1",
+    "transfer": "--backbone vgg16 --weights none --image-size 32 --epochs 1",
+    "pipeline": "--profile smoke --stages crossval-lenet5",
+}
 
 
 def without_waits(lines: list[str]) -> list[str]:

@@ -6,6 +6,8 @@ them one after the other until Ray has ended, so that some are released whenever
 time, as on a busy machine.
 
 ``DIE_BEFORE_MANIFEST=RUN_ID`` ends the process instead where that run has all its results but no manifest.
+``END_OF_RAY`` is what becomes of Ray's shutdown: ``slow``, ``fails``, ``killed`` (its processes are, which must be this
+process' own), or ``hangs``.
 """
 
 from __future__ import annotations
@@ -16,12 +18,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
+import psutil
 import ray
 from ray._private.worker import global_worker
 
 from fmnist.cli import main
+from fmnist.distributed import cluster
 from fmnist.runs import RunFolder
 from fmnist.runs.manifest import Manifest
 
@@ -63,6 +68,23 @@ def holding_references(init: Callable[..., Any]) -> Callable[..., Any]:
     return init_and_hold
 
 
+def ending(shutdown: Callable[..., Any], end: str) -> Callable[..., Any]:
+    def shut_down(*arguments: Any, **options: Any) -> None:
+        if end == "hangs":
+            threading.Event().wait()
+        if end == "slow":
+            time.sleep(5)
+        if end == "fails":
+            raise RuntimeError("a shutdown that fails")
+        if end == "killed":
+            for process in psutil.Process().children(recursive=True):
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+        shutdown(*arguments, **options)
+
+    return shut_down
+
+
 def slow(finish: Callable[..., Manifest]) -> Callable[..., Manifest]:
     def finish_slowly(run: RunFolder, *arguments: Any, **options: Any) -> Manifest:
         if run.run_id == os.environ.get("DIE_BEFORE_MANIFEST"):
@@ -75,5 +97,8 @@ def slow(finish: Callable[..., Manifest]) -> Callable[..., Manifest]:
 
 if __name__ == "__main__":
     ray.init = holding_references(ray.init)
+    if end := os.environ.get("END_OF_RAY"):
+        ray.shutdown = ending(ray.shutdown, end)
+        cluster.LEAVE_SECONDS = 2.0 if end == "hangs" else cluster.LEAVE_SECONDS
     RunFolder.finish = slow(RunFolder.finish)  # type: ignore[method-assign]
     sys.exit(main())

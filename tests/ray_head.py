@@ -29,11 +29,13 @@ class Head:
         address: for RAY_ADDRESS.
         dashboard: where ``ray job submit`` finds it, if it has one.
         agent_port: where its dashboard's agent listens.
+        folder: of its session and its output.
     """
 
     address: str
     dashboard: str
     agent_port: int
+    folder: Path
 
 
 @contextmanager
@@ -89,7 +91,7 @@ def _start(environment: dict[str, str], folder: Path, log: Path, dashboard: bool
         text=True,
         env=environment,
     )
-    return head, Head(address, f"http://127.0.0.1:{dashboard_port}", agent_ports[0])
+    return head, Head(address, f"http://127.0.0.1:{dashboard_port}", agent_ports[0], folder)
 
 
 def _has_started(head: subprocess.Popen[str], log: Path, agent_port: int) -> bool:

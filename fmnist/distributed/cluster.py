@@ -5,17 +5,20 @@ from __future__ import annotations
 import gc
 import math
 import os
+import signal
+import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import ray
 
-from fmnist.boundary import say
+from fmnist.boundary import explained, say
 from fmnist.config import worker_range
 from fmnist.console import console
 from fmnist.distributed import local
@@ -34,6 +37,8 @@ MOST_CPUS_PER_WORKER = 8
 
 # Of a local Ray, before a job gives up.
 START_ATTEMPTS = 3
+# Ray ends within seconds, on a busy machine within half a minute.
+LEAVE_SECONDS = 180.0
 
 
 @dataclass(frozen=True)
@@ -121,8 +126,9 @@ def connected(resources: Resources | None = None) -> Iterator[Resources]:
             yield _resources(started_here=address == "local")
         except BaseException as error:
             _clear_frames(error)
+            _leave(error)
             raise
-        finally:
+        else:
             _leave()
 
 
@@ -155,21 +161,45 @@ def _start(folder: Path) -> None:
             console.print("Ray did not start in time on this machine; trying again")
 
 
-def _leave() -> None:
+def _leave(error: BaseException | None = None) -> None:
     """Disconnects from Ray, and ends the cluster if this process started it.
+
+    Ray that takes longer than `LEAVE_SECONDS` is given up, and the process with it.
 
     An object reference that is released while Ray's core worker shuts down ends the process by ``_exit(1)``. So the
     references of the job are released first, and none can be released by the garbage collector meanwhile, whichever
-    thread runs it. What fails here is one line: the job's result is decided.
+    thread runs it. What fails here is one line: the job's result is decided, by ``error``.
     """
+    # It sleeps, and so runs no Python while Ray ends.
+    limit = threading.Timer(LEAVE_SECONDS, _give_up, [error])
+    limit.name, limit.daemon = "ray_limit", True
+    limit.start()
     try:
         gc.collect()
         gc.freeze()
         ray.shutdown()
-    except BaseException as error:
-        say(f"Ray did not end cleanly: {first_line(error)}")
+    except BaseException as failure:
+        say(f"Ray did not end cleanly: {first_line(failure)}")
     finally:
+        limit.cancel()
         gc.unfreeze()
+
+
+def _give_up(error: BaseException | None) -> None:
+    """Ends the process with the exit code of the job's result: its main thread is in Ray, which does not end."""
+    code = 0
+    if error is not None:
+        known = explained(error)
+        code = 128 + signal.SIGINT if isinstance(error, KeyboardInterrupt) else known.exit_code if known else 1
+        if known:
+            say(str(known))
+        else:
+            traceback.print_exception(error)
+    say(f"Ray did not end within {LEAVE_SECONDS:g} s; this process ends without it")
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            stream.flush()
+    os._exit(code)
 
 
 def _clear_frames(error: BaseException) -> None:

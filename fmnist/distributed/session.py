@@ -22,12 +22,14 @@ from fmnist.distributed import cluster
 from fmnist.distributed.gauges import publisher
 from fmnist.distributed.logs import Logs
 from fmnist.distributed.software import check_workers
+from fmnist.distributed.tasks import TaskPool
 from fmnist.runs import CONFIG, RunFolder
 from fmnist.runs.documents import Names
 from fmnist.runs.inputs import IDENTITY, origin
 from fmnist.runs.lifecycle import OpenedRun, begin_run, with_inputs
 from fmnist.runs.results import Results, finish_run
 from fmnist.tracking.tracker import tracked
+from fmnist.training import devices
 from fmnist.training.progress import Publish
 
 Note = Callable[[str], None]
@@ -161,7 +163,7 @@ def run_on_ray(
         joined = resources is not None
         # Left from the right to the left: the thread has ended before Ray is left, however the work ends.
         with cluster.connected(resources) as resources, background, logs.stored():
-            config = with_gpus(config, opened, resources)
+            config = with_precision(with_gpus(config, opened, resources), opened, resources, note)
             module = builder.partition(":")[0] if (builder := own_builder(config)) else None
             differences = [] if joined else check_workers(module, note, started_here=resources.started_here)
             for difference in differences:
@@ -185,12 +187,43 @@ def with_gpus(config: Config, opened: OpenedRun, resources: cluster.Resources) -
     Else one GPU, if the cluster has one now, and for workers one for each.
     """
     automatic = [name for name in sorted(config.declared("gpu_share")) if getattr(config, name) == "auto"]
-    before = opened.folder.get_yaml(CONFIG, Names) if opened.is_resumed and opened.folder.exists(CONFIG) else {}
+    before = _settings_before(opened)
     needed = {"gpus_per_worker": worker_range(getattr(config, "workers", 1))[0]}
     chosen: dict[str, Any] = {
         name: before.get(name, float(resources.gpus >= needed.get(name, 1))) for name in automatic
     }
     return replace(config, **chosen)
+
+
+def with_precision(config: Config, opened: OpenedRun, resources: cluster.Resources, note: Note) -> Config:
+    """Returns the settings with a precision in place of ``auto``: that of a run that goes on.
+
+    Else bfloat16, if the processors of all kinds of the job's processes have instructions for it. One precision for
+    all, so that a run which goes on elsewhere does not mix two in one history.
+    """
+    if config.precision != "auto":
+        return config
+    shares = {getattr(config, name) for name in config.declared("gpu_share")}
+    kinds = {_automatic_precision(resources, gpus, note) for gpus in shares}
+    found: Any = "float32" if "float32" in kinds else "bfloat16"
+    if (before := _settings_before(opened).get("precision", "auto")) not in {"auto", found}:
+        note(f"precision: {before} as the run was started with; auto would be {found} here, which may be faster")
+        found = before
+    return replace(config, precision=found)
+
+
+def _automatic_precision(resources: cluster.Resources, gpus: float, note: Note) -> str:
+    """Returns what ``auto`` is in a process with so many GPUs, in one of the cluster's."""
+    if resources.started_here and not gpus:
+        return devices.automatic_precision(False)
+    pool = TaskPool("first process", min(1.0, resources.cpus_of_largest_node), gpus, retries=3, note=note)
+    [(_, found)] = pool.run(devices.automatic_precision, [("precision", (gpus > 0,))], str)
+    return found
+
+
+def _settings_before(opened: OpenedRun) -> Names:
+    """Returns the settings of a run that goes on; none if it is new."""
+    return opened.folder.get_yaml(CONFIG, Names) if opened.is_resumed and opened.folder.exists(CONFIG) else {}
 
 
 def assumptions(config: JobConfig, location: str, resources: cluster.Resources) -> Iterator[str]:

@@ -225,10 +225,11 @@ def train_epochs(
     if latest := ray.train.get_checkpoint():
         with fetched(latest) as folder:
             history = checkpoint.restore(folder, built.model, built.optimizer)
+    xla = devices.resolve_xla(schedule.xla, images=len(train), batch_size=schedule.batch_size, epochs=schedule.epochs)
     if shard.rank == 0:
         post(events, history)
-        if history.rows and history.rows[-1].get("workers", shard.workers) != shard.workers:
-            post(events, f"{plural(shard.workers, 'worker')} from epoch {history.epochs + 1} on")
+        if line := _other_workers(history, shard.workers, xla=xla):
+            post(events, line)
     if history.should_stop(schedule.patience):
         return history, None
     epochs = engine.train(
@@ -242,9 +243,7 @@ def train_epochs(
         seed=schedule.seed,
         first_epoch=history.epochs + 1,
         shard=shard,
-        xla=devices.resolve_xla(
-            schedule.xla, images=len(train), batch_size=schedule.batch_size, epochs=schedule.epochs
-        ),
+        xla=xla,
         note=lambda line: post(events, line) if shard.rank == 0 else None,
     )
     try:
@@ -268,6 +267,15 @@ def train_epochs(
         # Not raised: Ray Train would restart the workers, and they would fail again at the same step.
         return history, str(error)
     return history, None
+
+
+def _other_workers(history: History, workers: int, *, xla: bool) -> str | None:
+    """Says that other than so many workers have trained the last epoch, and what follows; None if the same did."""
+    if not history.rows or history.rows[-1].get("workers", workers) == workers:
+        return None
+    line = f"{plural(workers, 'worker')} from epoch {history.epochs + 1} on"
+    # Each compiles another program, whose sums may have another order.
+    return f"{line}; with XLA, the last digits of the numbers may differ from then on" if xla else line
 
 
 def _upload(checkpoint: ray.train.Checkpoint, name: str) -> ray.train.Checkpoint:

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -278,9 +278,12 @@ class RunFolder:
             progress: called after each file of the manifest, with whether it had to be fetched.
 
         Raises:
-            IntegrityError: if a file in the store is missing or differs from the manifest; others as in `manifest`.
+            RunError: if the folder has another finished run; nothing is written then. Others as in `manifest`.
+            IntegrityError: if a file in the store is missing or differs from the manifest.
+            StoreError: if the folder cannot be written.
         """
         manifest = self.manifest()
+        _refuse_another_run(destination, manifest)
         sizes = []
         with _staging(destination) as staging:
             for file in manifest.files:
@@ -342,6 +345,17 @@ def _refuse_links(destination: Path, target: Path) -> None:
     for folder in (destination, *(destination / part for part in target.relative_to(destination).parents)):
         if folder.is_symlink():
             raise StoreError(f"{folder}: is a symbolic link, expected a folder")
+
+
+def _refuse_another_run(destination: Path, manifest: Manifest) -> None:
+    path, found = destination / MANIFEST, None
+    if path.is_file():
+        # A damaged one is of nobody knows what.
+        with suppress(IntegrityError):
+            documents.check_size(path.stat().st_size, documents.LARGEST_JSON, str(path))
+            found = Manifest.parse(path.read_bytes(), str(path))
+        if found != manifest:
+            raise RunError(f"{path}: of another finished run, expected this one or none; name another folder by --to")
 
 
 @contextmanager

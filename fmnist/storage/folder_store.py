@@ -29,6 +29,9 @@ from fmnist.storage.store import (
 )
 from fmnist.waiting import Wait
 
+# Of a full or read-only disk: nothing that is read fails so.
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+
 
 @dataclass(frozen=True)
 class FolderStore:
@@ -60,7 +63,7 @@ class FolderStore:
 
     def get_file(self, key: str, local: Path) -> None:
         source = self._existing(key)
-        with self._failing("cannot be read", key), complete_file(local) as part:
+        with complete_file(local) as part, self._failing("cannot be read", key):
             shutil.copyfile(source, part)
 
     def get_bytes(self, key: str) -> bytes:
@@ -162,8 +165,15 @@ class FolderStore:
         try:
             yield
         except OSError as error:
+            if is_local(error, what):
+                raise
             path = self.root / key
             raise StoreError(f"{path}: {what}: {error.strerror or error} ({error.filename or path})") from error
+
+
+def is_local(error: OSError, what: str) -> bool:
+    """Whether an error of what a store does, such as ``cannot be read``, is of the local disk that it is read to."""
+    return what == "cannot be read" and error.errno in _UNWRITABLE
 
 
 def _remove_tree(folder: Path) -> None:
@@ -201,6 +211,7 @@ def complete_file(target: Path) -> Iterator[Path]:
     """Writes a local file atomically: yields a path to write to, which replaces ``target`` if the block succeeds.
 
     The content is flushed to the disk before it is renamed: after a power failure there is the old file or the new one.
+    An error of a full or read-only disk names the target's folder.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f"{secrets.token_hex(8)}{PART_SUFFIX}")
@@ -209,6 +220,11 @@ def complete_file(target: Path) -> Iterator[Path]:
         _flush_to_disk(part)
         part.replace(target)
         _flush_to_disk(target.parent)
+    except OSError as error:
+        if error.errno in _UNWRITABLE:
+            # A copy names what it reads.
+            raise OSError(error.errno, error.strerror, str(target.parent)) from error
+        raise
     finally:
         part.unlink(missing_ok=True)
 

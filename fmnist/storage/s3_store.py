@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fmnist.errors import StoreError, redacted
 from fmnist.storage import s3
-from fmnist.storage.folder_store import complete_file
+from fmnist.storage.folder_store import complete_file, is_local
 from fmnist.storage.store import (
     PART_SUFFIX,
     ConflictError,
@@ -127,7 +127,7 @@ class S3Store:
             s3.client().put_object(Bucket=self.bucket, Key=self._object(key), Body=data)
 
     def get_file(self, key: str, local: Path) -> None:
-        with self._failing("cannot be read", key), complete_file(local) as part, part.open("wb") as file:
+        with complete_file(local) as part, part.open("wb") as file, self._failing("cannot be read", key):
             s3.client().download_fileobj(self.bucket, self._object(key), file, Config=_transfers())
 
     def get_bytes(self, key: str) -> bytes:
@@ -290,6 +290,8 @@ class S3Store:
             kind = CredentialsError if code in _OF_CREDENTIALS else StoreError
             raise kind(f"{address}: {what} at {s3.server_name()}: {cause}") from None
         except OSError as error:
+            if is_local(error, what):
+                raise
             raise StoreError(f"{address}: {what}: {error.strerror or error} ({error.filename})") from error
 
     def _reason(self) -> str | None:

@@ -78,7 +78,10 @@ class Store(Protocol):
         """Stores a small file from memory; readers see the old content or all of the new one."""
 
     def get_file(self, key: str, local: Path) -> None:
-        """Writes a stored file to ``local``, which appears when it is complete. Creates the folders above it."""
+        """Writes a stored file to ``local``, which appears when it is complete. Creates the folders above it.
+
+        Raises an OSError with their name if these cannot be written.
+        """
 
     def get_bytes(self, key: str) -> bytes:
         """Returns a small file's content."""

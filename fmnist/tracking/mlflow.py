@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from itertools import chain, count, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fmnist.errors import UserError, redacted
 from fmnist.runs import MODEL, REPORT
@@ -30,6 +30,10 @@ _PLACES = {"artifacts", "run_id", "overwrite", "skip_finished", "wait", "track",
 _LAST = "images_per_second"
 # What MLflow takes at once.
 _MOST_METRICS, _MOST_PARAMETERS = 1000, 100
+# MLflow's limit is 250; a number may follow.
+_LONGEST_NAME = 240
+
+Value = TypeVar("Value")
 
 
 class MLflowTracker:
@@ -152,7 +156,7 @@ class MLflowTracker:
         known = self._client.get_run(run_id).data.params
         new = [
             Param(name, redacted(str(value)))
-            for name, value in parameters.items()
+            for name, value in _named(parameters).items()
             if name not in known and value is not None
         ]
         for some in _batches(new, _MOST_PARAMETERS):
@@ -162,7 +166,7 @@ class MLflowTracker:
 
     def _log_missing(self, part: str, scores: Mapping[str, float], at: float, step: int) -> None:
         known = self._client.get_run(self._ids[part]).data.metrics
-        self._log(part, [(name, value, at, step) for name, value in scores.items() if name not in known])
+        self._log(part, [(name, value, at, step) for name, value in _named(scores).items() if name not in known])
 
     def _log(self, part: str, values: Sequence[tuple[str, float, float, int]]) -> None:
         """Sends metrics: name, value, seconds since 1970, step."""
@@ -217,8 +221,19 @@ def _tags(record: RunRecord) -> dict[str, str]:
 
 
 def _name(text: str) -> str:
-    """Returns a text with the characters that names in MLflow have."""
-    return "".join(one if one.isalnum() or one in "_-. /" else "_" for one in text)
+    """Returns a text as a name that MLflow takes: of its characters, no path but a plain one, and not too long."""
+    name = "".join(one if one.isalnum() or one in "_-. /" else "_" for one in text)[:_LONGEST_NAME]
+    is_plain = all(part and part != "." and not part.startswith("..") for part in name.split("/"))
+    return name if is_plain else f"_{name.replace('/', '_')}"
+
+
+def _named(values: Mapping[str, Value]) -> dict[str, Value]:
+    """Returns values by names that MLflow takes; those whose names become one are numbered, in their order."""
+    found: dict[str, Value] = {}
+    for name, value in values.items():
+        names = chain([_name(name)], (f"{_name(name)}_{number}" for number in count(2)))
+        found[next(one for one in names if one not in found)] = value
+    return found
 
 
 def _batches(values: Sequence[Any], most: int) -> Iterator[list[Any]]:

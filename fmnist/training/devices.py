@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import math
 import os
@@ -153,17 +154,22 @@ def resolve_xla(xla: Literal["auto", "on", "off"], *, images: int, batch_size: i
     return steps >= COMPILED_STEPS and bool(tf.config.list_physical_devices("GPU"))
 
 
-def resolve_precision(precision: Literal["float32", "bfloat16", "auto"]) -> Literal["float32", "bfloat16"]:
-    """Returns the precision of products; ``auto`` is bfloat16 where the processor has instructions for it."""
-    if precision != "auto":
-        return precision
-    import tensorflow as tf
-
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
-        return "bfloat16" if capability >= (8, 0) else "float32"
+def automatic_precision(gpu: bool) -> Literal["float32", "bfloat16"]:
+    """Returns bfloat16 if this process' first GPU, or without ``gpu`` the processor, has instructions for it."""
+    if gpu:
+        return "bfloat16" if _gpu_generation() >= 8 else "float32"
     return "bfloat16" if {"avx512_bf16", "amx_bf16"} & set(cpu_field("flags").split()) else "float32"
+
+
+def _gpu_generation() -> int:
+    """Returns the major compute capability of the first GPU, 0 without one: TensorFlow's import would take seconds."""
+    major = ctypes.c_int(0)
+    with suppress(OSError):
+        cuda = ctypes.CDLL("libcuda.so.1")
+        cuda.cuInit(0)
+        # 75 is CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR.
+        cuda.cuDeviceGetAttribute(ctypes.byref(major), 75, 0)
+    return major.value
 
 
 def device_names() -> tuple[str, ...]:

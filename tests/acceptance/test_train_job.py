@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -23,16 +25,30 @@ from jobs import LIMIT, REPOSITORY, command, fmnist
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
+TOKEN = os.environ["RAY_AUTH_TOKEN"]
+# Of the head, and of whoever submits to it.
+SECRETS = {"AWS_SECRET_ACCESS_KEY": "marker-secret", "HF_TOKEN": "marker-hub", "MLFLOW_TRACKING_TOKEN": "marker-mlflow"}
+
 
 @pytest.fixture(scope="module")
-def submitted(small_data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Artifacts and output of a run that was given to a head by ``ray job submit``."""
+def submitted_and_listed(
+    small_data: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[tuple[Path, str], list[dict[str, Any]]]:
+    """As `submitted`, and what the head tells of its jobs."""
     artifacts = tmp_path_factory.mktemp("artifacts")
-    with running_head({}, dashboard=True) as head:
+    with running_head(SECRETS, dashboard=True) as head:
         ended = submit(head, small_data, artifacts)
+        with urlopen(Request(f"{head.dashboard}/api/jobs/", headers={"Authorization": f"Bearer {TOKEN}"})) as answer:
+            listed = json.load(answer)
     output = ended.stdout + ended.stderr
     assert ended.returncode == 0, output
-    return artifacts, output
+    return (artifacts, output), listed
+
+
+@pytest.fixture(scope="module")
+def submitted(submitted_and_listed: tuple[tuple[Path, str], list[dict[str, Any]]]) -> tuple[Path, str]:
+    """Artifacts and output of a run that was given to a head by ``ray job submit``."""
+    return submitted_and_listed[0]
 
 
 def submit(head: Head, data: Path, artifacts: Path) -> subprocess.CompletedProcess[str]:
@@ -48,7 +64,7 @@ def submit(head: Head, data: Path, artifacts: Path) -> subprocess.CompletedProce
             text=True,
             cwd=REPOSITORY,
             # The token, but not the address: the head tells the job where it is.
-            env={**os.environ, "RAY_ADDRESS": ""},
+            env={**os.environ, **SECRETS, "RAY_ADDRESS": ""},
             timeout=LIMIT,
         )
         # A head says that it has started before it has all that it takes to start jobs.
@@ -78,6 +94,15 @@ def test_submitted_job_succeeds_and_shows_its_epochs(submitted: tuple[Path, str]
     assert "succeeded" in output
     assert [int(epoch) for epoch in re.findall(r"^epoch (\d)/3", output, re.MULTILINE)] == [1, 2, 3]
     assert "nodes, joined" in output
+
+
+def test_head_tells_no_secret_of_a_submitted_job(
+    submitted_and_listed: tuple[tuple[Path, str], list[dict[str, Any]]],
+) -> None:
+    (_, output), listed = submitted_and_listed
+
+    assert any("jobs/train.py" in str(job.get("entrypoint")) for job in listed), listed
+    assert not any(secret in f"{listed} {output}" for secret in (*SECRETS.values(), TOKEN))
 
 
 def test_run_folder_is_complete(submitted: tuple[Path, str]) -> None:

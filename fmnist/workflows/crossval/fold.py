@@ -117,7 +117,7 @@ def _train_fold(
     gc.collect()
 
     seed = fold_seed(config.seed, fold.number)
-    precision = devices.resolve_precision(config.precision)
+    precision = config.precision
     built = _build(config, seed, precision)
     train, val = fold.train, fold.val
     if weights == "carried":

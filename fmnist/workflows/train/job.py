@@ -140,7 +140,7 @@ def train_worker(settings: dict[str, Any]) -> TrainOutcome | None:
     task: WorkerTask = settings["task"]
     config = task.config
     shard = join(task.cpus, task.lanes, deterministic=config.deterministic)
-    precision = devices.resolve_precision(config.precision)
+    precision = config.precision
     built = _build(config, precision)
     batch_size = batch_size_of(config.hyperparameters, default=config.batch_size)
     schedule = Schedule(config.epochs, batch_size, config.seed, config.patience, config.xla, task.checkpoint_suffix)

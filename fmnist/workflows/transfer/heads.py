@@ -12,7 +12,6 @@ import ray
 from ray.util.queue import Queue
 
 from fmnist.distributed.workers import Schedule, join, restore_best, train_epochs
-from fmnist.training import devices
 from fmnist.training.history import History
 from fmnist.workflows.transfer.features import Features
 from fmnist.workflows.transfer.records import Phase
@@ -72,7 +71,7 @@ def train_phase(settings: dict[str, Any]) -> TrainedModel | None:
     from fmnist.models.schedules import CosineWithWarmup
     from fmnist.workflows.transfer.network import dead_units, whole_model
 
-    precision = devices.resolve_precision(config.precision)
+    precision = config.precision
     train, val = ray.get(task.train), ray.get(task.val)
     rate: Any
     if task.phase == "frozen":

@@ -164,7 +164,7 @@ def load_task_backbone(task: BackboneTask, weights: np.ndarray | None, recipe: R
 
 def _start(task: BackboneTask) -> str:
     devices.configure_tensorflow(task.config.cpus_per_shard, sequential=True)
-    return devices.resolve_precision(task.config.precision)
+    return task.config.precision
 
 
 # The network that this process built last. One at a time: the job trains one backbone after the other.

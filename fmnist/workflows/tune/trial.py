@@ -133,8 +133,7 @@ class SearchTrial(tune.Trainable):
         # The remaining objects are TensorFlow's; without freezing them each collection takes a quarter of a second.
         gc.freeze()
 
-        precision = devices.resolve_precision(config.precision)
-        built = build(config.space, self.point.values, learning_rate=0.0, seed=config.seed, precision=precision)
+        built = build(config.space, self.point.values, learning_rate=0.0, seed=config.seed, precision=config.precision)
         self.model, self.optimizer = built.model, built.optimizer
         last = self.state.resume(known, built.model, built.optimizer, self._notes.append)
         batch_size = batch_size_of(self.point.values, default=config.batch_size)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -44,6 +45,13 @@ def overlap(folder: Path, number: int) -> int:
     running = len(list(folder.iterdir()))
     mark.unlink()
     return running
+
+
+def import_path() -> tuple[list[str], list[str]]:
+    """The import path of a process that has imported fmnist, and the driver's own folders."""
+    import fmnist  # noqa: F401
+
+    return sys.path, list(ray._private.worker.global_worker.core_worker.get_job_config().py_driver_sys_path)
 
 
 def killed_at_first(folder: Path, number: int) -> int:
@@ -208,3 +216,10 @@ def test_events_that_are_gone_with_their_node_are_a_line(capsys: pytest.CaptureF
         listener.join(60)
 
     assert capsys.readouterr().err == "Ray's processes on this machine have ended; the same command resumes the run\n"
+
+
+def test_drivers_folders_come_last_in_what_a_task_imports_from() -> None:
+    [(_, (path, drivers))] = pool([]).run(import_path, [(0, ())], name)
+
+    own = [folder in drivers for folder in path]
+    assert any(own) and not all(own) and own == sorted(own), (path, drivers)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import logging
 import os
@@ -10,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 from unittest.mock import ANY
 
 import pytest
@@ -227,6 +230,51 @@ def test_pull_into_a_place_that_cannot_be_written_is_one_line(run: RunFolder, tm
     with pytest.raises(StoreError, match="cannot be written") as caught:
         run.pull(tmp_path / "file" / "copy")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("found", ["another run", "damaged"])
+def test_pull_into_the_folder_of_another_finished_run_is_refused_before_it_writes(
+    run: RunFolder, tmp_path: Path, found: str
+) -> None:
+    run.finish("train")
+    copy = RunFolder(FolderStore(tmp_path / "copies"), "train-1")
+    copy.put_bytes(CONFIG, b"epochs: 9\n")
+    copy.finish("train")
+    if found == "damaged":
+        copy.put_bytes(MANIFEST, b"{")
+    before = {path: copy.get_bytes(path) for path in copy.files()}
+
+    with pytest.raises(RunError, match=r"^\S+/train-1/manifest.json: of another finished run, .* by --to$"):
+        run.pull(tmp_path / "copies" / "train-1")
+
+    assert {path: copy.get_bytes(path) for path in copy.files()} == before
+    assert sorted(path.name for path in (tmp_path / "copies/train-1").iterdir()) == [CONFIG, MANIFEST]
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_pull_to_a_full_or_read_only_disk_names_the_destination(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    run.finish("train")
+
+    def fail(source: object, *_: object) -> None:
+        raise OSError(number, os.strerror(number), str(source))
+
+    def write(_: object, fileobj: IO[bytes], data: bytes, offset: int) -> None:
+        if not isinstance(fileobj, io.BytesIO):
+            raise OSError(number, os.strerror(number))
+        fileobj.seek(offset)
+        fileobj.write(data)
+
+    monkeypatch.setattr("shutil.copyfile", fail)
+    # Of what downloads from S3, in another thread.
+    monkeypatch.setattr("s3transfer.download.IOWriteTask._main", write)
+    with pytest.raises(StoreError) as caught:
+        run.pull(tmp_path / "copy")
+
+    assert str(caught.value).startswith(f"{tmp_path / 'copy'}: cannot be written: {os.strerror(number)}")
+    assert run.store.location not in str(caught.value) and "\n" not in str(caught.value)
+    assert not list((tmp_path / "copy").iterdir())
 
 
 def test_unfinished_and_unknown_runs_are_neither_pulled_nor_verified(run: RunFolder, tmp_path: Path) -> None:

@@ -1,3 +1,5 @@
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image, ImageDraw
 
-from fmnist.data.pictures import PreparedPicture, read_pictures
+from fmnist.data.pictures import MOST_PIXELS, PreparedPicture, read_pictures
 from fmnist.errors import UserError
 
 
@@ -248,7 +250,14 @@ def test_unusable_file_is_refused_in_one_line_with_its_name(tmp_path):
         np.savez(file, a=np.zeros(3))
     empty = tmp_path / "empty.npy"
     empty.touch()
+    # A few bytes that claim gigabytes of pixels, more and less than what Pillow itself refuses.
+    claims = {tmp_path / f"{edge}.png": edge for edge in (50_000, 12_000)}
+    for path, edge in claims.items():
+        chunks = (b"IHDR" + struct.pack(">IIBBBBB", edge, edge, 8, 2, 0, 0, 0), b"IDAT" + zlib.compress(bytes(100)))
+        packed = (struct.pack(">I", len(one) - 4) + one + struct.pack(">I", zlib.crc32(one)) for one in chunks)
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(packed))
     reasons = {
+        **dict.fromkeys(claims, rf"pixels, expected at most {MOST_PIXELS:,}$"),
         text: "not a picture, expected a PNG, JPEG or .npy file",
         cut: "damaged picture",
         pickled: "not a NumPy array of numbers",

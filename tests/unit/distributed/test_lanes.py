@@ -16,7 +16,8 @@ from fmnist.storage import FolderStore
 from fmnist.workflows import JOBS
 from fmnist.workflows.train.config import TrainConfig
 
-# None of these reaches a lane, a number of threads or a kernel; workers and their processors share the run's lanes.
+# None of these reaches a lane or a kernel. Workers share the run's lanes. Their processors are the number of operations
+# that run at once, each of them in one thread: which one computes a lane changes no number.
 CHANGEABLE = {
     *("artifacts", "run_id", "overwrite", "skip_finished", "wait", "track", "allow_overlap", "max_failures"),
     *("workers", "cpus_per_worker", "concurrency", "carry_weights", "compare_with", "stages"),

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from fmnist.distributed import session
 from fmnist.distributed.cluster import Resources, check_room
-from fmnist.distributed.session import with_gpus
+from fmnist.distributed.session import with_gpus, with_precision
 from fmnist.distributed.spaces import check_model
 from fmnist.errors import UserError
 from fmnist.runs import RunFolder
-from fmnist.runs.lifecycle import OpenedRun
+from fmnist.runs.lifecycle import OpenedRun, changed_setting
 from fmnist.storage.folder_store import FolderStore
+from fmnist.workflows import JOBS
 from fmnist.workflows.tune.config import TuneConfig
 
 LAPTOP = Resources(cpus=2, gpus=0, nodes=1, cpus_of_largest_node=2, started_here=True)
@@ -76,3 +79,42 @@ def test_a_gpu_is_used_where_there_is_one(tmp_path: Path, gpus: float, workers: 
 
     assert (config.gpus_per_worker, config.gpus_per_trial) == expected
     assert with_gpus(TuneConfig(gpus_per_trial=0.25), opened, there).gpus_per_trial == 0.25
+
+
+@pytest.mark.parametrize("job", JOBS)
+def test_resumed_run_keeps_the_precision_that_auto_was(
+    job: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, lines = RunFolder(FolderStore(tmp_path), "one"), []
+    asked = JOBS[job].Config(precision="auto")
+    config = with_gpus(asked, OpenedRun(folder, "new"), LAPTOP)
+
+    def settled(entry, there: str) -> str:
+        monkeypatch.setattr(session, "_automatic_precision", lambda *_: there)
+        return with_precision(config, OpenedRun(folder, entry), LAPTOP, lines.append).precision
+
+    assert settled("new", "bfloat16") == "bfloat16" and settled("new", "float32") == "float32"
+    # One of an earlier version, which says what it was told.
+    folder.put_bytes("config.yaml", b"precision: auto\n")
+    assert settled("resumed", "bfloat16") == "bfloat16" and not lines
+    folder.put_bytes("config.yaml", b"precision: bfloat16\n")
+    assert settled("resumed", "bfloat16") == "bfloat16" and not lines
+    assert settled("resumed", "float32") == "bfloat16"
+    assert lines == ["precision: bfloat16 as the run was started with; auto would be float32 here, which may be faster"]
+    assert changed_setting(folder, asked) is None
+    changed = changed_setting(folder, replace(asked, precision="float32"))
+    assert changed == "started with precision bfloat16, found float32"
+
+
+def test_precision_is_one_that_all_processes_of_a_job_are_quick_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "_automatic_precision", lambda _, gpus, note: "bfloat16" if gpus else "float32")
+
+    new = OpenedRun(RunFolder(FolderStore(tmp_path), "one"), "new")
+
+    def settled(trials: float, workers: float) -> str:
+        config = TuneConfig(precision="auto", gpus_per_trial=trials, gpus_per_worker=workers)
+        return with_precision(config, new, LAPTOP, print).precision
+
+    assert [settled(1, 1), settled(0.5, 1), settled(0, 1), settled(0, 0)] == [*["bfloat16"] * 2, *["float32"] * 2]

@@ -18,9 +18,11 @@ from ray.train.v2._internal.execution.worker_group import WorkerGroupPollStatus,
 
 from fmnist.boundary import lasting
 from fmnist.distributed.trainer import EpochEndPolicy, RestartPolicy
+from fmnist.distributed.workers import _other_workers
 from fmnist.errors import DataError, StoreError
 from fmnist.storage import FolderStore, MissingKeyError
 from fmnist.storage.arrow import store_filesystem, upload_folder
+from fmnist.training.history import History
 
 FULL = DataError("images.csv: found 3 columns, expected 785")
 GONE = MissingKeyError("s3://bucket/run/model.keras: no such file")
@@ -87,3 +89,15 @@ def test_number_of_workers_changes_when_all_have_reported_an_epoch_but_not_the_l
     assert not decides(None, 2)
     assert decides(2, None)
     assert not decides(3, 3)
+
+
+def test_other_number_of_workers_is_told_and_with_xla_what_it_does_to_the_numbers() -> None:
+    one = History(({"epoch": 1, "workers": 1}, {"epoch": 2, "workers": 2}))
+
+    assert _other_workers(one, 3, xla=False) == "3 workers from epoch 3 on"
+    assert _other_workers(one, 1, xla=True) == (
+        "1 worker from epoch 3 on; with XLA, the last digits of the numbers may differ from then on"
+    )
+    # The same; a run that begins; one of an earlier version, which does not say.
+    for history in (one, History(), History(({"epoch": 1},))):
+        assert _other_workers(history, 2, xla=True) is None

@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from tracked_runs import begun, cross_validated, finish, put_epochs, put_state, searched, trained
 
 from fmnist import cli
 from fmnist.runs import RunFolder
 from fmnist.storage import FolderStore
+from fmnist.tracking.mlflow import _named
 from fmnist.tracking.records import read_run
 from fmnist.tracking.tracker import open_tracker, send
 
@@ -109,6 +112,28 @@ def test_trials_are_children_with_their_hyperparameters(runs: FolderStore) -> No
     # It was trained beyond the epoch that the search decided on.
     assert curve(second, "loss") == [(1, 1.0)]
     assert [one.info.status for one in (parent, first, failed)] == ["FINISHED", "FINISHED", "FAILED"]
+
+
+@given(st.dictionaries(st.text(), st.integers(), max_size=5))
+@example({"a$\\frac": 1, "a__frac": 2, "a%_frac": 3, "": 4, "..": 5, "a/../b": 6, "a//b": 7, "/": 8, "n" * 300: 9})
+@example({"²": 1, "٣": 2, "é": 3, "x\n": 4, "a:b": 5})
+def test_any_name_of_a_hyperparameter_becomes_one_that_mlflow_takes(values: dict[str, int]) -> None:
+    named = _named(values)
+
+    assert list(named.values()) == list(values.values())
+    for name in named:
+        assert mlflow.utils.validation._validate_param(name, "1").key == name
+        mlflow.utils.validation._validate_metric_name(name)
+
+
+def test_trial_with_names_that_mlflow_refuses_is_there_with_all_its_hyperparameters(runs: FolderStore) -> None:
+    run = begun(runs, "tune-1")
+    put_state(run, "trials/0001", 1, {"a$\\frac": 1, "a%_frac": 2, "plain": 3})
+
+    track(run)
+    track(run)
+
+    assert shown()["tune-1 trial-0001"].data.params == {"a__frac": "1", "a__frac_2": "2", "plain": "3"}
 
 
 def test_folds_are_children_with_their_held_out_accuracy(runs: FolderStore) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from fmnist.training.devices import resolve_xla, usable_cpus
+from fmnist.training import devices
+from fmnist.training.devices import automatic_precision, resolve_xla, usable_cpus
 
 
 def system(root: Path, group: str, quotas: dict[str, str]) -> Path:
@@ -73,3 +74,29 @@ def test_training_is_compiled_on_a_mocked_gpu_where_it_pays(
     monkeypatch.setattr("tensorflow.config.list_physical_devices", lambda kind: [kind] * gpus)
 
     assert resolve_xla(xla, images=48_000, batch_size=64, epochs=epochs) is expected
+
+
+@pytest.mark.parametrize(
+    ("flags", "generation", "on_cpu", "on_gpu"),
+    [
+        ("avx2 avx512_bf16", 9, "bfloat16", "bfloat16"),
+        ("amx_bf16", 7, "bfloat16", "float32"),
+        ("avx2 avx512f", 8, "float32", "bfloat16"),
+        ("", 0, "float32", "float32"),
+    ],
+)
+def test_precision_is_what_the_mocked_processor_or_gpu_is_quick_in(
+    monkeypatch: pytest.MonkeyPatch, flags: str, generation: int, on_cpu: str, on_gpu: str
+) -> None:
+    monkeypatch.setattr(devices, "cpu_field", lambda _: flags)
+    monkeypatch.setattr(devices, "_gpu_generation", lambda: generation)
+
+    assert (automatic_precision(False), automatic_precision(True)) == (on_cpu, on_gpu)
+
+
+def test_generation_of_the_gpu_is_what_tensorflow_says_and_none_without_one() -> None:
+    import tensorflow as tf
+
+    gpus = tf.config.list_physical_devices("GPU")
+    details = tf.config.experimental.get_device_details(gpus[0]) if gpus else {}
+    assert devices._gpu_generation() == details.get("compute_capability", (0, 0))[0]
