@@ -138,6 +138,8 @@ def _run_stages(work: Work, session: Session[PipelineConfig, PreparedData]) -> N
 
 def _run_stage(stage: Stage, session: Session[PipelineConfig, PreparedData]) -> str | None:
     """Runs a stage on the pipeline's cluster; returns why it failed, or None."""
+    # A stage has a lease of its own, and would go on.
+    session.run.ensure_lease(ask=True)
     config = stage.config
     session.note(f"stage {stage.name}: fmnist {stage.job}, run {config.run_id}")
     if isinstance(config, TransferConfig) and config.compare_with:

@@ -46,6 +46,7 @@ def test_job_whose_run_is_taken_over_ends_with_a_line(tiny_data: Path, tmp_path:
 
     assert "taken over by process 4242 on elsewhere" in started.lines[-1]
     assert "Traceback" not in started.output
+    assert set(run.store.folders()) == {run.run_id, at_work.run_id}
     before = run.files()
     time.sleep(2)
     assert run.files() == before and run.state() == "unfinished"
