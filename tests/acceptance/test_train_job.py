@@ -205,8 +205,6 @@ def test_predict_reads_pictures_of_any_kind(submitted: tuple[Path, str], small_d
         assert sum(prediction["probabilities"].values()) == pytest.approx(1, abs=1e-4)
 
 
-# tests/unit/runs/test_lifecycle.py has both without Ray.
-@pytest.mark.slow
 def test_finished_run_is_kept_unless_another_can_overwrite_it(
     overwritten: tuple[Path, list[str]], small_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
