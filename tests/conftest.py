@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 import uuid
@@ -49,8 +50,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
 
 @pytest.fixture(scope="module", autouse=True)
 def _ray_is_left() -> Iterator[None]:
-    """No module leaves its test process on a cluster, which the tests of others would use and not leave."""
+    """No module leaves its test process on a cluster, which the tests of others would use and not leave.
+
+    Nor with the handler of signals that Ray leaves, of which it has one for SIGTERM.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
     yield
+    signal.signal(signal.SIGTERM, handler)
     if (ray := sys.modules.get("ray")) and ray.is_initialized():
         ray.shutdown()
         pytest.fail("a test of this module has joined a Ray cluster and not left it")

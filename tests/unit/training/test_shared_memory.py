@@ -5,6 +5,7 @@ Here the workers are threads of this process; tests/integration/workflows/train/
 
 from __future__ import annotations
 
+import gc
 import os
 import resource
 import subprocess
@@ -108,6 +109,8 @@ def test_nothing_of_an_exchange_has_a_name_or_is_inherited() -> None:
     def descriptors() -> set[int]:
         return {int(path.name) for path in Path("/proc/self/fd").iterdir()}
 
+    # Else those of an earlier exchange are let go of meanwhile, and their numbers are given again.
+    gc.collect()
     names, before = list[str](), descriptors()
     gathers = connected(2, names.append)
 

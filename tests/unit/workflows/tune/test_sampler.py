@@ -43,7 +43,7 @@ def simulate(seed: int, ahead: int, slots: int, last: dict[int, int], config: Tu
             asked += 1
             assert suggested == {
                 "trial": asked,
-                "point": {"values": {"x": asked}, "problem": None, "model_parameters": None},
+                "point": {"values": {"x": asked}, "problem": None, "model_parameters": None, "unused": ()},
             }
             running[f"id-{asked}"] = asked, 0
         if not running:
