@@ -145,7 +145,13 @@ def test_finished_run_has_nothing_of_its_lease(finished: RunFolder, tmp_path: Pa
     }
 
 
-def test_finished_run_stays_whole_until_its_successor_has_a_checkpoint(finished: RunFolder, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "progress",
+    [SNAPSHOT, "trials/0003/state.json", "folds/fresh-0002/outcome.json", "phases/vgg16-frozen/outcome.json"],
+)
+def test_finished_run_stays_whole_until_its_successor_has_a_checkpoint(
+    finished: RunFolder, tmp_path: Path, progress: str
+) -> None:
     before = contents(finished)
     other = config(tmp_path, overwrite=True, epochs=3)
     with open_run("train", other) as opened:
@@ -156,10 +162,10 @@ def test_finished_run_stays_whole_until_its_successor_has_a_checkpoint(finished:
         assert finished.verify() == [problem for problem in finished.verify() if problem.is_note]
         assert {path: content for path, content in contents(finished).items() if path in before} == before
 
-        opened.folder.put_bytes(SNAPSHOT, b"{}")
+        opened.folder.put_bytes(progress, b"{}")
         opened.folder.put_bytes("history.csv", b"a result")
 
-    assert finished.state() == "unfinished"
+    assert finished.state() == "unfinished" and finished.exists(progress)
     assert b"epochs: 3" in finished.get_bytes("config.yaml")
     assert not {"report.html", CHECKPOINT, "replaced.json"} & set(finished.files())
     assert f"checkpoints/epoch-0001{suffix}/variables.npz" in finished.files()
