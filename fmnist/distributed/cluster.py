@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import gc
 import math
 import os
@@ -180,6 +181,9 @@ def _leave(error: BaseException | None = None) -> None:
         ray.shutdown()
     except BaseException as failure:
         say(f"Ray did not end cleanly: {first_line(failure)}")
+        # At the end of the process it would ask a cluster whose token is gone, and print a traceback.
+        if registry := sys.modules.get("ray.tune.registry"):
+            atexit.unregister(registry._unregister_all)
     finally:
         limit.cancel()
         gc.unfreeze()
