@@ -64,13 +64,20 @@ class Wait:
 @contextmanager
 def told(wait: Wait) -> Iterator[None]:
     """Looks at a wait, one without a limit, from a thread while the block runs, which cannot look itself."""
-    ended = threading.Event()
 
-    def look() -> None:
+    def look(ended: threading.Event) -> None:
         while not ended.wait(0.5):
             wait.look()
 
-    thread = threading.Thread(target=look, name="wait", daemon=True)
+    with threaded("wait", look):
+        yield
+
+
+@contextmanager
+def threaded(name: str, work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Runs ``work`` in a thread beside the block, which ends after it: the event is set when the block has."""
+    ended = threading.Event()
+    thread = threading.Thread(target=work, args=(ended,), name=name, daemon=True)
     thread.start()
     try:
         yield

@@ -12,6 +12,7 @@ from ray.util.queue import Empty, Queue
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fmnist.console import aside
+from fmnist.waiting import threaded
 
 
 def open_events() -> Queue:
@@ -41,9 +42,8 @@ def listen(events: Queue, listener: Callable[[Any], None]) -> Iterator[None]:
     The thread ends before the block does: an object reference that a thread holds while Ray shuts down could end the
     process.
     """
-    ended = threading.Event()
 
-    def read() -> None:
+    def read(ended: threading.Event) -> None:
         while not (ended.is_set() and events.empty()):
             try:
                 event = events.get(timeout=0.5)
@@ -55,10 +55,5 @@ def listen(events: Queue, listener: Callable[[Any], None]) -> Iterator[None]:
                 return
             listener(event)
 
-    thread = threading.Thread(target=read, name="progress", daemon=True)
-    thread.start()
-    try:
+    with threaded("progress", read):
         yield
-    finally:
-        ended.set()
-        thread.join()
