@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from fmnist.boundary import say
 from fmnist.errors import StoreError
@@ -177,31 +177,23 @@ def is_local(error: OSError, what: str) -> bool:
 
 
 def _remove_tree(folder: Path) -> None:
-    """Removes all files of a folder, and the folders that allow it.
+    """Removes all files of a folder, and the folders that allow it; none if it is a link or not there.
 
     A store's folders are what its files' names say. On network file systems one cannot be removed while another process
     has a file of it open.
 
     Raises:
-        OSError: if there is no such folder, or one cannot be read; after all others, the first file's that stays.
+        OSError: if the folder is a link; after all others, the first file's that stays.
     """
     kept: list[OSError] = []
 
-    def unread(error: OSError) -> None:
-        raise error
+    def keep(function: Any, path: str, problem: Any) -> None:
+        error = problem[1]
+        if function is not os.rmdir and not isinstance(error, FileNotFoundError):
+            error.filename = path
+            kept.append(error)
 
-    for parent, below, names in os.walk(folder, topdown=False, onerror=unread):
-        for path in (Path(parent, name) for name in (*names, *below)):
-            if path.is_dir() and not path.is_symlink():
-                with contextlib.suppress(OSError):
-                    path.rmdir()
-                continue
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                kept.append(error)
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+    shutil.rmtree(folder, onerror=keep)
     if kept:
         raise kept[0]
 

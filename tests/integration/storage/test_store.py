@@ -312,22 +312,36 @@ def test_folders_and_files_that_are_held_open_cost_no_other_file(
     for key in ("run/a/b/one", "run/a/two", "run/three"):
         store.put_bytes(key, b"")
 
-    def busy(path: Path, *_: object, **__: object) -> None:
+    def busy(path: object, *_: object, **__: object) -> None:
         raise OSError(errno.EBUSY, os.strerror(errno.EBUSY), str(path))
 
     with monkeypatch.context() as held:
-        held.setattr(Path, "rmdir", busy)
+        held.setattr(os, "rmdir", busy)
         store.delete_folder("run")
     assert list(store.entries()) == [] and (tmp_path / "run/a/b").is_dir()
 
     for key in ("run/a/one", "run/two"):
         store.put_bytes(key, b"")
-    unlink = Path.unlink
+    unlink = os.unlink
     with monkeypatch.context() as held:
-        held.setattr(Path, "unlink", lambda path, **more: busy(path) if path.name == "one" else unlink(path, **more))
+        held.setattr(os, "unlink", lambda name, **more: busy(name) if name == "one" else unlink(name, **more))
         with pytest.raises(StoreError, match=r"run: cannot be deleted: Device or resource busy \(.*run/a/one\)"):
             store.delete_folder("run")
     assert [entry.key for entry in store.entries()] == ["run/a/one"]
+
+
+def test_folder_that_is_a_link_is_not_followed_by_a_deletion(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    FolderStore(tmp_path).put_bytes("elsewhere/one", b"")
+    store.put_bytes("run/two", b"")
+    for link in (tmp_path / "store/linked", tmp_path / "store/run/linked"):
+        link.symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(StoreError, match="linked: cannot be deleted"):
+        store.delete_folder("linked")
+    store.delete_folder("run")
+
+    assert (tmp_path / "elsewhere/one").exists() and not (tmp_path / "store/run").exists()
 
 
 def test_lock_that_another_process_holds_is_told(
